@@ -1,0 +1,228 @@
+//! Audio lanes: the lock-free ring in shared memory through which one runtime host hands its blocks to the device host.
+//!
+//! One writer (the tick thread of the host that runs the runtime), one reader (whichever thread mixes in the device host).
+//! Blocks are numbered by tick: block n of the lane is what tick n of the program computed. The reader decides how far the
+//! writer may run ahead: it raises `demand`, and the writer computes block after block while its number is below it. A block
+//! that comes too late is still written, in order, and never read. Neither side ever waits for the other's progress under a
+//! lock; the only system calls are the futex wake-ups.
+//!
+//! The supervisor creates the segment; both sides map it; then its name is removed. If the writer dies, the ring stays as
+//! it was and another host goes on at `written`. If the reader dies, `demand` stands still and the writer waits.
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::time::Duration;
+
+use crate::futex;
+use crate::limits::{BLOCK_FRAMES, LANE_BLOCKS, LANE_CHANNELS};
+use crate::segment::{Segment, SegmentError, SegmentKind, SegmentRef, SessionId};
+
+/// One block of one lane: left, then right.
+pub type Block = [[f32; BLOCK_FRAMES]; LANE_CHANNELS];
+
+/// A block of silence.
+pub const SILENCE: Block = [[0.0; BLOCK_FRAMES]; LANE_CHANNELS];
+
+// Offsets in the payload, in bytes. What the reader writes and what the writer writes lie in cache lines of their own.
+const DEMAND: usize = 0;
+const DEMAND_WAKE: usize = 8;
+const WRITTEN: usize = 64;
+const WRITTEN_WAKE: usize = 72;
+const SLOTS: usize = 128;
+const SLOT_STAMP_BYTES: usize = 64;
+const SLOT_BYTES: usize = SLOT_STAMP_BYTES + LANE_CHANNELS * BLOCK_FRAMES * 4;
+const PAYLOAD_BYTES: usize = SLOTS + LANE_BLOCKS * SLOT_BYTES;
+
+/// A lane's segment, created by the supervisor before anyone writes to it.
+pub fn create(session: &SessionId, generation: u64) -> Result<Segment, SegmentError> {
+    Segment::create(session, SegmentKind::Lane, generation, PAYLOAD_BYTES)
+}
+
+fn open(reference: &SegmentRef) -> Result<Segment, SegmentError> {
+    let segment = Segment::open(reference)?;
+    if reference.kind != SegmentKind::Lane || segment.payload_bytes() != PAYLOAD_BYTES {
+        return Err(SegmentError::Damaged { name: reference.name.clone(), what: "it is not a lane of this version" });
+    }
+    Ok(segment)
+}
+
+fn slot_at(block: u64) -> usize {
+    SLOTS + (block % LANE_BLOCKS as u64) as usize * SLOT_BYTES
+}
+
+/// The host's end of a lane.
+pub struct LaneWriter {
+    segment: Segment,
+    next: u64,
+}
+
+impl LaneWriter {
+    /// Maps the lane and goes on where the last writer stopped.
+    pub fn open(reference: &SegmentRef) -> Result<Self, SegmentError> {
+        let segment = open(reference)?;
+        let next = segment.word_u64(WRITTEN).load(Acquire);
+        Ok(Self { segment, next })
+    }
+
+    /// Number of the block that is written next.
+    pub fn next_block(&self) -> u64 {
+        self.next
+    }
+
+    /// Whether the reader has asked for the next block.
+    pub fn is_wanted_rt(&self) -> bool {
+        self.next < self.segment.word_u64(DEMAND).load(Acquire)
+    }
+
+    /// Sleeps until the next block is wanted, at most `timeout`; returns whether it is.
+    pub fn wait_until_wanted_rt(&self, timeout: Duration) -> bool {
+        let seen = self.segment.word_u32(DEMAND_WAKE).load(Acquire);
+        if self.is_wanted_rt() {
+            return true;
+        }
+        futex::wait_rt(self.segment.word_u32(DEMAND_WAKE), seen, timeout);
+        self.is_wanted_rt()
+    }
+
+    /// Publishes the next block.
+    pub fn write_rt(&mut self, block: &Block) {
+        let slot = slot_at(self.next);
+        // The stamp says "being written" until the samples are complete, so that a reader never takes a half-written block.
+        self.segment.word_u64(slot).store(u64::MAX, Relaxed);
+        std::sync::atomic::fence(Release);
+        for (index, sample) in block.iter().flatten().enumerate() {
+            self.segment.word_u32(slot + SLOT_STAMP_BYTES + index * 4).store(sample.to_bits(), Relaxed);
+        }
+        self.segment.word_u64(slot).store(self.next, Release);
+        self.next += 1;
+        self.segment.word_u64(WRITTEN).store(self.next, Release);
+        let wake = self.segment.word_u32(WRITTEN_WAKE);
+        wake.store(wake.load(Relaxed).wrapping_add(1), Release);
+    }
+
+    /// Wakes a reader that waits for blocks instead of pacing itself (rendering faster than real time).
+    pub fn wake_reader_rt(&self) {
+        futex::wake_all_rt(self.segment.word_u32(WRITTEN_WAKE));
+    }
+}
+
+/// The device host's end of a lane.
+pub struct LaneReader {
+    segment: Segment,
+}
+
+impl LaneReader {
+    pub fn open(reference: &SegmentRef) -> Result<Self, SegmentError> {
+        Ok(Self { segment: open(reference)? })
+    }
+
+    /// Number of blocks written so far.
+    pub fn written_rt(&self) -> u64 {
+        self.segment.word_u64(WRITTEN).load(Acquire)
+    }
+
+    /// Copies block `number` out. False when it is not there: not yet written, or already overwritten.
+    pub fn read_rt(&self, number: u64, block: &mut Block) -> bool {
+        let slot = slot_at(number);
+        if self.segment.word_u64(slot).load(Acquire) != number || number >= self.written_rt() {
+            return false;
+        }
+        for (index, sample) in block.iter_mut().flatten().enumerate() {
+            *sample = f32::from_bits(self.segment.word_u32(slot + SLOT_STAMP_BYTES + index * 4).load(Relaxed));
+        }
+        std::sync::atomic::fence(Acquire);
+        self.segment.word_u64(slot).load(Relaxed) == number
+    }
+
+    /// Lets the writer compute all blocks below `end`, and wakes it.
+    pub fn demand_rt(&self, end: u64) {
+        self.segment.word_u64(DEMAND).store(end, Release);
+        let wake = self.segment.word_u32(DEMAND_WAKE);
+        wake.store(wake.load(Relaxed).wrapping_add(1), Release);
+        futex::wake_all_rt(wake);
+    }
+
+    /// Sleeps until block `number` is written, at most `timeout`; returns whether it is. For rendering without a clock.
+    pub fn wait_until_written(&self, number: u64, timeout: Duration) -> bool {
+        let seen = self.segment.word_u32(WRITTEN_WAKE).load(Acquire);
+        if self.written_rt() > number {
+            return true;
+        }
+        futex::wait_rt(self.segment.word_u32(WRITTEN_WAKE), seen, timeout);
+        self.written_rt() > number
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::Session;
+
+    fn lane() -> (Session, Segment, LaneWriter, LaneReader) {
+        let session = Session::open().unwrap();
+        let segment = create(session.id(), 1).unwrap();
+        let writer = LaneWriter::open(segment.reference()).unwrap();
+        let reader = LaneReader::open(segment.reference()).unwrap();
+        (session, segment, writer, reader)
+    }
+
+    fn ramp(block: u64) -> Block {
+        let mut out = SILENCE;
+        for (channel, samples) in out.iter_mut().enumerate() {
+            for (frame, sample) in samples.iter_mut().enumerate() {
+                *sample = (block * 1000 + channel as u64 * 200 + frame as u64) as f32;
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn nothing_is_wanted_before_the_reader_asks() {
+        let (_session, _segment, writer, reader) = lane();
+        assert!(!writer.is_wanted_rt());
+        reader.demand_rt(1);
+        assert!(writer.is_wanted_rt());
+    }
+
+    #[test]
+    fn blocks_arrive_in_order_and_whole_between_threads() {
+        let (_session, _segment, mut writer, reader) = lane();
+        const BLOCKS: u64 = 2_000;
+        let host = std::thread::spawn(move || {
+            while writer.next_block() < BLOCKS {
+                if writer.wait_until_wanted_rt(Duration::from_millis(50)) {
+                    let block = ramp(writer.next_block());
+                    writer.write_rt(&block);
+                    writer.wake_reader_rt();
+                }
+            }
+        });
+        let mut block = SILENCE;
+        for number in 0..BLOCKS {
+            reader.demand_rt(number + 4);
+            while !reader.wait_until_written(number, Duration::from_millis(50)) {}
+            assert!(reader.read_rt(number, &mut block));
+            assert_eq!(block, ramp(number));
+        }
+        host.join().unwrap();
+    }
+
+    #[test]
+    fn a_block_that_is_not_there_is_not_read() {
+        let (_session, _segment, mut writer, reader) = lane();
+        let mut block = SILENCE;
+        assert!(!reader.read_rt(0, &mut block));
+        for number in 0..=LANE_BLOCKS as u64 {
+            writer.write_rt(&ramp(number));
+        }
+        assert!(!reader.read_rt(0, &mut block), "block 0 has been overwritten");
+        assert!(reader.read_rt(1, &mut block));
+    }
+
+    #[test]
+    fn a_second_writer_goes_on_where_the_first_stopped() {
+        let (_session, segment, mut writer, _reader) = lane();
+        writer.write_rt(&ramp(0));
+        drop(writer);
+        assert_eq!(LaneWriter::open(segment.reference()).unwrap().next_block(), 1);
+    }
+}

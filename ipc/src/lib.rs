@@ -1,0 +1,18 @@
+//! What the processes of Continuo share, and nothing else: the messages they send, the segments of shared memory they
+//! map, the lanes audio travels through, the artifact format, and every limit.
+//!
+//! Every other crate may depend on this one; this one depends on none of them. It starts no process, opens no device
+//! and knows no language.
+
+pub mod artifact;
+pub mod channel;
+pub mod codec;
+pub mod diagnostic;
+pub mod fault;
+pub mod futex;
+pub mod hash;
+pub mod lane;
+pub mod limits;
+pub mod manifest;
+pub mod message;
+pub mod segment;

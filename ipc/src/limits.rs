@@ -1,0 +1,59 @@
+//! Every limit that one process puts on what another one sends, in one place. Exceeding one is a typed error.
+
+/// Frames in one audio block, the tick of the `audio` runtime type. The language's `AUDIO_BUFFER_SIZE`.
+pub const BLOCK_FRAMES: usize = 128;
+
+/// Channels a lane carries: left and right.
+pub const LANE_CHANNELS: usize = 2;
+
+/// Blocks in a lane's ring. A power of two; the lead plus the largest device period (4,096 frames = 32 blocks) must fit
+/// with room to spare, so that the writer never overwrites what the mixer still reads.
+pub const LANE_BLOCKS: usize = 64;
+
+/// Lead in blocks when the session does not say otherwise: 10.7 ms at 48 kHz.
+pub const DEFAULT_LEAD_BLOCKS: u32 = 4;
+
+/// Largest lead a session may ask for, in blocks: what remains of the ring beside the largest device period.
+pub const MAX_LEAD_BLOCKS: u32 = 24;
+
+/// Sample rate in hertz when a program does not say otherwise.
+pub const DEFAULT_SAMPLE_RATE_HZ: u32 = 48_000;
+
+/// Sample rates that an audio session accepts, in hertz. Below, nothing sounds; above, no device follows.
+pub const SAMPLE_RATE_RANGE_HZ: std::ops::RangeInclusive<u32> = 8_000..=384_000;
+
+/// Largest control message in bytes. Holds the largest source text with room for its envelope.
+pub const MAX_MESSAGE_BYTES: usize = 8 << 20;
+
+/// Largest source text in bytes. The largest known programs are 100 KiB; a text beyond this is not one.
+pub const MAX_SOURCE_BYTES: usize = 4 << 20;
+
+/// Largest number of lines in a source text.
+pub const MAX_SOURCE_LINES: usize = 200_000;
+
+/// Deepest nesting of blocks in one module or function.
+pub const MAX_NESTING: usize = 256;
+
+/// Largest memory of one program in bytes, all memories together.
+pub const MAX_PROGRAM_MEMORY_BYTES: u64 = 256 << 20;
+
+/// Largest wasm module in bytes.
+pub const MAX_WASM_BYTES: usize = 16 << 20;
+
+/// Largest artifact segment in bytes: wasm, native code, manifest and memory image together.
+pub const MAX_ARTIFACT_BYTES: usize = 512 << 20;
+
+/// Wall-clock time one compile may take, in milliseconds. Exceeding it ends the worker.
+pub const COMPILE_DEADLINE_MS: u64 = 10_000;
+
+/// Largest binary asset in bytes that is read from a file. Longer files are read up to the size of their memory item.
+pub const MAX_ASSET_BYTES: u64 = MAX_PROGRAM_MEMORY_BYTES;
+
+/// Bytes of bulk data (memory dumps, captures) in one message.
+pub const BULK_CHUNK_BYTES: usize = 256 << 10;
+
+/// How long a child may take from start to its handshake, in milliseconds.
+pub const HANDSHAKE_DEADLINE_MS: u64 = 5_000;
+
+/// Diagnostics reported for one compile.
+pub const MAX_DIAGNOSTICS: usize = 32;

@@ -1,0 +1,344 @@
+//! Every message between the supervisor and the processes it starts. Payloads of [`crate::channel`], encoded by
+//! [`crate::codec`]. Requests carry an id where an answer belongs to exactly one of them.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::diagnostic::Diagnostic;
+use crate::fault::Fault;
+use crate::segment::SegmentRef;
+
+/// What a process of the one binary does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Role {
+    CompilerWorker,
+    DeviceHost,
+    RuntimeHost,
+}
+
+impl Role {
+    pub const ALL: [Role; 3] = [Self::CompilerWorker, Self::DeviceHost, Self::RuntimeHost];
+
+    /// The role's name on the command line and in messages to people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CompilerWorker => "compiler-worker",
+            Self::DeviceHost => "device-host",
+            Self::RuntimeHost => "runtime-host",
+        }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------- compiler-worker
+
+/// Supervisor to compiler-worker.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum WorkerRequest {
+    Compile(CompileRequest),
+    /// Every party has its copy of this artifact: remove the segment.
+    Release {
+        segment: String,
+    },
+}
+
+/// Compile one source text.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CompileRequest {
+    pub id: u64,
+    pub source: Vec<u8>,
+    pub goal: CompileGoal,
+    /// Names of memories 1 … N.
+    pub memory_regions: Vec<String>,
+    /// Values that replace (or add) names of the program's `constants env` block. Empty: the block stands as written.
+    pub environment: Vec<(String, f64)>,
+    /// Work budget of one call of an export, in middle-representation operations; 0 means none.
+    pub work_budget: u64,
+    /// Generation that the artifact's segment carries.
+    pub generation: u64,
+}
+
+/// How far to compile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CompileGoal {
+    /// Diagnostics only.
+    Check,
+    /// Up to wasm; the artifact has no native code.
+    Wasm,
+    /// Everything a host needs.
+    Native,
+}
+
+/// Compiler-worker to supervisor.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum WorkerReply {
+    Compiled { id: u64, outcome: CompileOutcome, timings: CompileTimings },
+}
+
+/// What came of a compile.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum CompileOutcome {
+    /// The goal was `Check` and there is nothing wrong.
+    Checked,
+    /// The artifact is in this segment until it is released.
+    Artifact(SegmentRef),
+    /// The program is wrong; at least one diagnostic, the first error first.
+    Rejected(Vec<Diagnostic>),
+    /// The program may be right, but the worker could not finish (shared memory full, native code refused).
+    Failed(String),
+}
+
+/// Where a compile's time went, in microseconds.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct CompileTimings {
+    /// Source text to wasm.
+    pub wasm_us: u64,
+    /// Wasm to native code.
+    pub native_us: u64,
+    /// Writing and hashing the segment.
+    pub publish_us: u64,
+}
+
+// ------------------------------------------------------------------------------------------------- runtime host
+
+/// Supervisor to runtime host.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum HostRequest {
+    /// Run a program under its runtime type's clock.
+    Start(StartRuntime),
+    /// Run a program without a clock and report what its memory holds.
+    Run(RunJob),
+    /// End the runtime; answered with `Stopped`.
+    Stop,
+}
+
+/// All a host needs to run a runtime.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StartRuntime {
+    /// The runtime's name.
+    pub runtime: String,
+    pub generation: u64,
+    /// Runtime type id of the registry.
+    pub runtime_type: String,
+    pub artifact: SegmentRef,
+    /// Ticks (or for `audio`: frames) a second.
+    pub sample_rate: u32,
+    /// Where an `audio` runtime delivers its blocks.
+    pub lane: Option<SegmentRef>,
+    /// Folder that relative asset paths start from.
+    pub base_directory: PathBuf,
+    /// Render as fast as the lane is read: denormals and inputs as when live, but no deadline and no real-time priority.
+    pub is_offline: bool,
+}
+
+/// Initialise a program, call it some times, show its memory. Strict IEEE, no clock.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunJob {
+    pub artifact: SegmentRef,
+    /// Exports to call in each cycle, in this order; empty means every entry.
+    pub exports: Vec<String>,
+    pub cycles: u64,
+    /// Written after initialisation, before the first cycle: `MODULE:ITEM` or a bare item name that is unique,
+    /// optionally with an element index (`buffer[3]`).
+    pub sets: Vec<(String, String)>,
+    /// Items to show at the end.
+    pub dumps: Vec<String>,
+    /// Items whose bytes are reported after each cycle.
+    pub captures: Vec<String>,
+    /// Report all memories whole at the end.
+    pub dump_memory: bool,
+    /// Load binary assets, with relative paths starting from this folder; `None` leaves them out.
+    pub assets_from: Option<PathBuf>,
+}
+
+/// Runtime host to supervisor.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum HostReply {
+    /// The artifact has been copied and checked; its segment may go.
+    Loaded { segment: String },
+    /// The runtime is initialised and ticking (or, for `audio`, waiting for its lane to be read).
+    Started { runtime: String },
+    /// The artifact was refused, or the runtime could not be set up.
+    Refused { segment: String, reason: Refusal },
+    /// Counters, about ten times a second while a runtime runs.
+    Status(HostStatus),
+    /// The running program did something wrong; it goes on as `Fault` and `held` say.
+    Faulted { runtime: String, fault: Fault, held: bool },
+    /// A line for the log: one of the five of DESIGN §8, or a warning about a setting.
+    Log { runtime: String, line: String },
+    /// Bytes of the captured items of a `RunJob`, in order.
+    RunCaptured(Vec<u8>),
+    /// Part of a memory of a finished `RunJob`.
+    RunMemory { memory: u32, offset: u64, bytes: Vec<u8> },
+    /// A `RunJob` is finished.
+    RunDone { dumps: Vec<ItemValue> },
+    /// A `RunJob` ended early.
+    RunFailed { fault: Fault },
+    /// The runtime has ended.
+    Stopped,
+}
+
+/// Why a host does not run what it was asked to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Refusal {
+    /// What happened and what to do.
+    pub message: String,
+    /// 1-based line of the source file, where there is one to blame.
+    pub line: Option<u32>,
+    /// Whether the artifact itself was damaged, so that compiling once more helps.
+    pub is_damaged: bool,
+}
+
+/// Counters of a running runtime.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct HostStatus {
+    pub runtime: String,
+    pub ticks: u64,
+    /// Time the last ticks took relative to the time they had, in thousandths; the highest since the last report.
+    pub load_permille: u32,
+    /// Ticks that were due and never ran (timer runtimes).
+    pub lost_ticks: u64,
+    /// Samples that were not finite and were replaced.
+    pub non_finite: u64,
+    /// Whether the tick thread has real-time priority.
+    pub is_realtime: bool,
+    /// The program is held after repeated faults: it does not run, its lane is silent.
+    pub is_held: bool,
+}
+
+/// The value of a memory item.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ItemValue {
+    /// `MODULE:ITEM`.
+    pub item: String,
+    pub values: ElementValues,
+}
+
+/// Elements of an item, by kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ElementValues {
+    Int(Vec<i64>),
+    Float(Vec<f32>),
+    Float64(Vec<f64>),
+}
+
+// -------------------------------------------------------------------------------------------------- device host
+
+/// Supervisor to device host.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum DeviceRequest {
+    /// Open an output and start the session clock. Answered by `Opened` or `Failed`.
+    Open(OpenDevice),
+    /// Read this lane from now on. Answered by `LaneMapped`.
+    AddLane { runtime: String, lane: SegmentRef },
+    /// Fade this lane out and let go of it. Answered by `LaneRemoved`.
+    RemoveLane { runtime: String },
+    /// Fade everything out, finish the recording, then answer `Stopped`.
+    Stop,
+    /// List the outputs this machine has. Answered by `Devices`.
+    List,
+}
+
+/// How to open the output.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OpenDevice {
+    pub output: Output,
+    pub sample_rate: u32,
+    pub lead_blocks: u32,
+    /// Record what the device is given: 32-bit float WAV, stereo.
+    pub recording: Option<PathBuf>,
+}
+
+/// Where sound goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Output {
+    /// The first that opens: JACK, PulseAudio, ALSA; else the paced null device until one appears.
+    Default,
+    /// A device by (part of) its name, `host:name` or just the host (`jack`, `pulseaudio`, `alsa`); `null` for none.
+    Named(String),
+    /// No clock: mix as soon as all lanes are ready, so many frames, then stop. Needs `recording`.
+    Unpaced { frames: u64 },
+}
+
+/// Device host to supervisor.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum DeviceReply {
+    Opened {
+        device: String,
+        sample_rate: u32,
+        period_frames: u32,
+    },
+    /// Nothing could be opened and no null device either (recording path not writable, …).
+    Failed {
+        reason: String,
+    },
+    /// Sound moved to another device, the null device included. `reason` is one clear line.
+    Moved {
+        device: String,
+        reason: String,
+    },
+    LaneMapped {
+        runtime: String,
+    },
+    /// The lane could not be mapped.
+    LaneRefused {
+        runtime: String,
+        reason: String,
+    },
+    LaneRemoved {
+        runtime: String,
+    },
+    /// The first block of this lane has been given to the device, as the session's block `block`.
+    LaneStarted {
+        runtime: String,
+        block: u64,
+    },
+    /// About ten times a second.
+    Status(DeviceStatus),
+    /// The recording ended early (disk full, …); sound goes on.
+    RecordingFailed {
+        reason: String,
+    },
+    Devices(Vec<DeviceDescription>),
+    /// Everything has been faded out, the recording is complete.
+    Stopped {
+        frames: u64,
+    },
+}
+
+/// Counters of the device host.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct DeviceStatus {
+    /// Frames given to the device since it was opened.
+    pub frames: u64,
+    /// Highest absolute sample of each channel since the last report.
+    pub peak: [f32; 2],
+    /// Late or lost periods that the device itself reported.
+    pub device_xruns: u64,
+    /// Non-finite samples the mixer replaced.
+    pub non_finite: u64,
+    pub lanes: Vec<LaneStatus>,
+}
+
+/// Counters of one lane.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct LaneStatus {
+    pub runtime: String,
+    /// Blocks that were not there when the device wanted them.
+    pub underruns: u64,
+    /// Session block of the last underrun.
+    pub last_underrun_block: u64,
+    pub peak: [f32; 2],
+}
+
+/// An output the machine has.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DeviceDescription {
+    /// `jack`, `pulseaudio`, `alsa`, `null`.
+    pub host: String,
+    pub name: String,
+    pub is_default: bool,
+    /// Default format, or why it cannot be opened.
+    pub detail: String,
+    pub is_usable: bool,
+}
