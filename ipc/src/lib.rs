@@ -8,6 +8,7 @@ pub mod artifact;
 pub mod channel;
 pub mod codec;
 pub mod diagnostic;
+pub mod engine;
 pub mod fault;
 pub mod futex;
 pub mod hash;
