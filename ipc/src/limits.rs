@@ -16,6 +16,12 @@ pub const DEFAULT_LEAD_BLOCKS: u32 = 4;
 /// Largest lead a session may ask for, in blocks: what remains of the ring beside the largest device period.
 pub const MAX_LEAD_BLOCKS: u32 = 24;
 
+/// Lanes one device host mixes at most. Far more runtimes than a performer keeps in mind, few enough for fixed tables.
+pub const MAX_LANES: usize = 64;
+
+/// Largest device period in frames that is played to; see [`LANE_BLOCKS`].
+pub const MAX_PERIOD_FRAMES: usize = 4_096;
+
 /// Sample rate in hertz when a program does not say otherwise.
 pub const DEFAULT_SAMPLE_RATE_HZ: u32 = 48_000;
 

@@ -231,6 +231,8 @@ pub enum DeviceRequest {
     Open(OpenDevice),
     /// Read this lane from now on. Answered by `LaneMapped`.
     AddLane { runtime: String, lane: SegmentRef },
+    /// All lanes have been added: start an unpaced output. Outputs with a clock run since `Open` and ignore this.
+    Begin,
     /// Fade this lane out and let go of it. Answered by `LaneRemoved`.
     RemoveLane { runtime: String },
     /// Fade everything out, finish the recording, then answer `Stopped`.
