@@ -33,7 +33,7 @@ impl Role {
 // ---------------------------------------------------------------------------------------------- compiler-worker
 
 /// Supervisor to compiler-worker.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum WorkerRequest {
     Compile(CompileRequest),
     /// Every party has its copy of this artifact: remove the segment.
@@ -43,7 +43,7 @@ pub enum WorkerRequest {
 }
 
 /// Compile one source text.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CompileRequest {
     pub id: u64,
     pub source: Vec<u8>,
@@ -70,13 +70,13 @@ pub enum CompileGoal {
 }
 
 /// Compiler-worker to supervisor.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum WorkerReply {
     Compiled { id: u64, outcome: CompileOutcome, timings: CompileTimings },
 }
 
 /// What came of a compile.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum CompileOutcome {
     /// The goal was `Check` and there is nothing wrong.
     Checked,
@@ -89,7 +89,7 @@ pub enum CompileOutcome {
 }
 
 /// Where a compile's time went, in microseconds.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CompileTimings {
     /// Source text to wasm.
     pub wasm_us: u64,
@@ -102,7 +102,7 @@ pub struct CompileTimings {
 // ------------------------------------------------------------------------------------------------- runtime host
 
 /// Supervisor to runtime host.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum HostRequest {
     /// Run a program under its runtime type's clock.
     Start(StartRuntime),
@@ -113,7 +113,7 @@ pub enum HostRequest {
 }
 
 /// All a host needs to run a runtime.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StartRuntime {
     /// The runtime's name.
     pub runtime: String,
@@ -132,7 +132,7 @@ pub struct StartRuntime {
 }
 
 /// Initialise a program, call it some times, show its memory. Strict IEEE, no clock.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunJob {
     pub artifact: SegmentRef,
     /// Exports to call in each cycle, in this order; empty means every entry.
@@ -152,7 +152,7 @@ pub struct RunJob {
 }
 
 /// Runtime host to supervisor.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum HostReply {
     /// The artifact has been copied and checked; its segment may go.
     Loaded { segment: String },
@@ -179,7 +179,7 @@ pub enum HostReply {
 }
 
 /// Why a host does not run what it was asked to.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Refusal {
     /// What happened and what to do.
     pub message: String,
@@ -190,7 +190,7 @@ pub struct Refusal {
 }
 
 /// Counters of a running runtime.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct HostStatus {
     pub runtime: String,
     pub ticks: u64,
@@ -225,7 +225,7 @@ pub enum ElementValues {
 // -------------------------------------------------------------------------------------------------- device host
 
 /// Supervisor to device host.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum DeviceRequest {
     /// Open an output and start the session clock. Answered by `Opened` or `Failed`.
     Open(OpenDevice),
@@ -242,7 +242,7 @@ pub enum DeviceRequest {
 }
 
 /// How to open the output.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OpenDevice {
     pub output: Output,
     pub sample_rate: u32,
@@ -263,7 +263,7 @@ pub enum Output {
 }
 
 /// Device host to supervisor.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum DeviceReply {
     Opened {
         device: String,
@@ -309,7 +309,7 @@ pub enum DeviceReply {
 }
 
 /// Counters of the device host.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DeviceStatus {
     /// Frames given to the device since it was opened.
     pub frames: u64,
@@ -323,7 +323,7 @@ pub struct DeviceStatus {
 }
 
 /// Counters of one lane.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LaneStatus {
     pub runtime: String,
     /// Blocks that were not there when the device wanted them.
@@ -334,7 +334,7 @@ pub struct LaneStatus {
 }
 
 /// An output the machine has.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeviceDescription {
     /// `jack`, `pulseaudio`, `alsa`, `null`.
     pub host: String,

@@ -129,15 +129,19 @@ fn same_file(at_path: &fs::Metadata, held: &File) -> bool {
     held.metadata().is_ok_and(|held| held.ino() == at_path.ino() && held.dev() == at_path.dev())
 }
 
+/// Whether a session of this id is alive: its supervisor holds the lock.
+pub fn is_alive(id: &SessionId) -> bool {
+    let lock_path = Path::new(SHM_DIRECTORY).join(format!("{NAME_PREFIX}{}{LOCK_SUFFIX}", id.0));
+    File::open(&lock_path).is_ok_and(|lock| lock.try_lock().is_err())
+}
+
 /// Removes what dead sessions left in shared memory. Returns the ids of the sessions whose remains were removed.
 pub fn sweep() -> Vec<SessionId> {
     let mut dead = Vec::new();
     for id in sessions_with_names() {
-        let lock_path = Path::new(SHM_DIRECTORY).join(format!("{NAME_PREFIX}{}{LOCK_SUFFIX}", id.0));
-        let alive = File::open(&lock_path).is_ok_and(|lock| lock.try_lock().is_err());
-        if !alive {
+        if !is_alive(&id) {
             remove_names_of(&id);
-            let _ = fs::remove_file(&lock_path);
+            let _ = fs::remove_file(Path::new(SHM_DIRECTORY).join(format!("{NAME_PREFIX}{}{LOCK_SUFFIX}", id.0)));
             dead.push(id);
         }
     }
