@@ -28,6 +28,9 @@ pub const DEFAULT_SAMPLE_RATE_HZ: u32 = 48_000;
 /// Sample rates that an audio session accepts, in hertz. Below, nothing sounds; above, no device follows.
 pub const SAMPLE_RATE_RANGE_HZ: std::ops::RangeInclusive<u32> = 8_000..=384_000;
 
+/// Ticks a second that a runtime without sound may ask for. More than this, a timer does not keep.
+pub const TIMER_RATE_RANGE_HZ: std::ops::RangeInclusive<u32> = 1..=10_000;
+
 /// Largest control message in bytes. Holds the largest source text with room for its envelope.
 pub const MAX_MESSAGE_BYTES: usize = 8 << 20;
 
@@ -57,6 +60,10 @@ pub const MAX_ASSET_BYTES: u64 = MAX_PROGRAM_MEMORY_BYTES;
 
 /// Bytes of bulk data (memory dumps, captures) in one message.
 pub const BULK_CHUNK_BYTES: usize = 256 << 10;
+
+/// Elements that the dumps of one run show together. Worst case nine bytes each, so that they fit into one message; whole
+/// memories are reported in chunks instead.
+pub const MAX_DUMP_ELEMENTS: u64 = 500_000;
 
 /// How long a child may take from start to its handshake, in milliseconds.
 pub const HANDSHAKE_DEADLINE_MS: u64 = 5_000;

@@ -80,8 +80,12 @@ pub struct ModuleInfo {
     pub skip_execution: bool,
     /// Runs after initialisation instead of in its entry.
     pub init_only: bool,
-    /// Hash of what the module does, apart from addresses and defaults: tells whether its code changed.
+    /// Hash of what the module does, functions it calls included, apart from addresses and defaults: tells whether its
+    /// code changed.
     pub code_hash: ContentHash,
+    /// Other modules that it refers to, in its code or in the defaults of its items: indices into `Manifest::modules`,
+    /// ascending. The feedback loops of a program are the cycles of this graph.
+    pub references: Vec<u32>,
     /// 1-based line of its opener in the file.
     pub line: u32,
     /// Items in declaration order, shadowed ones included.
@@ -100,6 +104,9 @@ pub struct Item {
     pub byte_address: u32,
     /// Words of 4 bytes from the cursor before the item to the cursor after it, padding included.
     pub words: u32,
+    /// Fingerprint of the item's initial bytes (the first eight bytes of their hash, little-endian): tells whether its
+    /// default changed. Where `points_at` is set, compare that instead: an address changes whenever its target moves.
+    pub default_fingerprint: u64,
     /// The declared default is an address: of this memory, and this item where it names one.
     pub points_at: Option<PointsAt>,
     /// 1-based line of the file.
@@ -183,6 +190,8 @@ pub enum ValueType {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExportInfo {
     pub name: String,
+    /// As [`ModuleInfo::code_hash`], for exported functions; for entries, the hash of the order of their steps.
+    pub code_hash: ContentHash,
     pub params: Vec<ValueType>,
     pub results: Vec<ValueType>,
 }

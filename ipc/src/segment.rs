@@ -59,6 +59,13 @@ pub struct SegmentRef {
     pub hash: Option<ContentHash>,
 }
 
+impl SegmentRef {
+    /// Whether the segment's name is one of this session's.
+    pub fn belongs_to(&self, session: &SessionId) -> bool {
+        self.name.strip_prefix(NAME_PREFIX).and_then(|rest| rest.strip_prefix(session.as_str())).is_some_and(|rest| rest.starts_with('-'))
+    }
+}
+
 /// Why a segment could not be made, mapped or believed.
 #[derive(Debug, thiserror::Error)]
 pub enum SegmentError {
@@ -425,6 +432,14 @@ mod tests {
         assert!(!path_of(segment.reference()).exists());
         other.word_u32(0).store(5, Ordering::Release);
         assert_eq!(segment.word_u32(0).load(Ordering::Acquire), 5);
+    }
+
+    #[test]
+    fn a_segment_belongs_to_its_session_only() {
+        let (ours, theirs) = (Session::open().unwrap(), Session::open().unwrap());
+        let segment = Segment::create(ours.id(), SegmentKind::Lane, 1, 64).unwrap();
+        assert!(segment.reference().belongs_to(ours.id()));
+        assert!(!segment.reference().belongs_to(theirs.id()));
     }
 
     #[test]
