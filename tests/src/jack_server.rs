@@ -1,0 +1,83 @@
+//! A JACK server of a test's own: jackd2 with its dummy driver, which needs no sound hardware.
+//!
+//! The graph is synchronous (`-S`) with a long client time-out, so an overloaded machine makes this "sound card" late but
+//! never loses or repeats a frame: whatever is missing in a capture was lost by the player.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// Frames in one period of the server.
+pub const PERIOD_FRAMES: u32 = 128;
+
+/// A running server; ended when dropped.
+pub struct JackServer {
+    name: String,
+    process: Child,
+}
+
+impl JackServer {
+    /// Starts a server, or says why there is none. With `REQUIRE_JACK=1` in the environment a missing jackd is a failure.
+    pub fn start() -> Option<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("continuo-test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        Self::start_named(name)
+    }
+
+    /// Starts a server of this name: as [`JackServer::start`], and again after [`JackServer::kill`].
+    pub fn start_named(name: String) -> Option<Self> {
+        let spawned = Command::new("jackd")
+            .args(["-n", &name, "--port-max", "128", "-R", "-P", "70", "-S", "-t", "5000", "-d", "dummy", "-r", "48000"])
+            .args(["-p", &PERIOD_FRAMES.to_string(), "-C", "2", "-P", "2"])
+            .env("JACK_NO_AUDIO_RESERVATION", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let mut process = match spawned {
+            Ok(process) => process,
+            Err(error) => {
+                assert!(std::env::var_os("REQUIRE_JACK").is_none(), "jackd cannot be started: {error}");
+                eprintln!("\n*** SKIPPED: jackd cannot be started ({error}); install jackd2 to run this test ***\n");
+                return None;
+            }
+        };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !Self::socket(&name).exists() {
+            assert!(process.try_wait().expect("jackd can be waited for").is_none(), "jackd ended before it was ready");
+            assert!(Instant::now() < deadline, "jackd was not ready after 20 s");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Some(Self { name, process })
+    }
+
+    fn socket(name: &str) -> PathBuf {
+        // jackd names its socket after the server and the user.
+        let user = std::fs::metadata("/proc/self").map(|m| std::os::unix::fs::MetadataExt::uid(&m)).unwrap_or(0);
+        PathBuf::from(format!("/dev/shm/jack_{name}_{user}_0"))
+    }
+
+    /// The server's name, for `JACK_DEFAULT_SERVER`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Ends the server at once, as a crash would.
+    pub fn kill(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        // A killed server leaves its sockets and semaphores; they carry its unique name.
+        for entry in std::fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().contains(&self.name) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
+impl Drop for JackServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
