@@ -1,0 +1,121 @@
+//! The control thread's table of lanes: which runtime's lane is in which slot of the mixer.
+//!
+//! A slot is taken from `AddLane` until the mixer has handed the lane's strip back, so a runtime may have a lane that fades
+//! out and a new one at the same time, in different slots.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use ipc::lane::LaneReader;
+use ipc::limits::MAX_LANES;
+use ipc::message::{DeviceReply, LaneStatus};
+use ipc::segment::{SegmentError, SegmentRef, SessionId};
+
+use super::counters::Counters;
+use super::mixer::{Command, MixerControl, Notice};
+use super::strip::Strip;
+
+/// Why a lane is not read.
+#[derive(Debug, thiserror::Error)]
+pub enum LaneError {
+    #[error("the runtime already has a lane; remove it first")]
+    Duplicate,
+    #[error("all {MAX_LANES} lanes are in use; remove one first")]
+    Full,
+    #[error("the lane {0} belongs to another session")]
+    ForeignSession(String),
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
+}
+
+struct Entry {
+    runtime: String,
+    has_started: bool,
+    is_leaving: bool,
+}
+
+/// The table.
+pub struct Lanes {
+    session: SessionId,
+    slots: [Option<Entry>; MAX_LANES],
+}
+
+impl Lanes {
+    pub fn new(session: SessionId) -> Self {
+        Self { session, slots: std::array::from_fn(|_| None) }
+    }
+
+    /// Maps a lane and hands it to the mixer.
+    pub fn add(
+        &mut self,
+        runtime: &str,
+        lane: &SegmentRef,
+        ahead_blocks: u64,
+        counters: &Counters,
+        mixer: &mut MixerControl,
+    ) -> Result<(), LaneError> {
+        if self.slot_of(runtime).is_some() {
+            return Err(LaneError::Duplicate);
+        }
+        let slot = self.slots.iter().position(Option::is_none).ok_or(LaneError::Full)?;
+        if !lane.name.contains(self.session.as_str()) {
+            return Err(LaneError::ForeignSession(lane.name.clone()));
+        }
+        let strip = Strip::new(LaneReader::open(lane)?, ahead_blocks);
+        counters.lanes[slot].reset();
+        if !mixer.send(Command::Add { slot, strip }) {
+            return Err(LaneError::Full);
+        }
+        self.slots[slot] = Some(Entry { runtime: runtime.to_owned(), has_started: false, is_leaving: false });
+        Ok(())
+    }
+
+    /// Lets a lane fade out; false when the runtime has none.
+    pub fn remove(&mut self, runtime: &str, mixer: &mut MixerControl) -> bool {
+        let Some(slot) = self.slot_of(runtime) else { return false };
+        if let Some(entry) = &mut self.slots[slot] {
+            entry.is_leaving = true;
+        }
+        mixer.send(Command::Remove { slot })
+    }
+
+    /// Takes what the mixer has to say; drops the strips it is done with.
+    pub fn on_notice(&mut self, notice: Notice) -> Option<DeviceReply> {
+        match notice {
+            Notice::Started { slot, block } => {
+                let entry = self.slots.get_mut(slot)?.as_mut()?;
+                entry.has_started = true;
+                Some(DeviceReply::LaneStarted { runtime: entry.runtime.clone(), block })
+            }
+            Notice::Removed { slot, strip } => {
+                drop(strip);
+                let entry = self.slots.get_mut(slot)?.take()?;
+                Some(DeviceReply::LaneRemoved { runtime: entry.runtime })
+            }
+        }
+    }
+
+    /// Whether something is about to happen that others wait for: a lane begins or goes.
+    pub fn is_changing(&self) -> bool {
+        self.slots.iter().flatten().any(|entry| !entry.has_started || entry.is_leaving)
+    }
+
+    /// Counters of the lanes that stay, and their peaks since the last time.
+    pub fn status(&self, counters: &Counters) -> Vec<LaneStatus> {
+        let status = |(slot, entry): (usize, &Option<Entry>)| {
+            let entry = entry.as_ref().filter(|entry| !entry.is_leaving)?;
+            let counters = &counters.lanes[slot];
+            Some(LaneStatus {
+                runtime: entry.runtime.clone(),
+                underruns: counters.underruns.load(Relaxed),
+                last_underrun_block: counters.last_underrun_block.load(Relaxed),
+                peak: counters.peak.take(),
+            })
+        };
+        self.slots.iter().enumerate().filter_map(status).collect()
+    }
+
+    /// The slot of the runtime's lane that stays.
+    fn slot_of(&self, runtime: &str) -> Option<usize> {
+        self.slots.iter().position(|entry| entry.as_ref().is_some_and(|entry| entry.runtime == runtime && !entry.is_leaving))
+    }
+}

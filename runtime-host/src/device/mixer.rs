@@ -1,0 +1,294 @@
+//! The mixer: sums the lanes, block after block, and is the session clock while doing so.
+//!
+//! There is one [`Mixer`]. It is rendered by one real-time thread at a time (see [`super::baton`]) and belongs to the
+//! session, not to a device: when sound moves to another device the mixer moves with it, and session time goes on where it
+//! was. The control thread talks to it through two wait-free queues: [`Command`]s in, [`Notice`]s out. Strips come in
+//! complete and go out again to be dropped, so that this code never maps, unmaps, allocates, frees or locks; its only system
+//! call is the futex wake-up of the lanes.
+//!
+//! A sample that is not finite is replaced by 0 in the strip of its lane. Lanes are summed as they are. At the very end the
+//! sum is limited to ±1; the recording gets exactly this, what the device is given.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::time::Duration;
+
+use ipc::lane::{Block, SILENCE};
+use ipc::limits::{BLOCK_FRAMES, LANE_BLOCKS, LANE_CHANNELS, MAX_LANES};
+use rtrb::{Consumer, Producer, RingBuffer};
+
+use super::counters::Counters;
+use super::fade::FadeOut;
+use super::recording::Tap;
+use super::strip::{Strip, Turn};
+
+/// One frame: left, right.
+pub type Frame = [f32; LANE_CHANNELS];
+
+/// Blocks of a lane's ring that are never asked for, so that a writer never comes near the block that is being read.
+const RING_MARGIN_BLOCKS: u64 = 8;
+
+/// From the control thread to the mixer. Obeyed before the next frames are rendered.
+pub enum Command {
+    /// Read this lane from now on. The slot is free.
+    Add { slot: usize, strip: Strip },
+    /// Fade the slot's lane out and hand its strip back.
+    Remove { slot: usize },
+    /// Fade everything out; from its last frame on the session gives silence and time stands still.
+    End,
+}
+
+/// From the mixer to the control thread.
+pub enum Notice {
+    /// The first block of the slot's lane is about to be given to the device as this block of the session.
+    Started { slot: usize, block: u64 },
+    /// The slot is free; the strip is to be dropped.
+    Removed { slot: usize, strip: Strip },
+}
+
+/// The control thread's end of the two queues.
+pub struct MixerControl {
+    commands: Producer<Command>,
+    notices: Consumer<Notice>,
+}
+
+impl MixerControl {
+    /// Hands a command over; false when the queue is full, which means that nothing is being rendered.
+    #[must_use]
+    pub fn send(&mut self, command: Command) -> bool {
+        self.commands.push(command).is_ok()
+    }
+
+    /// The next notice, if there is one.
+    pub fn notice(&mut self) -> Option<Notice> {
+        self.notices.pop().ok()
+    }
+}
+
+/// What a mixer is made with.
+pub struct MixerSettings {
+    pub sample_rate_hz: u32,
+    pub lead_blocks: u32,
+    pub counters: Arc<Counters>,
+    /// Where the recording gets its frames.
+    pub tap: Option<Tap>,
+}
+
+/// The mixer; see the module.
+pub struct Mixer {
+    strips: [Option<Strip>; MAX_LANES],
+    commands: Consumer<Command>,
+    notices: Producer<Notice>,
+    counters: Arc<Counters>,
+    tap: Option<Tap>,
+    sample_rate_hz: u32,
+    lead_blocks: u64,
+    /// How far hosts may be ahead of the mixer: the lead, and what the device takes at once.
+    ahead_blocks: u64,
+    /// Number of the session block that is rendered next.
+    clock_blocks: u64,
+    /// The block being given out, and how much of it has been.
+    mix: Block,
+    given_frames: usize,
+    scratch: Block,
+    ending: Option<FadeOut>,
+    has_ended: bool,
+}
+
+impl Mixer {
+    pub fn new(settings: MixerSettings) -> (Self, MixerControl) {
+        // A slot is used again only after its `Removed` has been taken, so each has at most two commands and two notices
+        // in flight; one more command ends the session.
+        let (commands_in, commands) = RingBuffer::new(2 * MAX_LANES + 1);
+        let (notices, notices_out) = RingBuffer::new(2 * MAX_LANES);
+        let lead_blocks = u64::from(settings.lead_blocks);
+        let mixer = Self {
+            strips: std::array::from_fn(|_| None),
+            commands,
+            notices,
+            counters: settings.counters,
+            tap: settings.tap,
+            sample_rate_hz: settings.sample_rate_hz,
+            lead_blocks,
+            ahead_blocks: ahead_blocks(lead_blocks, 1),
+            clock_blocks: 0,
+            mix: SILENCE,
+            given_frames: BLOCK_FRAMES,
+            scratch: SILENCE,
+            ending: None,
+            has_ended: false,
+        };
+        (mixer, MixerControl { commands: commands_in, notices: notices_out })
+    }
+
+    /// Gives the next `frames` frames of the session to `give`, with their position. `period_blocks` is how many blocks the
+    /// device takes at once; hosts may work that much further ahead.
+    pub fn fill_rt(&mut self, period_blocks: u64, frames: usize, mut give: impl FnMut(usize, Frame)) {
+        self.ahead_blocks = ahead_blocks(self.lead_blocks, period_blocks);
+        self.obey_rt();
+        let mut done = 0;
+        while done < frames {
+            if self.given_frames == BLOCK_FRAMES {
+                self.begin_block_rt();
+            }
+            let count = (BLOCK_FRAMES - self.given_frames).min(frames - done);
+            for offset in 0..count {
+                let frame = self.mix.map(|samples| samples[self.given_frames + offset]);
+                give(done + offset, frame);
+                if let (Some(tap), false) = (&mut self.tap, self.has_ended) {
+                    tap.push_rt(frame);
+                }
+            }
+            self.given_frames += count;
+            done += count;
+            if !self.has_ended {
+                self.counters.frames.fetch_add(count as u64, Relaxed);
+            }
+        }
+        self.end_if_faded_rt();
+        self.demand_rt();
+    }
+
+    /// Asks the hosts for what a device with this period needs; returns whether every lane that plays has it. A driver that
+    /// takes over from one with a shorter period gives silence until then, so that the lanes lose nothing but time.
+    pub fn prepare_rt(&mut self, period_blocks: u64) -> bool {
+        self.ahead_blocks = ahead_blocks(self.lead_blocks, period_blocks);
+        self.demand_rt();
+        self.strips.iter().flatten().all(|strip| strip.can_go_on_rt(period_blocks))
+    }
+
+    /// Waits until the next `frames` frames can be rendered without concealment and recorded without loss, at most
+    /// `timeout`; returns whether they can. For rendering without a clock; never on a real-time thread.
+    pub fn wait_until_ready(&mut self, period_blocks: u64, frames: usize, timeout: Duration) -> bool {
+        self.ahead_blocks = ahead_blocks(self.lead_blocks, period_blocks);
+        self.obey_rt();
+        self.demand_rt();
+        if self.tap.as_ref().is_some_and(|tap| !tap.has_room(frames)) {
+            std::thread::sleep(timeout.min(Duration::from_millis(1)));
+            return false;
+        }
+        let blocks = frames.div_ceil(BLOCK_FRAMES) as u64;
+        self.strips.iter().flatten().all(|strip| strip.wait_until_ready(blocks, self.ahead_blocks, timeout))
+    }
+
+    /// Gives what is left of the recording to its writer. Called when nothing more will be rendered.
+    pub fn finish_recording(&mut self) {
+        if let Some(tap) = &mut self.tap {
+            tap.finish_rt();
+        }
+    }
+
+    fn obey_rt(&mut self) {
+        while let Ok(command) = self.commands.pop() {
+            match command {
+                Command::Add { slot, strip } => match &mut self.strips[slot] {
+                    free @ None => *free = Some(strip),
+                    // The control thread keeps the table of free slots; if it erred, the newcomer goes back unheard.
+                    Some(_) => drop_elsewhere_rt(&mut self.notices, slot, strip),
+                },
+                Command::Remove { slot } => {
+                    if let Some(strip) = &mut self.strips[slot] {
+                        strip.leave_rt(FadeOut::new(self.sample_rate_hz));
+                    }
+                }
+                Command::End => {
+                    self.ending.get_or_insert(FadeOut::new(self.sample_rate_hz));
+                }
+            }
+        }
+    }
+
+    /// Renders the next block of the session; silence once the session has ended.
+    fn begin_block_rt(&mut self) {
+        self.end_if_faded_rt();
+        self.mix = SILENCE;
+        self.given_frames = 0;
+        if self.has_ended {
+            return;
+        }
+        for slot in 0..MAX_LANES {
+            self.add_strip_rt(slot);
+        }
+        if let Some(fade) = &mut self.ending {
+            fade.apply_rt(&mut self.mix);
+        }
+        self.limit_rt();
+        self.clock_blocks += 1;
+    }
+
+    fn add_strip_rt(&mut self, slot: usize) {
+        let Some(strip) = &mut self.strips[slot] else { return };
+        let (turn, non_finite) = strip.render_rt(self.ahead_blocks, &mut self.scratch);
+        match turn {
+            Turn::Waiting => return,
+            Turn::Started => {
+                // There is room: see `new`.
+                let _ = self.notices.push(Notice::Started { slot, block: self.clock_blocks });
+            }
+            Turn::Concealed => {
+                self.counters.lanes[slot].underruns.fetch_add(1, Relaxed);
+                self.counters.lanes[slot].last_underrun_block.store(self.clock_blocks, Relaxed);
+            }
+            Turn::Played => {}
+            Turn::Left => {
+                if let Some(strip) = self.strips[slot].take() {
+                    drop_elsewhere_rt(&mut self.notices, slot, strip);
+                }
+            }
+        }
+        if non_finite > 0 {
+            self.counters.non_finite.fetch_add(non_finite, Relaxed);
+        }
+        for (channel, (sum, samples)) in self.mix.iter_mut().zip(&self.scratch).enumerate() {
+            let mut peak = 0.0f32;
+            for (sum, sample) in sum.iter_mut().zip(samples) {
+                *sum += sample;
+                peak = peak.max(sample.abs());
+            }
+            self.counters.lanes[slot].peak.raise_rt(channel, peak);
+        }
+    }
+
+    /// The hard limit at the device's boundary. A sum of finite samples may be infinite, never NaN: `clamp` is enough.
+    fn limit_rt(&mut self) {
+        for (channel, samples) in self.mix.iter_mut().enumerate() {
+            let mut peak = 0.0f32;
+            for sample in samples {
+                *sample = sample.clamp(-1.0, 1.0);
+                peak = peak.max(sample.abs());
+            }
+            self.counters.peak.raise_rt(channel, peak);
+        }
+    }
+
+    /// The session ends when the block in which the fade-out reached zero has been given out whole.
+    fn end_if_faded_rt(&mut self) {
+        let is_faded = self.ending.is_some_and(|fade| fade.is_over_rt());
+        if is_faded && self.given_frames == BLOCK_FRAMES && !self.has_ended {
+            self.has_ended = true;
+            if let Some(tap) = &mut self.tap {
+                tap.finish_rt();
+            }
+            self.counters.has_ended.store(true, Release);
+        }
+    }
+
+    fn demand_rt(&self) {
+        for strip in self.strips.iter().flatten() {
+            strip.demand_rt(self.ahead_blocks);
+        }
+    }
+}
+
+/// Hands a strip to the control thread, which may unmap it. The queue has room for it: see [`Mixer::new`]; were it full all
+/// the same, leaking a mapping is better than unmapping it here.
+fn drop_elsewhere_rt(notices: &mut Producer<Notice>, slot: usize, strip: Strip) {
+    if let Err(rtrb::PushError::Full(notice)) = notices.push(Notice::Removed { slot, strip }) {
+        std::mem::forget(notice);
+    }
+}
+
+/// How far a host may be ahead of the mixer, within what the lane's ring can hold.
+pub fn ahead_blocks(lead_blocks: u64, period_blocks: u64) -> u64 {
+    (lead_blocks + period_blocks.max(1)).clamp(1, LANE_BLOCKS as u64 - RING_MARGIN_BLOCKS)
+}

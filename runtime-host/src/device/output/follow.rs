@@ -1,0 +1,237 @@
+//! Who plays: opens the first device there is, moves to the null device the moment it is lost, looks twice a second whether
+//! a device has come (back), and moves to it.
+//!
+//! Lives on the control thread and never blocks: searches, streams and the null device have threads of their own. Time
+//! comes in as an argument. What happens is told in [`DeviceReply`]s, each move in one clear line.
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use ipc::limits::BLOCK_FRAMES;
+use ipc::message::DeviceReply;
+
+use super::null::{self, NullDriver};
+use super::search::{Found, Search, Searcher};
+use super::stream::{StreamDriver, StreamLost};
+use super::{Refusal, SoundSystem, Target};
+use crate::device::baton::Baton;
+use crate::device::control::Event;
+
+/// A device that has not asked for sound for so long is lost: servers that are stopped, or gone without a word.
+const WATCHDOG: Duration = Duration::from_millis(400);
+
+/// How often devices are looked for while the null device plays.
+const SEARCH_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How often a sound system is asked again that is there but does not fit: each time is felt by its other clients.
+const UNFIT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long the end of the process waits for a stream to close.
+const CLOSE_LIMIT: Duration = Duration::from_millis(500);
+
+/// Who plays.
+enum Playing {
+    /// The first search is not over yet.
+    Nothing,
+    /// The generation in it is what it holds the baton with.
+    Null(NullDriver),
+    Stream {
+        driver: StreamDriver,
+        seen_callbacks: u64,
+        seen_at: Instant,
+    },
+}
+
+/// The output of a session with a clock.
+pub struct Outputs {
+    target: Target,
+    sample_rate_hz: u32,
+    baton: Arc<Baton>,
+    searcher: Searcher,
+    events: Sender<Event>,
+    playing: Playing,
+    is_searching: bool,
+    search_at: Option<Instant>,
+    /// When each sound system may be asked again.
+    ask_again_at: [Option<Instant>; SoundSystem::ALL.len()],
+    /// Xruns of the streams before this one.
+    earlier_xruns: u64,
+}
+
+impl Outputs {
+    pub fn new(target: Target, sample_rate_hz: u32, baton: Arc<Baton>, events: Sender<Event>) -> Self {
+        Self {
+            target,
+            sample_rate_hz,
+            searcher: Searcher::new(Arc::clone(&baton)),
+            baton,
+            events,
+            playing: Playing::Nothing,
+            is_searching: false,
+            search_at: None,
+            ask_again_at: [None; SoundSystem::ALL.len()],
+            earlier_xruns: 0,
+        }
+    }
+
+    /// Begins: `Opened` or `Failed` is returned now or when the first search is over.
+    pub fn open(&mut self, now: Instant) -> Vec<DeviceReply> {
+        if self.target == Target::Null || !self.search(now) {
+            return self.start_null().map_or_else(|failed| vec![failed], |()| vec![self.opened("null", BLOCK_FRAMES as u32)]);
+        }
+        Vec::new()
+    }
+
+    /// A search is over.
+    pub fn on_found(&mut self, found: Found, now: Instant) -> Vec<DeviceReply> {
+        self.is_searching = false;
+        for (system, refusal) in &found.refusals {
+            let again_in = if matches!(refusal, Refusal::Unfit(_)) { UNFIT_INTERVAL } else { SEARCH_INTERVAL };
+            self.ask_again_at[system.index()] = Some(now + again_in);
+        }
+        let is_first = matches!(self.playing, Playing::Nothing);
+        match found.driver {
+            Some(driver) => {
+                let device = driver.name.clone();
+                let reply = if is_first {
+                    self.opened(&device, driver.period_frames)
+                } else {
+                    DeviceReply::Moved { reason: format!("{device} is there: sound has moved to it"), device }
+                };
+                self.play_on(driver, now);
+                vec![reply]
+            }
+            None if is_first => {
+                self.search_at = Some(now + SEARCH_INTERVAL);
+                if let Err(failed) = self.start_null() {
+                    return vec![failed];
+                }
+                let reason = format!(
+                    "no sound device ({}): playing in real time without one; sound moves when one appears",
+                    reasons(&found.refusals)
+                );
+                vec![self.opened("null", BLOCK_FRAMES as u32), DeviceReply::Moved { device: "null".into(), reason }]
+            }
+            None => {
+                self.search_at = Some(now + SEARCH_INTERVAL);
+                Vec::new()
+            }
+        }
+    }
+
+    /// A stream reported a loss. Only the one that plays matters.
+    pub fn on_lost(&mut self, lost: &StreamLost, now: Instant) -> Vec<DeviceReply> {
+        match &self.playing {
+            Playing::Stream { driver, .. } if driver.generation == lost.generation => self.leave(&lost.reason, now),
+            Playing::Stream { .. } | Playing::Null(_) | Playing::Nothing => Vec::new(),
+        }
+    }
+
+    /// Looks after the stream that plays, or for one that could.
+    pub fn on_tick(&mut self, now: Instant) -> Vec<DeviceReply> {
+        match &mut self.playing {
+            Playing::Nothing | Playing::Null(_) => {
+                if !self.is_searching && self.search_at.is_some_and(|at| now >= at) && !self.search(now) {
+                    self.search_at = Some(now + SEARCH_INTERVAL);
+                }
+                Vec::new()
+            }
+            Playing::Stream { driver, seen_callbacks, seen_at } => {
+                let callbacks = driver.pulse.callbacks();
+                let patience = WATCHDOG + Duration::from_secs(2) * driver.period_frames / self.sample_rate_hz;
+                if callbacks != *seen_callbacks {
+                    *seen_callbacks = callbacks;
+                    *seen_at = now;
+                    return Vec::new();
+                }
+                if now.duration_since(*seen_at) < patience {
+                    return Vec::new();
+                }
+                self.leave(&format!("it has not asked for sound for {} ms", patience.as_millis()), now)
+            }
+        }
+    }
+
+    /// Late or lost periods that devices have reported.
+    pub fn xruns(&self) -> u64 {
+        match &self.playing {
+            Playing::Stream { driver, .. } => self.earlier_xruns + driver.xruns(),
+            Playing::Null(_) | Playing::Nothing => self.earlier_xruns,
+        }
+    }
+
+    /// Stops playing and closes the device.
+    pub fn close(self) {
+        self.baton.withdraw();
+        if let Playing::Stream { driver, .. } = self.playing {
+            driver.close(CLOSE_LIMIT);
+        }
+    }
+
+    /// Starts a search among the sound systems that may be asked now; false when there is none.
+    fn search(&mut self, now: Instant) -> bool {
+        let may_ask = |system: &SoundSystem| self.ask_again_at[system.index()].is_none_or(|at| now >= at);
+        let systems: Vec<_> = self.target.systems().into_iter().filter(may_ask).collect();
+        if systems.is_empty() {
+            return false;
+        }
+        let search = Search { systems, device_name: self.target.device_name().map(str::to_owned), sample_rate_hz: self.sample_rate_hz };
+        let (found_in, lost_in) = (self.events.clone(), self.events.clone());
+        // When the control thread has ended, nobody needs to know.
+        self.is_searching = self.searcher.start(
+            search,
+            move |found| drop(found_in.send(Event::Found(found))),
+            move |lost| drop(lost_in.send(Event::Lost(lost))),
+        );
+        self.is_searching
+    }
+
+    fn play_on(&mut self, driver: StreamDriver, now: Instant) {
+        self.baton.pass_to(driver.generation);
+        driver.play();
+        let seen_callbacks = driver.pulse.callbacks();
+        self.search_at = None;
+        self.playing = Playing::Stream { driver, seen_callbacks, seen_at: now };
+    }
+
+    /// Moves from a lost stream to the null device.
+    fn leave(&mut self, why: &str, now: Instant) -> Vec<DeviceReply> {
+        // The null device takes the baton before the stream is let go of.
+        let Playing::Stream { driver, .. } = std::mem::replace(&mut self.playing, Playing::Nothing) else { return Vec::new() };
+        let started = self.start_null();
+        self.earlier_xruns += driver.xruns();
+        self.ask_again_at = [None; SoundSystem::ALL.len()];
+        self.search_at = Some(now + SEARCH_INTERVAL);
+        let why = why.lines().next().unwrap_or_default();
+        let reason = format!("{} is lost ({why}): playing in real time without it until a device is back", driver.name);
+        match started {
+            Ok(()) => vec![DeviceReply::Moved { device: "null".into(), reason }],
+            Err(failed) => vec![failed],
+        }
+    }
+
+    fn start_null(&mut self) -> Result<(), DeviceReply> {
+        match null::start(&self.baton, self.sample_rate_hz) {
+            Ok(driver) => {
+                self.playing = Playing::Null(driver);
+                Ok(())
+            }
+            Err(error) => {
+                self.baton.withdraw();
+                Err(DeviceReply::Failed { reason: format!("the thread of the null device cannot be started: {error}") })
+            }
+        }
+    }
+
+    fn opened(&self, device: &str, period_frames: u32) -> DeviceReply {
+        DeviceReply::Opened { device: device.to_owned(), sample_rate: self.sample_rate_hz, period_frames }
+    }
+}
+
+fn reasons(refusals: &[(SoundSystem, Refusal)]) -> String {
+    let one = |(system, refusal): &(SoundSystem, Refusal)| {
+        format!("{}: {}", system.name(), refusal.to_string().lines().next().unwrap_or_default())
+    };
+    refusals.iter().map(one).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,280 @@
+//! An open output and all that belongs to it: the mixer's control end, the lanes, the driver that plays, the recording.
+//!
+//! Owned by the control thread. Made by `Open`, ended by `Stop` or by the supervisor's death.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use ipc::limits::{BLOCK_FRAMES, MAX_LEAD_BLOCKS, SAMPLE_RATE_RANGE_HZ};
+use ipc::message::{DeviceReply, DeviceStatus, OpenDevice, Output};
+use ipc::segment::{SegmentRef, SessionId};
+
+use super::baton::Baton;
+use super::control::Event;
+use super::counters::Counters;
+use super::lanes::Lanes;
+use super::mixer::{Command, Mixer, MixerControl, MixerSettings, ahead_blocks};
+use super::output::follow::Outputs;
+use super::output::{Target, unpaced};
+use super::recording::{MAX_RECORDING_FRAMES, Recorder, RecordingError};
+
+/// How often the status is reported.
+const STATUS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How long the fade-out at the end may take. The null device takes over from a lost one within half of this.
+const FADE_LIMIT: Duration = Duration::from_secs(1);
+
+/// Why an output cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("{0} Hz is not a sample rate between {min} and {max} Hz", min = SAMPLE_RATE_RANGE_HZ.start(), max = SAMPLE_RATE_RANGE_HZ.end())]
+    SampleRate(u32),
+    #[error("a lead of {0} blocks is not between 1 and {MAX_LEAD_BLOCKS}")]
+    Lead(u32),
+    #[error("rendering without a clock needs a recording to render into")]
+    NoRecording,
+    #[error("{0} frames are more than the {MAX_RECORDING_FRAMES} that a WAV file can hold")]
+    TooLong(u64),
+    #[error(transparent)]
+    Recording(#[from] RecordingError),
+}
+
+/// What plays.
+enum Playback {
+    /// Devices, and the null device in between.
+    Clocked(Outputs),
+    /// No clock; rendering begins with `Begin`.
+    Unpaced { frames: u64, state: Rendering },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rendering {
+    NotBegun,
+    Running,
+    Done,
+}
+
+/// An open output.
+pub struct Session {
+    mixer: MixerControl,
+    baton: Arc<Baton>,
+    counters: Arc<Counters>,
+    lanes: Lanes,
+    lead_blocks: u64,
+    playback: Playback,
+    recorder: Option<Recorder>,
+    has_recording_failed: bool,
+    reported_unrecorded: bool,
+    status_at: Instant,
+    ending_until: Option<Instant>,
+    events: Sender<Event>,
+}
+
+impl Session {
+    /// Opens the output. `Opened` or `Failed` is among the replies now or comes with a later event.
+    pub fn open(
+        session: SessionId,
+        request: &OpenDevice,
+        events: &Sender<Event>,
+        now: Instant,
+    ) -> Result<(Self, Vec<DeviceReply>), OpenError> {
+        check(request)?;
+        let counters = Arc::new(Counters::default());
+        let (recorder, tap) = match &request.recording {
+            Some(path) => {
+                let failed_in = events.clone();
+                // When the control thread has ended, nobody needs to know.
+                let on_failure = move |reason| drop(failed_in.send(Event::RecordingFailed(reason)));
+                let (recorder, tap) = Recorder::start(path, request.sample_rate, Arc::clone(&counters), on_failure)?;
+                (Some(recorder), Some(tap))
+            }
+            None => (None, None),
+        };
+        let settings =
+            MixerSettings { sample_rate_hz: request.sample_rate, lead_blocks: request.lead_blocks, counters: Arc::clone(&counters), tap };
+        let (mixer, control) = Mixer::new(settings);
+        let baton = Baton::new(mixer);
+        let (playback, replies) = begin_playback(request, &baton, events, now);
+        let session = Self {
+            mixer: control,
+            baton,
+            counters,
+            lanes: Lanes::new(session),
+            lead_blocks: u64::from(request.lead_blocks),
+            playback,
+            recorder,
+            has_recording_failed: false,
+            reported_unrecorded: false,
+            status_at: now + STATUS_INTERVAL,
+            ending_until: None,
+            events: events.clone(),
+        };
+        Ok((session, replies))
+    }
+
+    /// Reads a lane from now on.
+    pub fn add_lane(&mut self, runtime: String, lane: &SegmentRef) -> DeviceReply {
+        let ahead = ahead_blocks(self.lead_blocks, 1);
+        match self.lanes.add(&runtime, lane, ahead, &self.counters, &mut self.mixer) {
+            Ok(()) => DeviceReply::LaneMapped { runtime },
+            Err(error) => DeviceReply::LaneRefused { runtime, reason: error.to_string() },
+        }
+    }
+
+    /// Lets a lane fade out. A runtime that has none is answered at once.
+    pub fn remove_lane(&mut self, runtime: String) -> Option<DeviceReply> {
+        (!self.lanes.remove(&runtime, &mut self.mixer)).then_some(DeviceReply::LaneRemoved { runtime })
+    }
+
+    /// Starts an unpaced output.
+    pub fn begin(&mut self) -> Option<DeviceReply> {
+        let Playback::Unpaced { frames, state: state @ Rendering::NotBegun } = &mut self.playback else { return None };
+        *state = Rendering::Running;
+        let done_in = self.events.clone();
+        let on_done = move |_| drop(done_in.send(Event::Rendered));
+        unpaced::start(&self.baton, *frames, on_done).err().map(|error| {
+            *state = Rendering::Done;
+            DeviceReply::Failed { reason: format!("the rendering thread cannot be started: {error}") }
+        })
+    }
+
+    /// An unpaced output has rendered all its frames, or was told to stop.
+    pub fn on_rendered(&mut self) -> Vec<DeviceReply> {
+        let Playback::Unpaced { state, .. } = &mut self.playback else { return Vec::new() };
+        *state = Rendering::Done;
+        if self.ending_until.is_some() {
+            return Vec::new();
+        }
+        let mut replies = vec![self.status()];
+        replies.extend(self.finish_recording());
+        replies.push(self.stopped());
+        replies
+    }
+
+    /// The recording has ended early.
+    pub fn on_recording_failed(&mut self, reason: String) -> DeviceReply {
+        self.has_recording_failed = true;
+        DeviceReply::RecordingFailed { reason }
+    }
+
+    /// The devices that are followed, unless there is no clock.
+    pub fn outputs(&mut self) -> Option<&mut Outputs> {
+        match &mut self.playback {
+            Playback::Clocked(outputs) => Some(outputs),
+            Playback::Unpaced { .. } => None,
+        }
+    }
+
+    /// What there is to tell after some time has passed.
+    pub fn on_tick(&mut self, now: Instant) -> Vec<DeviceReply> {
+        let mut replies = self.outputs().map(|outputs| outputs.on_tick(now)).unwrap_or_default();
+        while let Some(notice) = self.mixer.notice() {
+            replies.extend(self.lanes.on_notice(notice));
+        }
+        replies.extend(self.unrecorded());
+        if now >= self.status_at {
+            self.status_at = now + STATUS_INTERVAL;
+            replies.push(self.status());
+        }
+        replies
+    }
+
+    /// Whether somebody waits for something that the mixer is about to report.
+    pub fn is_changing(&self) -> bool {
+        self.lanes.is_changing() || self.ending_until.is_some()
+    }
+
+    /// Begins to end: fades out, or ends the rendering where it is.
+    pub fn begin_end(&mut self, now: Instant) {
+        self.ending_until.get_or_insert(now + FADE_LIMIT);
+        match &self.playback {
+            // A full queue means that nothing renders; then there is nothing to fade.
+            Playback::Clocked(_) => drop(self.mixer.send(Command::End)),
+            Playback::Unpaced { .. } => self.baton.withdraw(),
+        }
+    }
+
+    /// Whether the end has come: faded out, or not worth waiting for any longer.
+    pub fn has_ended(&self, now: Instant) -> bool {
+        let is_silent = match &self.playback {
+            Playback::Clocked(_) => self.counters.has_ended.load(Acquire),
+            Playback::Unpaced { state, .. } => *state != Rendering::Running,
+        };
+        self.ending_until.is_some_and(|until| is_silent || now >= until)
+    }
+
+    /// Closes the device and completes the recording.
+    pub fn close(mut self) -> Vec<DeviceReply> {
+        self.baton.withdraw();
+        // Where the fade-out has been heard to its end this does nothing; else it saves the last frames.
+        self.baton.with_idle_mixer(Mixer::finish_recording);
+        let mut replies: Vec<_> = self.finish_recording().into_iter().collect();
+        replies.push(self.stopped());
+        if let Playback::Clocked(outputs) = self.playback {
+            outputs.close();
+        }
+        replies
+    }
+
+    fn finish_recording(&mut self) -> Option<DeviceReply> {
+        let error = self.recorder.take()?.finish().err()?;
+        (!self.has_recording_failed).then(|| self.on_recording_failed(error.to_string()))
+    }
+
+    /// Tells once that the disk was too slow.
+    fn unrecorded(&mut self) -> Option<DeviceReply> {
+        let frames = self.counters.unrecorded_frames.load(Relaxed);
+        if frames == 0 || self.reported_unrecorded {
+            return None;
+        }
+        self.reported_unrecorded = true;
+        let path = self.recorder.as_ref()?.path().display();
+        let reason = format!("the disk is too slow for the recording {path}: {frames} frames are silent in it so far; it goes on");
+        Some(DeviceReply::RecordingFailed { reason })
+    }
+
+    fn stopped(&self) -> DeviceReply {
+        DeviceReply::Stopped { frames: self.counters.frames.load(Relaxed) }
+    }
+
+    fn status(&mut self) -> DeviceReply {
+        DeviceReply::Status(DeviceStatus {
+            frames: self.counters.frames.load(Relaxed),
+            peak: self.counters.peak.take(),
+            device_xruns: self.outputs().map_or(0, |outputs| outputs.xruns()),
+            non_finite: self.counters.non_finite.load(Relaxed),
+            lanes: self.lanes.status(&self.counters),
+        })
+    }
+}
+
+fn check(request: &OpenDevice) -> Result<(), OpenError> {
+    if !SAMPLE_RATE_RANGE_HZ.contains(&request.sample_rate) {
+        return Err(OpenError::SampleRate(request.sample_rate));
+    }
+    if !(1..=MAX_LEAD_BLOCKS).contains(&request.lead_blocks) {
+        return Err(OpenError::Lead(request.lead_blocks));
+    }
+    match &request.output {
+        Output::Unpaced { .. } if request.recording.is_none() => Err(OpenError::NoRecording),
+        Output::Unpaced { frames } if *frames > MAX_RECORDING_FRAMES => Err(OpenError::TooLong(*frames)),
+        Output::Unpaced { .. } | Output::Default | Output::Named(_) => Ok(()),
+    }
+}
+
+fn begin_playback(request: &OpenDevice, baton: &Arc<Baton>, events: &Sender<Event>, now: Instant) -> (Playback, Vec<DeviceReply>) {
+    let target = match &request.output {
+        Output::Default => Target::Any,
+        Output::Named(name) => Target::parse(name),
+        Output::Unpaced { frames } => {
+            let opened =
+                DeviceReply::Opened { device: "unpaced".into(), sample_rate: request.sample_rate, period_frames: BLOCK_FRAMES as u32 };
+            return (Playback::Unpaced { frames: *frames, state: Rendering::NotBegun }, vec![opened]);
+        }
+    };
+    let mut outputs = Outputs::new(target, request.sample_rate, Arc::clone(baton), events.clone());
+    let replies = outputs.open(now);
+    (Playback::Clocked(outputs), replies)
+}

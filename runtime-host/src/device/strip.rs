@@ -1,0 +1,166 @@
+//! One lane's place in the mixer: when it begins to play, which of its blocks is due, and what is heard when that block is
+//! not there.
+//!
+//! Made on the control thread, which maps the lane; used by whichever real-time thread renders; handed back to the control
+//! thread to be dropped, because dropping it unmaps memory. It never waits for its lane and never plays a block late.
+
+use std::time::Duration;
+
+use ipc::lane::{Block, LaneReader, SILENCE};
+use ipc::limits::{BLOCK_FRAMES, LANE_CHANNELS};
+
+use super::fade::FadeOut;
+
+/// Frames of the decay to zero when a block is missing, and of the fade-in when blocks come again: 1.3 ms at 48 kHz, long
+/// enough not to click, short enough to lie inside one block.
+pub const CONCEAL_FRAMES: usize = 64;
+
+/// What a strip contributed to a block of the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// The lane has not yet enough blocks to begin; it is silent.
+    Waiting,
+    /// The first block of the lane was played.
+    Started,
+    Played,
+    /// The block that was due was not there and has been concealed.
+    Concealed,
+    /// The last frame of the fade-out was played: the strip has nothing more to give.
+    Left,
+}
+
+/// How the block before this one ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Not yet begun.
+    Joining,
+    /// With samples of the lane, the last of which is kept in case the next block is missing.
+    Playing,
+    /// With concealment, which has reached zero: the next block that is there is faded in.
+    Missing,
+}
+
+/// A lane in the mixer.
+pub struct Strip {
+    reader: LaneReader,
+    /// The lane's block that belongs to the next block of the session. While joining: the lane's first block to be played.
+    next: u64,
+    state: State,
+    last: [f32; LANE_CHANNELS],
+    leaving: Option<FadeOut>,
+}
+
+impl Strip {
+    /// Begins with the oldest block that a host `ahead_blocks` ahead of the mixer can have ready. For a fresh lane that is
+    /// tick 0; for one that another device host has read before, what that one left.
+    pub fn new(reader: LaneReader, ahead_blocks: u64) -> Self {
+        let next = reader.written_rt().saturating_sub(ahead_blocks);
+        let strip = Self { reader, next, state: State::Joining, last: [0.0; LANE_CHANNELS], leaving: None };
+        // The host can begin to compute while the device is still being opened.
+        strip.demand_rt(ahead_blocks);
+        strip
+    }
+
+    /// Lets the host compute `ahead_blocks` blocks from the next one on.
+    pub fn demand_rt(&self, ahead_blocks: u64) {
+        self.reader.demand_rt(self.next + ahead_blocks);
+    }
+
+    /// Fades the lane out from the next block on. A lane that has not begun leaves without a sound.
+    pub fn leave_rt(&mut self, fade: FadeOut) {
+        self.leaving.get_or_insert(fade);
+    }
+
+    /// Whether the lane, if it has begun, has its next `blocks` blocks ready.
+    pub fn can_go_on_rt(&self, blocks: u64) -> bool {
+        self.state == State::Joining || self.leaving.is_some() || self.reader.written_rt() >= self.next + blocks
+    }
+
+    /// Waits until the lane has begun and has its next `blocks` blocks ready, at most `timeout`; returns whether it has. A
+    /// lane that leaves is not waited for. For rendering without a clock; never on a real-time thread.
+    pub fn wait_until_ready(&self, blocks: u64, ahead_blocks: u64, timeout: Duration) -> bool {
+        self.leaving.is_some() || self.reader.wait_until_written(self.needed(blocks, ahead_blocks) - 1, timeout)
+    }
+
+    /// Number of blocks the host must have written before the next `blocks` can be played. At least 1.
+    fn needed(&self, blocks: u64, ahead_blocks: u64) -> u64 {
+        match self.state {
+            State::Joining => self.next + ahead_blocks.max(1),
+            State::Playing | State::Missing => self.next + blocks.max(1),
+        }
+    }
+
+    /// Renders the strip's part of one session block into `block`, which is left alone while the lane waits. Returns with
+    /// it how many samples were not finite.
+    pub fn render_rt(&mut self, ahead_blocks: u64, block: &mut Block) -> (Turn, u64) {
+        if self.state == State::Joining {
+            if self.leaving.is_some() {
+                *block = SILENCE;
+                return (Turn::Left, 0);
+            }
+            if self.reader.written_rt() < self.needed(1, ahead_blocks) {
+                return (Turn::Waiting, 0);
+            }
+        }
+        let (turn, non_finite) = self.take_rt(block);
+        self.next += 1;
+        for (last, samples) in self.last.iter_mut().zip(block.iter()) {
+            *last = samples[BLOCK_FRAMES - 1];
+        }
+        if let Some(fade) = &mut self.leaving {
+            fade.apply_rt(block);
+            if fade.is_over_rt() {
+                return (Turn::Left, non_finite);
+            }
+        }
+        (turn, non_finite)
+    }
+
+    fn take_rt(&mut self, block: &mut Block) -> (Turn, u64) {
+        if !self.reader.read_rt(self.next, block) {
+            self.conceal_rt(block);
+            self.state = State::Missing;
+            return (Turn::Concealed, 0);
+        }
+        let non_finite = remove_non_finite_rt(block);
+        let turn = match self.state {
+            State::Joining => Turn::Started,
+            State::Playing => Turn::Played,
+            State::Missing => {
+                fade_in_rt(block);
+                Turn::Played
+            }
+        };
+        self.state = State::Playing;
+        (turn, non_finite)
+    }
+
+    /// Lets the last sample decay to zero: a straight line over [`CONCEAL_FRAMES`].
+    fn conceal_rt(&self, block: &mut Block) {
+        for (samples, last) in block.iter_mut().zip(self.last) {
+            for (frame, sample) in samples.iter_mut().enumerate() {
+                *sample = last * (CONCEAL_FRAMES.saturating_sub(frame + 1) as f32 / CONCEAL_FRAMES as f32);
+            }
+        }
+    }
+}
+
+fn fade_in_rt(block: &mut Block) {
+    for samples in block.iter_mut() {
+        for (frame, sample) in samples[..CONCEAL_FRAMES].iter_mut().enumerate() {
+            *sample *= (frame + 1) as f32 / CONCEAL_FRAMES as f32;
+        }
+    }
+}
+
+/// Replaces what is not a number, or infinite, by zero, so that it harms neither the other lanes nor the device.
+fn remove_non_finite_rt(block: &mut Block) -> u64 {
+    let mut removed = 0;
+    for sample in block.iter_mut().flatten() {
+        if !sample.is_finite() {
+            *sample = 0.0;
+            removed += 1;
+        }
+    }
+    removed
+}
