@@ -19,10 +19,14 @@ pub mod counters;
 pub mod fade;
 pub mod lanes;
 pub mod mixer;
+#[cfg(test)]
+mod mixer_tests;
 pub mod output;
 pub mod recording;
 pub mod session;
 pub mod strip;
+#[cfg(test)]
+mod test_lane;
 
 use std::process::ExitCode;
 use std::sync::mpsc;

@@ -167,6 +167,8 @@ fn write_all(file: &mut WavFile, mut queue: Consumer<RecordedBlock>, is_finishin
         let is_last = is_finishing.load(Acquire);
         while let Ok(block) = queue.pop() {
             file.write(&block)?;
+            // Here as well: an unpaced output may fill the queue as fast as it is emptied.
+            file.flush_if_due(Instant::now())?;
         }
         if is_last {
             return Ok(());
@@ -235,5 +237,150 @@ impl WavFile {
     fn check(&self, result: Result<(), hound::Error>) -> Result<(), RecordingError> {
         let frames = self.frames.load(Relaxed);
         result.map_err(|error| RecordingError::Write { path: self.path.clone(), frames, reason: error.to_string() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+    use crate::device::test_lane::ramp;
+
+    struct File(PathBuf);
+
+    impl File {
+        fn new(name: &str) -> Self {
+            Self(std::env::temp_dir().join(format!("continuo-{name}-{}.wav", std::process::id())))
+        }
+    }
+
+    impl Drop for File {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    fn read(path: &Path) -> Vec<Frame> {
+        let samples: Vec<f32> = hound::WavReader::open(path).unwrap().into_samples().map(Result::unwrap).collect();
+        samples.chunks_exact(2).map(|frame| [frame[0], frame[1]]).collect()
+    }
+
+    fn ramps(count: u64) -> Vec<Frame> {
+        (0..count).map(ramp).collect()
+    }
+
+    fn no_failure(reason: String) {
+        panic!("{reason}");
+    }
+
+    #[test]
+    fn a_recording_holds_every_frame_and_no_other() {
+        let file = File::new("exact");
+        let (recorder, mut tap) = Recorder::start(&file.0, 44_100, Arc::default(), no_failure).unwrap();
+        ramps(10_001).into_iter().for_each(|frame| tap.push_rt(frame));
+        tap.finish_rt();
+        recorder.finish().unwrap();
+        assert_eq!(read(&file.0), ramps(10_001));
+        let spec = hound::WavReader::open(&file.0).unwrap().spec();
+        assert_eq!((spec.channels, spec.sample_rate, spec.bits_per_sample), (2, 44_100, 32));
+        assert_eq!(spec.sample_format, hound::SampleFormat::Float);
+    }
+
+    #[test]
+    fn frames_that_find_no_room_are_counted_and_silent_and_the_rest_stays_in_place() {
+        let file = File::new("gap");
+        let counters = Arc::new(Counters::default());
+        let (queue_in, mut queue) = RingBuffer::new(2);
+        let mut tap = Tap { queue: queue_in, block: EMPTY, counters: Arc::clone(&counters) };
+        let mut wav = WavFile::create(&file.0, 48_000).unwrap();
+        assert!(tap.has_room(BLOCK_FRAMES));
+        let all = ramps(6 * 128);
+        all[..4 * 128].iter().for_each(|frame| tap.push_rt(*frame));
+        assert!(!tap.has_room(BLOCK_FRAMES));
+        while let Ok(block) = queue.pop() {
+            wav.write(&block).unwrap();
+        }
+        all[4 * 128..].iter().for_each(|frame| tap.push_rt(*frame));
+        while let Ok(block) = queue.pop() {
+            wav.write(&block).unwrap();
+        }
+        wav.finish().unwrap();
+        assert_eq!(counters.unrecorded_frames.load(Relaxed), 256);
+        let mut expected = all.clone();
+        expected[256..512].fill([0.0; 2]);
+        assert_eq!(read(&file.0), expected);
+    }
+
+    #[test]
+    fn a_path_that_cannot_be_written_is_named_with_the_reason() {
+        let path = Path::new("/nowhere/at/all.wav");
+        let error = Recorder::start(path, 48_000, Arc::default(), no_failure).err().unwrap().to_string();
+        assert!(error.contains("/nowhere/at/all.wav") && error.contains("No such file"), "{error}");
+    }
+
+    #[test]
+    fn a_full_disk_ends_the_recording_once_with_a_reason() {
+        let (failed_in, failed) = mpsc::channel();
+        let on_failure = move |reason| failed_in.send(reason).unwrap();
+        // A device that is always full, and not seekable: what is refused is the header at the latest.
+        let started = Recorder::start(Path::new("/dev/full"), 48_000, Arc::default(), on_failure);
+        let reason = match started {
+            Err(error) => error.to_string(),
+            Ok((_recorder, mut tap)) => {
+                ramps(100_000).into_iter().for_each(|frame| tap.push_rt(frame));
+                failed.recv_timeout(Duration::from_secs(60)).unwrap()
+            }
+        };
+        assert!(reason.contains("/dev/full") && reason.contains("No space"), "{reason}");
+    }
+
+    #[test]
+    fn a_full_wav_file_is_complete_and_said_to_be_full() {
+        let file = File::new("full");
+        let mut wav = WavFile::create(&file.0, 48_000).unwrap();
+        wav.frames.store(MAX_RECORDING_FRAMES - 1, Relaxed);
+        wav.write_frame([0.5, 0.25]).unwrap();
+        assert!(matches!(wav.write_frame([0.5, 0.25]), Err(RecordingError::Full { .. })));
+        assert_eq!(read(&file.0), [[0.5, 0.25]]);
+    }
+
+    /// Names the file to the process that is to be killed.
+    const VICTIM: &str = "CONTINUO_TEST_RECORDING";
+
+    #[test]
+    fn a_recording_is_readable_after_its_process_was_killed() {
+        if let Some(path) = std::env::var_os(VICTIM) {
+            record_until_killed(Path::new(&path));
+        }
+        let file = File::new("killed");
+        let mut victim = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "device::recording::tests::a_recording_is_readable_after_its_process_was_killed"])
+            .env(VICTIM, &file.0)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let has_frames = || hound::WavReader::open(&file.0).is_ok_and(|wav| wav.duration() > 0);
+        while !has_frames() && Instant::now() < deadline && victim.try_wait().unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        victim.kill().unwrap();
+        victim.wait().unwrap();
+        let frames = read(&file.0);
+        assert!(!frames.is_empty());
+        assert_eq!(frames, ramps(frames.len() as u64));
+    }
+
+    fn record_until_killed(path: &Path) -> ! {
+        let (_recorder, mut tap) = Recorder::start(path, 48_000, Arc::default(), no_failure).unwrap();
+        for frame in 0.. {
+            while !tap.has_room(BLOCK_FRAMES) {
+                std::thread::yield_now();
+            }
+            tap.push_rt(ramp(frame));
+        }
+        unreachable!("a test does not last that long")
     }
 }

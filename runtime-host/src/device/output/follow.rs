@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use ipc::limits::BLOCK_FRAMES;
 use ipc::message::DeviceReply;
 
-use super::null::{self, NullDriver};
+use super::null;
 use super::search::{Found, Search, Searcher};
 use super::stream::{StreamDriver, StreamLost};
 use super::{Refusal, SoundSystem, Target};
@@ -34,8 +34,8 @@ const CLOSE_LIMIT: Duration = Duration::from_millis(500);
 enum Playing {
     /// The first search is not over yet.
     Nothing,
-    /// The generation in it is what it holds the baton with.
-    Null(NullDriver),
+    /// The null device; its thread ends when it loses the baton.
+    Null,
     Stream {
         driver: StreamDriver,
         seen_callbacks: u64,
@@ -124,14 +124,14 @@ impl Outputs {
     pub fn on_lost(&mut self, lost: &StreamLost, now: Instant) -> Vec<DeviceReply> {
         match &self.playing {
             Playing::Stream { driver, .. } if driver.generation == lost.generation => self.leave(&lost.reason, now),
-            Playing::Stream { .. } | Playing::Null(_) | Playing::Nothing => Vec::new(),
+            Playing::Stream { .. } | Playing::Null | Playing::Nothing => Vec::new(),
         }
     }
 
     /// Looks after the stream that plays, or for one that could.
     pub fn on_tick(&mut self, now: Instant) -> Vec<DeviceReply> {
         match &mut self.playing {
-            Playing::Nothing | Playing::Null(_) => {
+            Playing::Nothing | Playing::Null => {
                 if !self.is_searching && self.search_at.is_some_and(|at| now >= at) && !self.search(now) {
                     self.search_at = Some(now + SEARCH_INTERVAL);
                 }
@@ -157,7 +157,7 @@ impl Outputs {
     pub fn xruns(&self) -> u64 {
         match &self.playing {
             Playing::Stream { driver, .. } => self.earlier_xruns + driver.xruns(),
-            Playing::Null(_) | Playing::Nothing => self.earlier_xruns,
+            Playing::Null | Playing::Nothing => self.earlier_xruns,
         }
     }
 
@@ -213,8 +213,8 @@ impl Outputs {
 
     fn start_null(&mut self) -> Result<(), DeviceReply> {
         match null::start(&self.baton, self.sample_rate_hz) {
-            Ok(driver) => {
-                self.playing = Playing::Null(driver);
+            Ok(_) => {
+                self.playing = Playing::Null;
                 Ok(())
             }
             Err(error) => {

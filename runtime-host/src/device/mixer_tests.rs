@@ -1,0 +1,339 @@
+//! The mixer against lanes whose hosts are the tests themselves: every sample is known.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use ipc::limits::{BLOCK_FRAMES, MAX_LANES};
+use ipc::segment::Session;
+
+use super::baton::Baton;
+use super::counters::Counters;
+use super::mixer::{Command, Frame, Mixer, MixerControl, MixerSettings, Notice, ahead_blocks};
+use super::strip::{CONCEAL_FRAMES, Strip};
+use super::test_lane::{TestLane, ramp};
+
+const LEAD_BLOCKS: u32 = 4;
+const FADE_FRAMES: usize = 960;
+
+struct Rig {
+    session: Session,
+    mixer: Mixer,
+    control: MixerControl,
+    counters: Arc<Counters>,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let counters = Arc::new(Counters::default());
+        let settings = MixerSettings { sample_rate_hz: 48_000, lead_blocks: LEAD_BLOCKS, counters: Arc::clone(&counters), tap: None };
+        let (mixer, control) = Mixer::new(settings);
+        Self { session: Session::open().unwrap(), mixer, control, counters }
+    }
+
+    fn add(&mut self, slot: usize) -> TestLane {
+        let lane = TestLane::new(&self.session);
+        let strip = Strip::new(lane.reader(), ahead_blocks(u64::from(LEAD_BLOCKS), 1));
+        assert!(self.control.send(Command::Add { slot, strip }));
+        lane
+    }
+
+    fn render(&mut self, frames: usize) -> Vec<Frame> {
+        let mut out = vec![[9.0; 2]; frames];
+        self.mixer.fill_rt(frames.div_ceil(BLOCK_FRAMES) as u64, frames, |at, frame| out[at] = frame);
+        out
+    }
+
+    fn underruns(&self, slot: usize) -> u64 {
+        self.counters.lanes[slot].underruns.load(Relaxed)
+    }
+}
+
+fn signal(range: std::ops::Range<u64>, signal: impl Fn(u64) -> Frame) -> Vec<Frame> {
+    range.map(signal).collect()
+}
+
+fn constant(level: f32) -> impl Fn(u64) -> Frame {
+    move |_| [level, level]
+}
+
+const SILENT: Frame = [0.0, 0.0];
+
+#[test]
+fn a_lane_joins_when_it_is_ahead_and_its_first_sample_comes_out_exactly() {
+    let mut rig = Rig::new();
+    let mut lane = rig.add(3);
+    for _ in 0..LEAD_BLOCKS {
+        assert_eq!(rig.render(128), vec![SILENT; 128]);
+        lane.write(ramp);
+    }
+    assert_eq!(rig.render(128), vec![SILENT; 128], "one block short of lead and period");
+    assert!(rig.control.notice().is_none());
+    lane.write(ramp);
+    assert_eq!(rig.render(128), signal(0..128, ramp));
+    assert!(matches!(rig.control.notice(), Some(Notice::Started { slot: 3, block: 5 })));
+    lane.write_wanted(ramp);
+    assert_eq!(rig.render(128), signal(128..256, ramp));
+    assert_eq!(rig.underruns(3), 0);
+}
+
+#[test]
+fn a_host_may_be_ahead_by_the_lead_and_the_period() {
+    let mut rig = Rig::new();
+    let mut lane = rig.add(0);
+    lane.write_wanted(ramp);
+    assert_eq!(lane.writer.next_block(), 5);
+    rig.render(1_024);
+    lane.write_wanted(ramp);
+    assert_eq!(lane.writer.next_block(), 12, "8 blocks a period and 4 of lead");
+    assert_eq!(rig.render(1_024), signal(0..1_024, ramp));
+    lane.write_wanted(ramp);
+    assert_eq!(lane.writer.next_block(), 20);
+}
+
+#[test]
+fn any_sequence_of_callback_sizes_gives_the_same_samples() {
+    let mut rig = Rig::new();
+    let mut lane = rig.add(0);
+    let mut out = Vec::new();
+    for frames in [1usize, 7, 127, 128, 129, 1_000, 3, 4_096, 480, 1_039, 64, 16].repeat(3) {
+        lane.write_wanted(ramp);
+        // As a driver with a new period does: it waits until the lane is ahead far enough.
+        rig.mixer.prepare_rt(frames.div_ceil(BLOCK_FRAMES) as u64);
+        lane.write_wanted(ramp);
+        out.extend(rig.render(frames));
+    }
+    let start = out.iter().position(|frame| *frame != SILENT).unwrap();
+    assert_eq!(out[start..], signal(0..(out.len() - start) as u64, ramp));
+    assert_eq!(rig.counters.frames.load(Relaxed), out.len() as u64);
+    assert_eq!(rig.underruns(0), 0);
+}
+
+#[test]
+fn a_missing_block_decays_to_zero_and_the_next_one_fades_in() {
+    let mut rig = Rig::new();
+    let mut lane = rig.add(0);
+    lane.write_wanted(constant(0.5));
+    let mut out = rig.render(128);
+    for _ in 0..4 {
+        out.extend(rig.render(128));
+    }
+    assert_eq!(rig.underruns(0), 0);
+    let gap = rig.render(256);
+    assert_eq!(rig.underruns(0), 2);
+    assert_eq!(rig.counters.lanes[0].last_underrun_block.load(Relaxed), 6);
+    assert_eq!(gap[CONCEAL_FRAMES..], vec![SILENT; 256 - CONCEAL_FRAMES]);
+    lane.write_wanted(constant(0.5));
+    let back = rig.render(128);
+    assert_eq!(back[CONCEAL_FRAMES..], vec![[0.5; 2]; 128 - CONCEAL_FRAMES]);
+    out.extend(gap);
+    out.extend(back);
+    let step = out.windows(2).map(|pair| (pair[1][0] - pair[0][0]).abs()).fold(0.0, f32::max);
+    assert!(step <= 0.5 / CONCEAL_FRAMES as f32 + 1e-6, "the largest step is {step}");
+}
+
+#[test]
+fn a_late_block_is_skipped_and_never_played_late() {
+    let mut rig = Rig::new();
+    let mut lane = rig.add(0);
+    lane.write_wanted(ramp);
+    (0..8).for_each(|_| drop(rig.render(128)));
+    assert_eq!(rig.underruns(0), 3);
+    lane.write(ramp); // Block 5, three blocks late, and still written in order.
+    rig.render(128);
+    assert_eq!(rig.underruns(0), 4);
+    lane.write_wanted(ramp);
+    rig.render(128);
+    assert_eq!(rig.render(128), signal(10 * 128..11 * 128, ramp), "the tenth block plays at the tenth place");
+    assert_eq!(rig.underruns(0), 4);
+}
+
+#[test]
+fn lanes_are_summed_and_a_missing_one_does_not_touch_the_others() {
+    let mut rig = Rig::new();
+    let mut steady = rig.add(0);
+    let mut failing = rig.add(1);
+    steady.write_wanted(ramp);
+    failing.write_wanted(constant(0.25));
+    for block in 0..40u64 {
+        let out = rig.render(128);
+        for (offset, frame) in out.iter().enumerate() {
+            let [left, right] = ramp(block * 128 + offset as u64);
+            let others = [frame[0] - left, frame[1] - right];
+            let expected = match block {
+                0..5 => 0.25,
+                5 => 0.25 * 63usize.saturating_sub(offset) as f32 / 64.0,
+                6..20 => 0.0,
+                20 => 0.25 * (offset + 1).min(64) as f32 / 64.0,
+                _ => 0.25,
+            };
+            assert_eq!(others, [expected; 2], "block {block}, frame {offset}");
+        }
+        steady.write_wanted(ramp);
+        if block >= 19 {
+            failing.write_wanted(constant(0.25));
+        }
+    }
+    assert_eq!((rig.underruns(0), rig.underruns(1)), (0, 15));
+}
+
+#[test]
+fn a_removed_lane_fades_out_and_its_slot_can_be_used_again() {
+    let mut rig = Rig::new();
+    let mut stays = rig.add(0);
+    let mut leaves = rig.add(1);
+    stays.write_wanted(ramp);
+    leaves.write_wanted(constant(0.5));
+    rig.render(128);
+    assert!(rig.control.send(Command::Remove { slot: 1 }));
+    let mut levels = vec![0.5f32];
+    for block in 1..=8u64 {
+        stays.write_wanted(ramp);
+        leaves.write_wanted(constant(0.5));
+        for (offset, frame) in rig.render(128).iter().enumerate() {
+            levels.push(frame[0] - ramp(block * 128 + offset as u64)[0]);
+        }
+    }
+    let tolerance = 1e-6;
+    assert!(levels.windows(2).all(|pair| (-tolerance..0.5 / FADE_FRAMES as f32 + tolerance).contains(&(pair[0] - pair[1]))));
+    assert!(levels[FADE_FRAMES - 1] > 0.0);
+    assert!(levels[FADE_FRAMES..].iter().all(|level| *level == 0.0));
+    let removed = std::iter::from_fn(|| rig.control.notice()).any(|n| matches!(n, Notice::Removed { slot: 1, .. }));
+    assert!(removed);
+    stays.write_wanted(ramp);
+    let mut again = rig.add(1);
+    again.write_wanted(constant(0.125));
+    let frame = rig.render(128)[0];
+    assert_eq!(frame[0] - ramp(9 * 128)[0], 0.125);
+}
+
+#[test]
+fn a_lane_that_is_removed_before_it_begins_leaves_without_a_sound() {
+    let mut rig = Rig::new();
+    let mut plays = rig.add(0);
+    plays.write_wanted(ramp);
+    let _never_begins = rig.add(1);
+    rig.render(128);
+    assert!(rig.control.send(Command::Remove { slot: 1 }));
+    plays.write_wanted(ramp);
+    assert_eq!(rig.render(128), signal(128..256, ramp));
+    let removed = std::iter::from_fn(|| rig.control.notice()).any(|n| matches!(n, Notice::Removed { slot: 1, .. }));
+    assert!(removed);
+}
+
+#[test]
+fn what_is_not_finite_becomes_zero_and_harms_no_other_lane() {
+    let mut rig = Rig::new();
+    let mut sane = rig.add(0);
+    let mut mad = rig.add(1);
+    sane.write_wanted(ramp);
+    mad.write_wanted(|frame| [[f32::NAN, f32::INFINITY], [f32::NEG_INFINITY, 0.25]][frame as usize % 2]);
+    let out = rig.render(128);
+    for (offset, frame) in out.iter().enumerate() {
+        let [left, right] = ramp(offset as u64);
+        assert_eq!(*frame, [left, right + if offset % 2 == 1 { 0.25 } else { 0.0 }]);
+    }
+    assert_eq!(rig.counters.non_finite.load(Relaxed), 64 * 3);
+}
+
+#[test]
+fn the_sum_is_limited_at_the_devices_boundary() {
+    let mut rig = Rig::new();
+    for (slot, level) in [0.9, 0.9, f32::MAX, f32::MAX].into_iter().enumerate() {
+        rig.add(slot).write_wanted(move |_| [level, -level]);
+    }
+    assert_eq!(rig.render(128), vec![[1.0, -1.0]; 128]);
+    assert_eq!(rig.counters.peak.take(), [1.0, 1.0]);
+    assert_eq!(rig.counters.lanes[0].peak.take(), [0.9, 0.9]);
+    assert_eq!(rig.counters.lanes[0].peak.take(), [0.0, 0.0], "a peak is taken once");
+}
+
+#[test]
+fn the_end_fades_everything_out_and_then_time_stands_still() {
+    let mut rig = Rig::new();
+    let mut lane = rig.add(0);
+    lane.write_wanted(constant(0.5));
+    rig.render(128);
+    assert!(rig.control.send(Command::End));
+    let mut out = Vec::new();
+    for _ in 0..12 {
+        lane.write_wanted(constant(0.5));
+        out.extend(rig.render(100));
+    }
+    // What was left of the block before the command: nothing, the callbacks were whole blocks until then.
+    let fading = &out[..FADE_FRAMES];
+    assert!(fading.windows(2).all(|pair| pair[1][0] < pair[0][0]));
+    assert_eq!(out[FADE_FRAMES - 1], SILENT);
+    assert!(out[FADE_FRAMES..].iter().all(|frame| *frame == SILENT));
+    assert!(rig.counters.has_ended.load(Relaxed));
+    assert_eq!(rig.counters.frames.load(Relaxed), 128 + 8 * 128, "the block in which the fade ends is the last one");
+}
+
+#[test]
+fn all_slots_at_once_and_none() {
+    let mut rig = Rig::new();
+    assert_eq!(rig.render(300), vec![SILENT; 300]);
+    let mut lanes: Vec<_> = (0..MAX_LANES).map(|slot| rig.add(slot)).collect();
+    lanes.iter_mut().for_each(|lane| lane.write_wanted(constant(1.0 / 256.0)));
+    rig.render(84);
+    assert_eq!(rig.render(128), vec![[0.25; 2]; 128]);
+    assert_eq!(std::iter::from_fn(|| rig.control.notice()).count(), MAX_LANES);
+}
+
+#[test]
+fn a_lane_that_another_device_host_has_read_goes_on_with_what_is_left_of_it() {
+    let mut rig = Rig::new();
+    let mut lane = TestLane::new(&rig.session);
+    (0..100).for_each(|_| lane.write(ramp));
+    let strip = Strip::new(lane.reader(), ahead_blocks(u64::from(LEAD_BLOCKS), 1));
+    assert!(rig.control.send(Command::Add { slot: 0, strip }));
+    assert_eq!(rig.render(128), signal(95 * 128..96 * 128, ramp));
+}
+
+#[test]
+fn only_the_newest_driver_renders_and_time_goes_on_where_it_was() {
+    let rig = Rig::new();
+    let mut lane = TestLane::new(&rig.session);
+    let Rig { mixer, mut control, .. } = rig;
+    let strip = Strip::new(lane.reader(), ahead_blocks(u64::from(LEAD_BLOCKS), 1));
+    assert!(control.send(Command::Add { slot: 0, strip }));
+    lane.write_wanted(ramp);
+    let baton = Baton::new(mixer);
+    let (mut old, mut new) = (baton.issue(100), baton.issue(100));
+    let mut out = Vec::new();
+    assert!(!old.render_rt(100, |_, _| panic!("it was not given the baton")));
+    baton.pass_to(old.generation());
+    assert!(old.render_rt(100, |_, frame| out.push(frame)));
+    baton.pass_to(new.generation());
+    assert!(!old.render_rt(100, |_, _| panic!("it has no longer the baton")));
+    assert!(new.render_rt(100, |_, frame| out.push(frame)));
+    baton.withdraw();
+    assert!(!new.render_rt(100, |_, _| panic!("nobody has the baton")));
+    assert_eq!(out, signal(0..200, ramp));
+    assert_eq!((old.pulse().callbacks(), old.pulse().frames()), (3, 300));
+}
+
+#[test]
+fn a_driver_with_a_longer_period_waits_until_the_lanes_are_ahead_far_enough() {
+    let rig = Rig::new();
+    let mut lane = TestLane::new(&rig.session);
+    let Rig { mixer, mut control, counters, .. } = rig;
+    let strip = Strip::new(lane.reader(), ahead_blocks(u64::from(LEAD_BLOCKS), 1));
+    assert!(control.send(Command::Add { slot: 0, strip }));
+    lane.write_wanted(ramp);
+    let baton = Baton::new(mixer);
+    let (mut short, mut long) = (baton.issue(128), baton.issue(2_048));
+    baton.pass_to(short.generation());
+    let mut out = Vec::new();
+    assert!(short.render_rt(128, |_, frame| out.push(frame)));
+    baton.pass_to(long.generation());
+    assert!(!long.render_rt(2_048, |_, _| panic!("the lane has 4 of 16 blocks")));
+    lane.write_wanted(ramp);
+    assert!(long.render_rt(2_048, |_, frame| out.push(frame)));
+    assert_eq!(out, signal(0..128 + 2_048, ramp));
+    assert_eq!(counters.lanes[0].underruns.load(Relaxed), 0);
+    // A lane that never gets ahead is not waited for for ever.
+    for _ in 0..8 {
+        long.render_rt(2_048, |_, _| {});
+    }
+    assert!(counters.frames.load(Relaxed) > 128 + 2_048);
+}
