@@ -1,0 +1,126 @@
+//! What runs on the device host's real-time threads neither allocates nor frees.
+//!
+//! The renderer marks its real-time section; this binary's allocator ends the process when memory is asked for or given
+//! back inside one.
+
+mod device_rig;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use device_rig::{TestFile, ramp};
+use ipc::lane::{self, LaneReader, LaneWriter, SILENCE};
+use ipc::limits::BLOCK_FRAMES;
+use ipc::segment::{Segment, Session};
+use runtime_host::device::baton::Baton;
+use runtime_host::device::counters::Counters;
+use runtime_host::device::mixer::{Command, Mixer, MixerSettings, Notice, ahead_blocks};
+use runtime_host::device::recording::Recorder;
+use runtime_host::device::strip::Strip;
+use runtime_host::realtime::{RealtimeSection, is_in_section};
+
+struct Watchful;
+
+/// Counts instead of ending the process, for the test of the watch itself.
+static COUNTED: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+static IS_COUNTING: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+fn watch() {
+    if is_in_section() {
+        COUNTED.fetch_add(1, Relaxed);
+        if !IS_COUNTING.load(Relaxed) {
+            std::process::abort();
+        }
+    }
+}
+
+// SAFETY: every call is passed on unchanged to the system's allocator, which keeps the contract; `watch` allocates nothing.
+unsafe impl GlobalAlloc for Watchful {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        watch();
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        watch();
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Watchful = Watchful;
+
+struct Lane {
+    _segment: Segment,
+    writer: LaneWriter,
+}
+
+fn add_lane(session: &Session, slot: usize) -> (Lane, Command) {
+    let segment = lane::create(session.id(), 1).unwrap();
+    let writer = LaneWriter::open(segment.reference()).unwrap();
+    let strip = Strip::new(LaneReader::open(segment.reference()).unwrap(), ahead_blocks(4, 8));
+    (Lane { _segment: segment, writer }, Command::Add { slot, strip })
+}
+
+fn write_wanted(lane: &mut Lane) {
+    while lane.writer.is_wanted_rt() {
+        let mut block = SILENCE;
+        for frame in 0..BLOCK_FRAMES {
+            [block[0][frame], block[1][frame]] = ramp(lane.writer.next_block() * BLOCK_FRAMES as u64 + frame as u64);
+        }
+        block[0][5] = f32::NAN;
+        lane.writer.write_rt(&block);
+    }
+}
+
+#[test]
+fn the_device_hosts_renderer_never_allocates_or_frees_whatever_happens() {
+    IS_COUNTING.store(true, Relaxed);
+    let section = RealtimeSection::enter_rt();
+    drop(std::hint::black_box(Box::new(1)));
+    drop(section);
+    assert_eq!(COUNTED.load(Relaxed), 2, "the watch works");
+    IS_COUNTING.store(false, Relaxed);
+
+    let session = Session::open().unwrap();
+    let file = TestFile::new("realtime");
+    let counters = Arc::new(Counters::default());
+    let (recorder, tap) = Recorder::start(&file.0, 48_000, Arc::clone(&counters), |reason| panic!("{reason}")).unwrap();
+    let settings = MixerSettings { sample_rate_hz: 48_000, lead_blocks: 4, counters: Arc::clone(&counters), tap: Some(tap) };
+    let (mixer, mut control) = Mixer::new(settings);
+    let baton = Baton::new(mixer);
+    let (mut first, mut second) = (baton.issue(128), baton.issue(1_024));
+    baton.pass_to(first.generation());
+
+    let (mut steady, add) = add_lane(&session, 0);
+    assert!(control.send(add));
+    let (mut failing, add) = add_lane(&session, 1);
+    assert!(control.send(add));
+    let mut removed = 0;
+    for round in 0..400 {
+        write_wanted(&mut steady);
+        if round % 3 != 0 {
+            write_wanted(&mut failing);
+        }
+        match round {
+            200 => baton.pass_to(second.generation()),
+            250 => assert!(control.send(Command::Remove { slot: 1 })),
+            350 => assert!(control.send(Command::End)),
+            _ => {}
+        }
+        let mut sum = 0.0;
+        first.render_rt(128, |_, frame| sum += frame[0]);
+        second.render_rt(1_000 + round, |_, frame| sum += frame[1]);
+        std::hint::black_box(sum);
+        removed += std::iter::from_fn(|| control.notice()).filter(|n| matches!(n, Notice::Removed { .. })).count();
+    }
+    assert_eq!(removed, 1);
+    assert!(counters.lanes[1].underruns.load(Relaxed) > 0, "concealment has been rendered");
+    assert!(counters.non_finite.load(Relaxed) > 0, "replacement has been rendered");
+    assert!(counters.has_ended.load(Relaxed));
+    recorder.finish().unwrap();
+    assert_eq!(COUNTED.load(Relaxed), 2);
+}

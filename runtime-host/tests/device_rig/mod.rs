@@ -1,0 +1,223 @@
+//! What the device host's tests have in common: a supervisor that is the test, hosts that write a known signal, and the
+//! check that a recording or a capture holds nothing but that signal.
+
+// Each test binary uses its own part of this.
+#![allow(dead_code)]
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use ipc::channel::{Doorway, Hello, PROTOCOL_VERSION};
+use ipc::lane::{self, LaneWriter, SILENCE};
+use ipc::limits::BLOCK_FRAMES;
+use ipc::message::{DeviceReply, DeviceRequest, OpenDevice, Output, Role};
+use ipc::segment::{Segment, Session};
+use runtime_host::realtime;
+
+/// Longest time a test waits for anything. Generous: the machine may be busy; no test measures time.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Frames of the ramp until it reaches full level: 87 s. Its steps are exact in 32-bit floats.
+const RAMP_FRAMES: f32 = (1u32 << 22) as f32;
+
+/// Frame `frame` of the signal all hosts of the rig write: never zero, never twice the same.
+pub fn ramp(frame: u64) -> [f32; 2] {
+    let level = (frame + 1) as f32 / RAMP_FRAMES;
+    [level, -level]
+}
+
+/// Which frame of the ramp this sample is.
+pub fn frame_of(left: f32) -> u64 {
+    (left * RAMP_FRAMES) as u64 - 1
+}
+
+/// A device host in a thread, and its supervisor, which is the test.
+pub struct DeviceHost {
+    pub session: Session,
+    sender: ipc::channel::Sender,
+    replies: mpsc::Receiver<DeviceReply>,
+    thread: Option<JoinHandle<ExitCode>>,
+}
+
+impl DeviceHost {
+    pub fn start() -> Self {
+        let hello = Hello { protocol: PROTOCOL_VERSION, build: "test".into(), role: Role::DeviceHost };
+        let session = Session::open().unwrap();
+        let doorway = Doorway::open().unwrap();
+        let (name, theirs, id) = (doorway.name().to_owned(), hello.clone(), session.id().clone());
+        let thread = std::thread::spawn(move || {
+            let (sender, receiver) = ipc::channel::connect(&name, &theirs).unwrap();
+            runtime_host::device::run(sender, receiver, id)
+        });
+        let (sender, receiver) = doorway.accept(&hello).unwrap();
+        let (replies_in, replies) = mpsc::channel();
+        std::thread::spawn(move || {
+            while let Ok(reply) = receiver.receive::<DeviceReply>() {
+                if replies_in.send(reply).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { session, sender, replies, thread: Some(thread) }
+    }
+
+    pub fn send(&self, request: DeviceRequest) {
+        self.sender.send(&request).unwrap();
+    }
+
+    /// Opens an output at 48 kHz with the largest lead, so that a busy machine seldom matters.
+    pub fn open(&self, output: Output, recording: Option<&Path>) {
+        self.send(DeviceRequest::Open(OpenDevice {
+            output,
+            sample_rate: 48_000,
+            lead_blocks: 24,
+            recording: recording.map(Path::to_owned),
+        }));
+    }
+
+    /// Waits for a reply that `pick` recognises, passing over the others.
+    pub fn wait_for<T>(&self, what: &str, mut pick: impl FnMut(&DeviceReply) -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        let mut seen = Vec::new();
+        loop {
+            let patience = deadline.saturating_duration_since(Instant::now());
+            let reply = self.replies.recv_timeout(patience).unwrap_or_else(|_| panic!("no {what} after {seen:?}"));
+            if let Some(found) = pick(&reply) {
+                return found;
+            }
+            if !matches!(reply, DeviceReply::Status(_)) {
+                seen.push(reply);
+            }
+        }
+    }
+
+    /// Waits until the first lane's counter of frames given out is `frames`, and returns the underruns of all lanes.
+    pub fn wait_for_frames(&self, frames: u64) -> u64 {
+        self.wait_for("status", |reply| match reply {
+            DeviceReply::Status(status) if status.frames >= frames => Some(status.lanes.iter().map(|lane| lane.underruns).sum()),
+            _ => None,
+        })
+    }
+
+    /// Adds a lane whose host writes the ramp, and waits until it is mapped.
+    pub fn add_ramp(&self, runtime: &str) -> RampHost {
+        let host = RampHost::start(&self.session);
+        self.send(DeviceRequest::AddLane { runtime: runtime.into(), lane: host.segment.reference().clone() });
+        self.wait_for("mapped lane", |reply| match reply {
+            DeviceReply::LaneMapped { runtime: mapped } if mapped == runtime => Some(()),
+            DeviceReply::LaneRefused { reason, .. } => panic!("{reason}"),
+            _ => None,
+        });
+        host
+    }
+
+    /// Stops the device host; returns the frames it gave out and the underruns it last reported.
+    pub fn stop(mut self) -> (u64, u64) {
+        self.send(DeviceRequest::Stop);
+        let mut underruns = 0;
+        let frames = self.wait_for("stop", |reply| match reply {
+            DeviceReply::Stopped { frames } => Some(*frames),
+            DeviceReply::Status(status) => {
+                underruns = status.lanes.iter().map(|lane| lane.underruns).sum();
+                None
+            }
+            DeviceReply::RecordingFailed { reason } => panic!("{reason}"),
+            _ => None,
+        });
+        assert_eq!(format!("{:?}", self.thread.take().unwrap().join().unwrap()), format!("{:?}", ExitCode::SUCCESS));
+        (frames, underruns)
+    }
+
+    /// Disappears, as a killed supervisor does; returns when the device host has ended.
+    pub fn abandon(self) {
+        let Self { sender, replies, thread, .. } = self;
+        drop(sender);
+        drop(replies);
+        thread.unwrap().join().unwrap();
+    }
+}
+
+/// A runtime host that is a thread of the test and writes the ramp.
+pub struct RampHost {
+    pub segment: Segment,
+    is_stopping: Arc<AtomicBool>,
+    thread: Option<JoinHandle<u64>>,
+}
+
+impl RampHost {
+    pub fn start(session: &Session) -> Self {
+        let segment = lane::create(session.id(), 1).unwrap();
+        let mut writer = LaneWriter::open(segment.reference()).unwrap();
+        let is_stopping = Arc::new(AtomicBool::new(false));
+        let stopping = Arc::clone(&is_stopping);
+        let thread = std::thread::spawn(move || {
+            // Where it is denied the test counts more underruns, and allows for them.
+            let _ = realtime::promote_current_thread(realtime::TICK_PRIORITY);
+            let mut block = SILENCE;
+            while !stopping.load(Ordering::Relaxed) {
+                if writer.wait_until_wanted_rt(Duration::from_millis(20)) {
+                    for frame in 0..BLOCK_FRAMES {
+                        [block[0][frame], block[1][frame]] = ramp(writer.next_block() * BLOCK_FRAMES as u64 + frame as u64);
+                    }
+                    writer.write_rt(&block);
+                    writer.wake_reader_rt();
+                }
+            }
+            writer.next_block()
+        });
+        Self { segment, is_stopping, thread: Some(thread) }
+    }
+
+    /// Ends the host; returns how many blocks it has written.
+    pub fn stop(&mut self) -> u64 {
+        self.is_stopping.store(true, Ordering::Relaxed);
+        self.thread.take().map_or(0, |thread| thread.join().unwrap())
+    }
+}
+
+impl Drop for RampHost {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A file of a test's own, removed when dropped.
+pub struct TestFile(pub PathBuf);
+
+impl TestFile {
+    pub fn new(name: &str) -> Self {
+        Self(std::env::temp_dir().join(format!("continuo-device-{name}-{}.wav", std::process::id())))
+    }
+
+    pub fn frames(&self) -> Vec<[f32; 2]> {
+        let samples: Vec<f32> = hound::WavReader::open(&self.0).unwrap().into_samples().map(Result::unwrap).collect();
+        samples.chunks_exact(2).map(|frame| [frame[0], frame[1]]).collect()
+    }
+}
+
+impl Drop for TestFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Checks that the frames are silence and then the ramp, sample by sample, from the ramp's frame `first` on. Blocks of the
+/// ramp that differ must have been reported as underruns: `underruns` of them, and as many that fade in afterwards. A frame
+/// that is lost or repeated shifts everything behind it and is found at once. Returns how many frames of the ramp there are.
+pub fn assert_is_ramp(frames: &[[f32; 2]], first: u64, underruns: u64) -> u64 {
+    let start = frames.iter().position(|frame| *frame != [0.0; 2]).expect("there is sound");
+    let sound = &frames[start..];
+    assert_eq!(sound[0], ramp(first), "the first frame");
+    let expected = |at: usize| ramp(first + at as u64);
+    let is_wrong = |(index, block): &(usize, &[[f32; 2]])| {
+        block.iter().enumerate().any(|(offset, frame)| *frame != expected(index * BLOCK_FRAMES + offset))
+    };
+    let wrong: Vec<usize> = sound.chunks(BLOCK_FRAMES).enumerate().filter(is_wrong).map(|(index, _)| index).collect();
+    assert!(wrong.len() as u64 <= 2 * underruns, "blocks {wrong:?} are not the signal, with {underruns} underruns");
+    sound.len() as u64
+}
