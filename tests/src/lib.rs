@@ -3,4 +3,5 @@
 pub mod corpus;
 pub mod jack_server;
 pub mod playing;
+pub mod programs;
 pub mod remains;

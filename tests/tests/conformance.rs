@@ -101,8 +101,7 @@ fn every_valid_program_compiles_to_the_recorded_size_and_exports() {
         if !output.status.success() {
             return Err(String::from_utf8_lossy(&output.stderr).into_owned());
         }
-        let manifest: Value =
-            serde_json::from_slice(&std::fs::read(&manifest).map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
+        let manifest: Value = serde_json::from_slice(&std::fs::read(&manifest).map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
         if let Some(required) = probe.required_memory_bytes {
             let found = manifest["memories"][0]["required_bytes"].as_u64();
             same("required bytes", &format!("{found:?}"), &format!("{:?}", Some(required)))?;

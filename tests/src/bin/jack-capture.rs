@@ -7,7 +7,7 @@ use std::io::Write;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use jack::{AudioIn, Client, ClientOptions, Control, PortFlags, Port, ProcessHandler, ProcessScope};
+use jack::{AudioIn, Client, ClientOptions, Control, Port, PortFlags, ProcessHandler, ProcessScope};
 
 /// Longest time to wait for the player's ports, and for its first sound.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -64,7 +64,8 @@ fn write(received: &Receiver<Vec<[f32; 2]>>, frames: usize, file: &str) {
     while written < frames {
         assert!(written > 0 || Instant::now() < deadline, "nothing was heard");
         let Ok(period) = received.recv_timeout(Duration::from_secs(10)) else { break };
-        for frame in period.into_iter().skip_while(|frame| written == 0 && frame == &[0.0, 0.0]).take(frames - written) {
+        let (has_begun, left) = (written > 0, frames - written);
+        for frame in period.into_iter().skip_while(|frame| !has_begun && frame == &[0.0, 0.0]).take(left) {
             frame.iter().for_each(|sample| out.write_all(&sample.to_le_bytes()).expect("the capture can be written"));
             written += 1;
         }

@@ -1,0 +1,81 @@
+//! Programs for tests, whose every sample is known.
+
+/// The step of [`ramp`]: exact in 32-bit floats, as is every multiple of it below 1.
+pub const RAMP_STEP: f32 = 1.0 / 1_048_576.0;
+
+/// Sample n (from 1) on the left is n · [`RAMP_STEP`] (starting over after 2^20 samples), on the right its negative: a lost,
+/// repeated or altered sample shows.
+pub fn ramp() -> String {
+    audio_program(
+        "int n
+int position
+push &n
+push n
+push 1
+add
+push 0xFFFFF
+and
+store
+push &left
+push position
+push 4
+mul
+add
+push n
+castToFloat
+push 0.00000095367431640625
+mul
+store
+push &right
+push position
+push 4
+mul
+add
+push n
+castToFloat
+push -0.00000095367431640625
+mul
+store
+push &position
+push position
+push 1
+add
+push 127
+and
+store",
+    )
+}
+
+/// An audio program that is silent: its buffers are never written.
+pub fn silence() -> String {
+    audio_program("int unused")
+}
+
+/// An audio program whose main module `m` has buffers `left` and `right` and these lines as the rest of its body.
+pub fn audio_program(body: &str) -> String {
+    format!(
+        "8f4e/v1
+
+entry main
+module m
+; @config runtime AudioWorkletRuntime
+; @config audioRuntime.audioOutBufferLAddress m:left
+; @config audioRuntime.audioOutBufferRAddress m:right
+float[] left 128
+float[] right 128
+{body}
+moduleEnd
+entryEnd
+
+function buffer
+#export
+loop 128
+call main
+loopEnd
+functionEnd
+"
+    )
+}
+
+/// 1-based line in [`audio_program`] of the body's first line.
+pub const BODY_LINE: u64 = 10;

@@ -1,0 +1,94 @@
+//! What is heard: the paced null device into a WAV file, and a real JACK server with an independent client that listens.
+
+use std::process::{Command, Stdio};
+
+use rustix::process::Signal;
+use tests::jack_server::JackServer;
+use tests::playing::{Folder, Playing, run, text};
+use tests::programs::{RAMP_STEP, ramp, silence};
+
+/// Places where a ramp does not go on by one step. `left` is one channel of a ramp program.
+fn jumps(left: &[f32]) -> Vec<usize> {
+    let wraps = |before: f32, after: f32| before == 1.0 - RAMP_STEP && after == 0.0;
+    (1..left.len()).filter(|&i| left[i] - left[i - 1] != RAMP_STEP && !wraps(left[i - 1], left[i])).collect()
+}
+
+/// The largest count of underruns that any meter event told for any lane.
+fn underruns(playing: &Playing) -> u64 {
+    let lanes = playing.seen().iter().filter(|event| event["event"] == "meter").flat_map(|event| event["lanes"].as_array());
+    lanes.flatten().filter_map(|lane| lane["underruns"].as_u64()).max().unwrap_or(0)
+}
+
+fn read_wav(path: &std::path::Path) -> Vec<[f32; 2]> {
+    let mut reader = hound::WavReader::open(path).expect("the recording is a WAV file");
+    assert_eq!((reader.spec().channels, reader.spec().sample_rate), (2, 48_000));
+    let samples: Vec<f32> = reader.samples::<f32>().map(|sample| sample.expect("a sample")).collect();
+    samples.chunks_exact(2).map(|frame| [frame[0], frame[1]]).collect()
+}
+
+#[test]
+fn the_paced_null_device_records_every_sample_from_the_first_on() {
+    let folder = Folder::new();
+    let (program, quiet) = (folder.file("ramp.8f4e", ramp()), folder.file("quiet.8f4e", silence()));
+    let wav = folder.path().join("take.wav");
+    let arguments = ["--device", "null", "--seconds", "2", "--lead", "16", "--wav", text(&wav), text(&program), text(&quiet)];
+    let mut playing = Playing::start(&folder, &arguments, &[]);
+    assert_eq!(playing.wait(), Some(0));
+    let frames = read_wav(&wav);
+    let start = frames.iter().position(|frame| frame != &[0.0, 0.0]).expect("something was recorded");
+    assert_eq!(frames[start], [RAMP_STEP, -RAMP_STEP], "the first sample of the program comes first");
+    // The end is faded out; everything before that is exact.
+    let steady: Vec<f32> = frames[start..start + 90_000].iter().map(|frame| frame[0]).collect();
+    let jumps = jumps(&steady);
+    assert!(jumps.is_empty() || underruns(&playing) > 0, "jumps at {jumps:?} without an underrun");
+    assert!(frames[start..start + 90_000].iter().all(|frame| frame[0] == -frame[1] || !jumps.is_empty()));
+}
+
+#[test]
+fn a_bounce_is_exact_and_the_same_every_time() {
+    let folder = Folder::new();
+    let program = folder.file("ramp.8f4e", ramp());
+    let bounce = |name: &str| {
+        let wav = folder.path().join(name);
+        let output = run(&folder, &["bounce", text(&program), "--seconds", "3", "-o", text(&wav)]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        std::fs::read(&wav).expect("the bounce was written")
+    };
+    assert_eq!(bounce("one.wav"), bounce("two.wav"));
+    let frames = read_wav(&folder.path().join("one.wav"));
+    assert_eq!(frames.len(), 144_000);
+    assert_eq!(frames[0], [RAMP_STEP, -RAMP_STEP]);
+    let left: Vec<f32> = frames.iter().map(|frame| frame[0]).collect();
+    assert_eq!(jumps(&left[..143_000]), Vec::<usize>::new());
+}
+
+#[test]
+fn a_jack_server_hears_every_sample() {
+    let Some(server) = JackServer::start() else { return };
+    let folder = Folder::new();
+    let (program, quiet) = (folder.file("ramp.8f4e", ramp()), folder.file("quiet.8f4e", silence()));
+    let arguments = ["--device", "jack", "--lead", "16", text(&program), text(&quiet)];
+    let mut playing = Playing::start(&folder, &arguments, &[("JACK_DEFAULT_SERVER", server.name())]);
+    let device_host = playing.wait_until("device host", |event| event["event"] == "processStarted" && event["role"] == "device-host");
+    let file = folder.path().join("capture.f32");
+    let frames = 96_000;
+    let captured = Command::new(env!("CARGO_BIN_EXE_jack-capture"))
+        .arg(format!("cpal_client_{}_out", device_host["pid"]))
+        .arg(frames.to_string())
+        .arg(&file)
+        .env("JACK_DEFAULT_SERVER", server.name())
+        .stdout(Stdio::null())
+        .status()
+        .expect("the capture can be started");
+    assert!(captured.success());
+    playing.signal(Signal::INT);
+    assert_eq!(playing.wait(), Some(0));
+    let bytes = std::fs::read(&file).expect("the capture was written");
+    let samples: Vec<f32> = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    assert_eq!(samples.len(), 2 * frames);
+    let left: Vec<f32> = samples.iter().step_by(2).copied().collect();
+    let right: Vec<f32> = samples.iter().skip(1).step_by(2).copied().collect();
+    let jumps = jumps(&left);
+    assert!(jumps.is_empty() || underruns(&playing) > 0, "jumps at {jumps:?} without an underrun");
+    assert!(!jumps.is_empty() || left.iter().zip(&right).all(|(l, r)| *l == -*r));
+}
