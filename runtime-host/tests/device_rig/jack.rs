@@ -1,0 +1,156 @@
+//! A JACK server of a test's own, and an independent client that captures what the device host plays.
+//!
+//! jackd2 with its dummy driver and a synchronous graph (`-S`) with a long client time-out: an overloaded machine makes this
+//! "sound card" late, but no frame is lost or repeated by it. What is missing in a capture was lost by the device host.
+
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use rtrb::{Consumer, Producer, RingBuffer};
+use rustix::process::{Pid, Signal};
+
+use crate::device_rig::PATIENCE;
+
+/// The server that JACK clients of this process find.
+const SERVER: &str = "JACK_DEFAULT_SERVER";
+
+/// Frames a capture holds until they are taken: 87 s at 48 kHz.
+const CAPTURE_FRAMES: usize = 1 << 22;
+
+/// Runs `test` in a process of its own, because the environment steers JACK, and one JACK test at a time, because real-time
+/// servers and clients share the processors. `name` is the test's own name. Skips, loudly, where there is no jackd.
+pub fn in_own_process(name: &str, test: fn()) {
+    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    if std::env::var_os("CONTINUO_TEST_IN_OWN_PROCESS").is_some() {
+        return test();
+    }
+    if let Err(error) = Command::new("jackd").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status() {
+        assert!(std::env::var_os("REQUIRE_JACK").is_none(), "jackd cannot be started: {error}");
+        eprintln!("\n*** SKIPPED {name}: jackd cannot be started ({error}); install jackd2 to run this test ***\n");
+        return;
+    }
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env("CONTINUO_TEST_IN_OWN_PROCESS", "1")
+        .env(SERVER, format!("continuo-device-{}-{}", std::process::id(), name.len()))
+        .env("JACK_NO_AUDIO_RESERVATION", "1")
+        .status()
+        .unwrap();
+    assert!(status.success(), "{name}: {status}");
+}
+
+/// A running server; killed when dropped, and when the test's thread dies.
+pub struct JackServer {
+    process: Child,
+}
+
+impl JackServer {
+    pub fn start(sample_rate_hz: u32, period_frames: u32) -> Self {
+        let name = server_name();
+        let mut command = Command::new("jackd");
+        command
+            .args(["-n", &name, "--port-max", "128", "-R", "-P", "70", "-S", "-t", "5000", "-d", "dummy", "-C", "2", "-P", "2"])
+            .args(["-r", &sample_rate_hz.to_string(), "-p", &period_frames.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        // SAFETY: between fork and exec this makes one system call and neither allocates nor locks.
+        unsafe { command.pre_exec(|| Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?)) };
+        let mut process = command.spawn().unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while !socket(&name).exists() {
+            assert!(process.try_wait().unwrap().is_none(), "jackd ended before it was ready");
+            assert!(Instant::now() < deadline, "jackd is not ready");
+            std::thread::yield_now();
+        }
+        Self { process }
+    }
+
+    /// Stops or continues the server's process.
+    pub fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(Pid::from_child(&self.process), signal).unwrap();
+    }
+}
+
+impl Drop for JackServer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        // A killed server leaves sockets and semaphores, which carry its unique name.
+        let name = server_name();
+        for entry in std::fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().contains(&name) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
+fn server_name() -> String {
+    std::env::var(SERVER).expect("the test runs in a process of its own")
+}
+
+fn socket(name: &str) -> PathBuf {
+    PathBuf::from(format!("/dev/shm/jack_{name}_{}_0", rustix::process::getuid().as_raw()))
+}
+
+struct Capturing {
+    ports: [jack::Port<jack::AudioIn>; 2],
+    frames: Producer<[f32; 2]>,
+}
+
+impl jack::ProcessHandler for Capturing {
+    fn process(&mut self, _: &jack::Client, scope: &jack::ProcessScope) -> jack::Control {
+        let [left, right] = &self.ports;
+        for (left, right) in left.as_slice(scope).iter().zip(right.as_slice(scope)) {
+            // A full queue shows in the test as lost frames.
+            let _ = self.frames.push([*left, *right]);
+        }
+        jack::Control::Continue
+    }
+}
+
+/// A client that hears what the device host plays.
+pub struct Capture {
+    client: jack::AsyncClient<(), Capturing>,
+    frames: Consumer<[f32; 2]>,
+}
+
+impl Capture {
+    /// Connects to the device host's ports, waiting until they are there.
+    pub fn connect() -> Self {
+        let (client, _) = jack::Client::new("capture", jack::ClientOptions::NO_START_SERVER).unwrap();
+        let ports = ["left", "right"].map(|name| client.register_port(name, jack::AudioIn::default()).unwrap());
+        let names = ports.each_ref().map(|port| port.name().unwrap());
+        let (frames_in, frames) = RingBuffer::new(CAPTURE_FRAMES);
+        let client = client.activate_async((), Capturing { ports, frames: frames_in }).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let theirs = client.as_client().ports(Some("cpal_client_.*_out:out_"), None, jack::PortFlags::IS_OUTPUT);
+            if let [left, right] = theirs.as_slice() {
+                let connected = [(left, &names[0]), (right, &names[1])]
+                    .iter()
+                    .all(|(from, to)| client.as_client().connect_ports_by_name(from, to).is_ok());
+                if connected {
+                    return Self { client, frames };
+                }
+            }
+            assert!(Instant::now() < deadline, "the device host has no ports");
+            std::thread::yield_now();
+        }
+    }
+
+    /// What has been captured since the last time.
+    pub fn take(&mut self) -> Vec<[f32; 2]> {
+        std::iter::from_fn(|| self.frames.pop().ok()).collect()
+    }
+
+    /// Lets go of a server that is gone.
+    pub fn abandon(self) {
+        // Deactivating a client of a dead server fails, as it should.
+        let _ = self.client.deactivate();
+    }
+}
