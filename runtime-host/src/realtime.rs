@@ -13,8 +13,11 @@ use rustix::time::{Timespec, clock_gettime};
 /// Priority of the threads that feed the sound device. Above the tick threads: a late mixer silences everybody.
 pub const DEVICE_PRIORITY: i32 = 62;
 
-/// Priority of tick threads. Below 65, which JACK gives its clients, and above what desktop services use.
+/// Priority of tick threads that make sound. Below 65, which JACK gives its clients, and above what desktop services use.
 pub const TICK_PRIORITY: i32 = 60;
+
+/// Priority of tick threads that make no sound: they may hold up each other, but never a block.
+pub const TIMER_PRIORITY: i32 = 40;
 
 /// Why a thread runs without real-time priority. Not a failure: it runs, but may be late when the machine is busy.
 #[derive(Debug, thiserror::Error)]

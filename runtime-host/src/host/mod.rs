@@ -1,1 +1,60 @@
-//! The runtime host.
+//! The runtime host: a process that executes one program, tick by tick. It never compiles, and maps only its own segments.
+//!
+//! Two threads matter (DESIGN §7). The control thread ([`control`]) talks to the supervisor, loads artifacts ([`engine`],
+//! [`start`]) and frees what is no longer needed. The tick thread ([`tick_thread`]) runs the program under its runtime type
+//! ([`crate::registry`]). They meet in wait-free queues and atomics only. A program that fails is a fault to report
+//! ([`failure`], [`fault_log`]), never the end of the process.
+
+pub mod assets;
+mod control;
+pub mod engine;
+pub mod failure;
+pub mod fault_log;
+pub mod items;
+pub mod program;
+pub mod run_job;
+mod start;
+pub mod tick_thread;
+
+use std::process::ExitCode;
+
+use ipc::channel::{Receiver, Sender};
+use ipc::engine::TICK_THREAD_STACK_BYTES;
+use ipc::message::{HostReply, Refusal};
+use ipc::segment::SessionId;
+
+use crate::realtime::lock_memory;
+use control::Control;
+use engine::Loader;
+
+/// Runs a host until the supervisor closes its channel.
+pub fn run(sender: Sender, receiver: Receiver, session: SessionId) -> ExitCode {
+    lock_memory();
+    // Defaults and init-only modules of programs run on the control thread, so it needs a stack for programs.
+    let control = std::thread::Builder::new()
+        .name("control".to_owned())
+        .stack_size(TICK_THREAD_STACK_BYTES)
+        .spawn(move || run_control(sender, receiver, session));
+    match control.map(|thread| thread.join()) {
+        Ok(Ok(code)) => code,
+        Ok(Err(_)) | Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn run_control(sender: Sender, receiver: Receiver, session: SessionId) -> ExitCode {
+    let loader = match Loader::new() {
+        Ok(loader) => loader,
+        Err(error) => {
+            let reason = Refusal { message: error.to_string(), line: None, is_damaged: false };
+            let _ = sender.send(&HostReply::Refused { segment: String::new(), reason });
+            return ExitCode::FAILURE;
+        }
+    };
+    match Control::new(sender, receiver, session, loader) {
+        Ok(control) => {
+            control.run();
+            ExitCode::SUCCESS
+        }
+        Err(_) => ExitCode::FAILURE,
+    }
+}

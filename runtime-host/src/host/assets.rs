@@ -1,0 +1,134 @@
+//! Binary assets: files whose bytes a program wants in its memory (`@config bin.<id>.…`, LANGUAGE §20.6).
+//!
+//! Read on the control thread after initialisation. Whatever the file is, at most the item's own bytes are read of it.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use ipc::limits::MAX_ASSET_BYTES;
+use ipc::message::Refusal;
+
+use super::engine::Engine;
+use crate::registry::Settings;
+use crate::registry::settings::Asset;
+
+/// Why an asset could not be loaded. Every variant's message names the file or url.
+#[derive(Debug, thiserror::Error)]
+pub enum AssetError {
+    #[error("the asset `{id}` is at `{url}`, which is not a file; download it and give its path")]
+    NotAFileUrl { id: String, url: String },
+    #[error("the asset `{id}` cannot be read from {}: {source}", path.display())]
+    Unreadable { id: String, path: PathBuf, source: std::io::Error },
+    #[error("the asset `{id}` at {} is not a regular file", path.display())]
+    NotRegular { id: String, path: PathBuf },
+}
+
+impl AssetError {
+    /// The refusal to answer the supervisor with; `line` is the one that gives the url.
+    pub fn to_refusal(&self, line: u32) -> Refusal {
+        Refusal { message: self.to_string(), line: Some(line), is_damaged: false }
+    }
+}
+
+/// Sizes in bytes of a program's assets, for its environment constants. Relative paths start from `base_directory`.
+pub fn sizes(settings: &Settings, base_directory: &Path) -> Result<Vec<(String, u64)>, Refusal> {
+    let size = |asset: &Asset| {
+        let bytes = open(asset, base_directory).map_err(|e| e.to_refusal(asset.line))?.1;
+        Ok((asset.id.clone(), bytes))
+    };
+    settings.assets().iter().map(size).collect()
+}
+
+/// Loads every asset of the program into the items that it names.
+pub fn load(engine: &mut Engine, settings: &Settings, base_directory: &Path) -> Result<(), Refusal> {
+    for asset in settings.assets() {
+        let bytes = read(&asset, base_directory).map_err(|e| e.to_refusal(asset.line))?;
+        for target in &asset.targets {
+            let length = (bytes.len() as u64).min(target.bytes()) as usize;
+            // An item that would reach beyond its memory is passed over.
+            if let Some(place) = engine.bytes_mut_rt(target.memory, target.byte_address, length) {
+                place.copy_from_slice(&bytes[..length]);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads as much of the file as its largest item holds.
+fn read(asset: &Asset, base_directory: &Path) -> Result<Vec<u8>, AssetError> {
+    let (file, _, path) = open(asset, base_directory)?;
+    let limit_bytes = asset.targets.iter().map(|target| target.bytes()).max().unwrap_or(0).min(MAX_ASSET_BYTES);
+    let mut bytes = Vec::new();
+    file.take(limit_bytes).read_to_end(&mut bytes).map_err(|source| AssetError::Unreadable { id: asset.id.clone(), path, source })?;
+    Ok(bytes)
+}
+
+/// Opens the file; returns it with its size in bytes and its path. Anything but a regular file is refused before it is
+/// opened, because opening a pipe would wait for its other end.
+fn open(asset: &Asset, base_directory: &Path) -> Result<(File, u64, PathBuf), AssetError> {
+    let path = path_of(&asset.url).ok_or_else(|| AssetError::NotAFileUrl { id: asset.id.clone(), url: asset.url.clone() })?;
+    let path = base_directory.join(path);
+    let unreadable = |source| AssetError::Unreadable { id: asset.id.clone(), path: path.clone(), source };
+    let metadata = std::fs::metadata(&path).map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(AssetError::NotRegular { id: asset.id.clone(), path });
+    }
+    let file = File::open(&path).map_err(unreadable)?;
+    Ok((file, metadata.len(), path))
+}
+
+/// The path that a url stands for: a plain path is itself, a `file:` url its decoded path, any other scheme is none.
+fn path_of(url: &str) -> Option<PathBuf> {
+    if let Some(rest) = url.strip_prefix("file://") {
+        let path = rest.strip_prefix("localhost").unwrap_or(rest);
+        return path.starts_with('/').then(|| percent_decoded(path)).flatten();
+    }
+    (!has_scheme(url)).then(|| PathBuf::from(url))
+}
+
+fn has_scheme(url: &str) -> bool {
+    let scheme = url.split_once(':').map(|(scheme, rest)| (scheme, rest.starts_with("//") || scheme.eq_ignore_ascii_case("data")));
+    scheme.is_some_and(|(scheme, marks)| marks && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.')))
+}
+
+fn percent_decoded(path: &str) -> Option<PathBuf> {
+    use std::os::unix::ffi::OsStringExt;
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => u8::try_from(hex(rest.next()?)? * 16 + hex(rest.next()?)?).ok()?,
+            other => other,
+        });
+    }
+    Some(PathBuf::from(std::ffi::OsString::from_vec(bytes)))
+}
+
+fn hex(digit: u8) -> Option<u32> {
+    char::from(digit).to_digit(16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_and_file_urls_are_files_and_the_rest_is_not() {
+        let cases = [
+            ("samples/kick.raw", Some("samples/kick.raw")),
+            ("/abs/kick.raw", Some("/abs/kick.raw")),
+            ("odd:name.raw", Some("odd:name.raw")),
+            ("file:///a%20b/c.raw", Some("/a b/c.raw")),
+            ("file://localhost/c.raw", Some("/c.raw")),
+            ("file://elsewhere/c.raw", None),
+            ("file:///broken%2", None),
+            ("https://example.org/kick.raw", None),
+            ("HTTP://example.org/kick.raw", None),
+            ("data:application/octet-stream;base64,AAAA", None),
+        ];
+        for (url, path) in cases {
+            assert_eq!(path_of(url), path.map(PathBuf::from), "{url}");
+        }
+    }
+}

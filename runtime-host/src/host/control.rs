@@ -1,0 +1,305 @@
+//! The control thread of a runtime host: answers the supervisor, and owns everything the tick thread does not.
+//!
+//! One event at a time, from three sources: the supervisor's requests (read by a thread that does nothing else), a run
+//! without a clock (on its own thread), and the end of the tick thread. While a runtime runs it also looks at the tick
+//! thread's queues and counters from time to time. It never waits for the program: a tick that does not end leaves it free
+//! to say so, and only the supervisor decides to kill.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::time::{Duration, Instant};
+
+use ipc::channel;
+use ipc::engine::TICK_THREAD_STACK_BYTES;
+use ipc::manifest::Manifest;
+use ipc::message::{HostReply, HostRequest, HostStatus, Refusal, RunJob, StartRuntime};
+use ipc::segment::{SegmentRef, SessionId};
+
+use super::engine::Loader;
+use super::run_job;
+use super::start::{Prepared, plain_refusal, prepare};
+use super::tick_thread::{TickThread, TickThreadOptions};
+use crate::registry::log_lines;
+
+/// Events that may be on the way at a time; beyond, their senders wait.
+const EVENT_QUEUE: usize = 16;
+/// How often the tick thread's reports are collected.
+const REPORT_INTERVAL: Duration = Duration::from_millis(20);
+/// How often counters are sent.
+const STATUS_INTERVAL: Duration = Duration::from_millis(100);
+/// How long a runtime may take to fade out when the supervisor is gone.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// Everything that can happen to a host.
+pub enum Event {
+    Request(HostRequest),
+    /// The supervisor is gone, or speaks nonsense.
+    Closed,
+    /// A run without a clock has something to say.
+    JobReply(HostReply),
+    /// It is over; its last reply, unless it was cancelled.
+    JobEnded(Option<HostReply>),
+    TickThreadEnded,
+}
+
+/// A runtime that ticks, or fades out.
+struct Running {
+    runtime: String,
+    type_id: &'static str,
+    manifest: Arc<Manifest>,
+    tick_thread: TickThread,
+    next_status: Instant,
+}
+
+enum State {
+    Idle,
+    Running(Running),
+    /// It was asked to end and has not ended yet.
+    Ending(Running),
+    Job {
+        cancelled: Arc<AtomicBool>,
+    },
+}
+
+/// The supervisor cannot be reached any more.
+struct Gone;
+
+/// The control thread's own.
+pub struct Control {
+    session: SessionId,
+    replies: channel::Sender,
+    events: Receiver<Event>,
+    event_sender: SyncSender<Event>,
+    loader: Loader,
+    state: State,
+}
+
+impl Control {
+    /// Starts to read requests from `receiver`.
+    pub fn new(replies: channel::Sender, receiver: channel::Receiver, session: SessionId, loader: Loader) -> std::io::Result<Self> {
+        let (event_sender, events) = mpsc::sync_channel(EVENT_QUEUE);
+        let requests = event_sender.clone();
+        std::thread::Builder::new().name("requests".to_owned()).spawn(move || read_requests(&receiver, &requests))?;
+        Ok(Self { session, replies, events, event_sender, loader, state: State::Idle })
+    }
+
+    /// Handles events until the supervisor is gone, then ends what runs.
+    pub fn run(mut self) {
+        loop {
+            let outcome = match self.next_event() {
+                Some(event) => self.handle(event),
+                None => Ok(()),
+            };
+            if outcome.and_then(|()| self.look_at_tick_thread()).is_err() {
+                return self.end();
+            }
+        }
+    }
+
+    fn next_event(&mut self) -> Option<Event> {
+        match &self.state {
+            State::Running(_) => match self.events.recv_timeout(REPORT_INTERVAL) {
+                Ok(event) => Some(event),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => Some(Event::Closed),
+            },
+            State::Idle | State::Ending(_) | State::Job { .. } => Some(self.events.recv().unwrap_or(Event::Closed)),
+        }
+    }
+
+    fn handle(&mut self, event: Event) -> Result<(), Gone> {
+        match (std::mem::replace(&mut self.state, State::Idle), event) {
+            (State::Idle, Event::Request(HostRequest::Start(start))) => self.start(&start),
+            (State::Idle, Event::Request(HostRequest::Run(job))) => self.start_job(job),
+            (State::Idle, Event::Request(HostRequest::Stop)) => self.send(HostReply::Stopped),
+            (State::Running(running), Event::Request(HostRequest::Stop)) => {
+                running.tick_thread.request_stop();
+                self.state = State::Ending(running);
+                Ok(())
+            }
+            (State::Job { cancelled }, Event::Request(HostRequest::Stop)) => {
+                cancelled.store(true, Relaxed);
+                self.state = State::Job { cancelled };
+                Ok(())
+            }
+            (busy @ (State::Running(_) | State::Ending(_) | State::Job { .. }), Event::Request(HostRequest::Start(start))) => {
+                self.state = busy;
+                self.refuse(&start.artifact, plain_refusal("this host already runs a program".to_owned()))
+            }
+            (busy @ (State::Running(_) | State::Ending(_) | State::Job { .. }), Event::Request(HostRequest::Run(job))) => {
+                self.state = busy;
+                self.refuse(&job.artifact, plain_refusal("this host already runs a program".to_owned()))
+            }
+            (State::Ending(running), Event::Request(HostRequest::Stop)) => {
+                self.state = State::Ending(running);
+                Ok(())
+            }
+            (State::Running(running) | State::Ending(running), Event::TickThreadEnded) => self.take_apart(running),
+            (State::Job { cancelled }, Event::JobEnded(last)) => {
+                last.map_or(Ok(()), |last| self.send(last))?;
+                if cancelled.load(Relaxed) { self.send(HostReply::Stopped) } else { Ok(()) }
+            }
+            (job @ State::Job { .. }, Event::JobReply(reply)) => {
+                self.state = job;
+                self.send(reply)
+            }
+            // Events of a thread that belongs to another state would be a mistake in this file; they change nothing.
+            (state @ (State::Idle | State::Job { .. }), Event::TickThreadEnded)
+            | (state @ (State::Idle | State::Running(_) | State::Ending(_)), Event::JobEnded(_) | Event::JobReply(_)) => {
+                self.state = state;
+                Ok(())
+            }
+            (state, Event::Closed) => {
+                self.state = state;
+                Err(Gone)
+            }
+        }
+    }
+
+    fn send(&self, reply: HostReply) -> Result<(), Gone> {
+        send(&self.replies, reply)
+    }
+
+    fn log(&self, runtime: &str, line: String) -> Result<(), Gone> {
+        self.send(HostReply::Log { runtime: runtime.to_owned(), line })
+    }
+
+    fn refuse(&self, segment: &SegmentRef, reason: Refusal) -> Result<(), Gone> {
+        self.send(HostReply::Refused { segment: segment.name.clone(), reason })
+    }
+
+    /// A host maps only segments of its own session.
+    fn check_session(&self, segments: &[&SegmentRef]) -> Result<(), Refusal> {
+        match segments.iter().find(|segment| !segment.belongs_to(&self.session)) {
+            Some(foreign) => Err(plain_refusal(format!("the segment {} belongs to another session", foreign.name))),
+            None => Ok(()),
+        }
+    }
+
+    fn start(&mut self, start: &StartRuntime) -> Result<(), Gone> {
+        match self.start_running(start) {
+            Ok(running) => {
+                let (runtime, type_id) = (running.runtime.clone(), running.type_id);
+                self.state = State::Running(running);
+                self.log(&runtime, log_lines::initialized(type_id))?;
+                self.send(HostReply::Started { runtime })
+            }
+            Err(reason) => self.refuse(&start.artifact, reason),
+        }
+    }
+
+    fn start_running(&self, start: &StartRuntime) -> Result<Running, Refusal> {
+        let segments: Vec<&SegmentRef> = std::iter::once(&start.artifact).chain(&start.lane).collect();
+        self.check_session(&segments)?;
+        // A reply that cannot be sent is noticed with the next one.
+        let mut reply = |reply| drop(self.replies.send(&reply));
+        let Prepared { runtime_type, runtime, program } = prepare(&self.loader, start, &mut reply)?;
+        let manifest = Arc::clone(program.engine().manifest());
+        let ended = self.event_sender.clone();
+        let options = TickThreadOptions {
+            runtime_type,
+            is_offline: start.is_offline,
+            on_end: Box::new(move || drop(ended.send(Event::TickThreadEnded))),
+        };
+        let tick_thread = TickThread::start(runtime, program, options)
+            .map_err(|error| plain_refusal(format!("the tick thread cannot be started: {error}")))?;
+        Ok(Running { runtime: start.runtime.clone(), type_id: runtime_type.id, manifest, tick_thread, next_status: Instant::now() })
+    }
+
+    fn start_job(&mut self, job: RunJob) -> Result<(), Gone> {
+        if let Err(reason) = self.check_session(&[&job.artifact]) {
+            return self.refuse(&job.artifact, reason);
+        }
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let (events, is_cancelled, loader) = (self.event_sender.clone(), Arc::clone(&cancelled), self.loader.clone());
+        let segment = job.artifact.clone();
+        let body = move || {
+            let last = run_job::execute(&loader, &job, &is_cancelled, &mut |reply| events.send(Event::JobReply(reply)).is_ok());
+            let _ = events.send(Event::JobEnded(last));
+        };
+        match std::thread::Builder::new().name("run".to_owned()).stack_size(TICK_THREAD_STACK_BYTES).spawn(body) {
+            Ok(_) => {
+                self.state = State::Job { cancelled };
+                Ok(())
+            }
+            Err(error) => self.refuse(&segment, plain_refusal(format!("the run's thread cannot be started: {error}"))),
+        }
+    }
+
+    /// The tick thread has ended: frees what it had.
+    fn take_apart(&mut self, mut running: Running) -> Result<(), Gone> {
+        forward_reports(&self.replies, &mut running)?;
+        send_status(&self.replies, &running)?;
+        running.tick_thread.join();
+        self.log(&running.runtime, log_lines::destroying(running.type_id))?;
+        self.send(HostReply::Stopped)
+    }
+
+    /// Forwards what the tick thread has to report, and its counters when it is time.
+    fn look_at_tick_thread(&mut self) -> Result<(), Gone> {
+        let (State::Running(running) | State::Ending(running)) = &mut self.state else { return Ok(()) };
+        while running.tick_thread.take_retired().is_some() {} // Freed here, not where it was replaced.
+        forward_reports(&self.replies, running)?;
+        if Instant::now() >= running.next_status {
+            running.next_status = Instant::now() + STATUS_INTERVAL;
+            send_status(&self.replies, running)?;
+        }
+        Ok(())
+    }
+
+    /// Without a supervisor: fades out what runs, and leaves.
+    fn end(self) {
+        match self.state {
+            State::Running(running) | State::Ending(running) => {
+                running.tick_thread.request_stop();
+                let give_up = Instant::now() + FAREWELL;
+                while let Ok(event) = self.events.recv_timeout(give_up.saturating_duration_since(Instant::now())) {
+                    if matches!(event, Event::TickThreadEnded) {
+                        return running.tick_thread.join();
+                    }
+                }
+            }
+            State::Job { cancelled } => cancelled.store(true, Relaxed),
+            State::Idle => {}
+        }
+    }
+}
+
+fn send(replies: &channel::Sender, reply: HostReply) -> Result<(), Gone> {
+    replies.send(&reply).map_err(|_| Gone)
+}
+
+fn forward_reports(replies: &channel::Sender, running: &mut Running) -> Result<(), Gone> {
+    while let Some(report) = running.tick_thread.take_report() {
+        let fault = report.failure.to_fault(&running.manifest, report.tick, report.repeats);
+        send(replies, HostReply::Faulted { runtime: running.runtime.clone(), fault, held: report.held })?;
+    }
+    Ok(())
+}
+
+fn send_status(replies: &channel::Sender, running: &Running) -> Result<(), Gone> {
+    let counters = running.tick_thread.counters();
+    send(
+        replies,
+        HostReply::Status(HostStatus {
+            runtime: running.runtime.clone(),
+            ticks: counters.ticks(),
+            load_permille: counters.take_load_permille(),
+            lost_ticks: counters.lost_ticks(),
+            non_finite: counters.non_finite(),
+            is_realtime: counters.is_realtime(),
+            is_held: counters.is_held(),
+        }),
+    )
+}
+
+fn read_requests(receiver: &channel::Receiver, events: &SyncSender<Event>) {
+    loop {
+        let event = receiver.receive().map_or(Event::Closed, Event::Request);
+        let is_last = matches!(event, Event::Closed);
+        if events.send(event).is_err() || is_last {
+            return;
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! From a request to run a program to all that its tick thread needs: artifact, engine, initial state, runtime.
+
+use ipc::artifact::Artifact;
+use ipc::message::{HostReply, Refusal, StartRuntime};
+
+use super::assets;
+use super::engine::{Engine, LoadError, Loader};
+use super::failure::Failure;
+use super::program::Program;
+use crate::realtime::flush_denormals;
+use crate::registry::runtime::{Assembly, Runtime};
+use crate::registry::{self, RuntimeType};
+
+/// A runtime that is ready to tick.
+pub struct Prepared {
+    pub runtime_type: &'static RuntimeType,
+    pub runtime: Box<dyn Runtime>,
+    pub program: Box<Program>,
+}
+
+/// Prepares a runtime: loads its artifact, initialises its memory, fills in its assets, binds it to its type. `reply` is
+/// told when the artifact's segment may go and what the performer should know.
+///
+/// Programs run on the calling thread here (defaults and init-only modules), so it needs a stack for them.
+pub fn prepare(loader: &Loader, start: &StartRuntime, reply: &mut dyn FnMut(HostReply)) -> Result<Prepared, Refusal> {
+    let runtime_type = registry::find(&start.runtime_type)
+        .ok_or_else(|| plain_refusal(format!("there is no runtime type `{}` in this build", start.runtime_type)))?;
+    let artifact = Artifact::read(&start.artifact).map_err(|e| LoadError::from(e).to_refusal())?;
+    reply(HostReply::Loaded { segment: start.artifact.name.clone() });
+    Loader::rehearse_trap(&artifact);
+    let mut engine = loader.load_checked(&artifact).map_err(|e| e.to_refusal())?;
+    let settings = registry::settings(engine.manifest());
+    {
+        // As later on the tick thread, so that what runs at the start computes the same numbers.
+        let _flushed = runtime_type.flushes_denormals.then(flush_denormals);
+        engine.initialise().map_err(|failure| initialisation_refusal(failure, &engine))?;
+    }
+    assets::load(&mut engine, &settings, &start.base_directory)?;
+    let binding = (runtime_type.bind)(runtime_type, &settings, &engine);
+    if binding.export.is_none() {
+        reply(HostReply::Log { runtime: start.runtime.clone(), line: nothing_to_call(runtime_type) });
+    }
+    let runtime = (runtime_type.build)(&Assembly { start }).map_err(|e| plain_refusal(e.to_string()))?;
+    Ok(Prepared { runtime_type, runtime, program: Box::new(Program::new(engine, binding)) })
+}
+
+/// A refusal that blames no line.
+pub fn plain_refusal(message: String) -> Refusal {
+    Refusal { message, line: None, is_damaged: false }
+}
+
+fn initialisation_refusal(failure: Failure, engine: &Engine) -> Refusal {
+    let fault = failure.to_fault(engine.manifest(), 0, 0);
+    let message = format!("the program failed while it was initialised: {}", fault.kind.explanation());
+    Refusal { message, line: fault.line, is_damaged: false }
+}
+
+fn nothing_to_call(ty: &RuntimeType) -> String {
+    format!(
+        "the program has no export `{}` that can be called without arguments, so the runtime `{}` runs nothing of it",
+        ty.tick_export, ty.id
+    )
+}

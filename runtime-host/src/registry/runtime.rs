@@ -1,0 +1,53 @@
+//! What a runtime type is to the tick thread, and what its factory is given.
+
+use std::time::Duration;
+
+use ipc::message::StartRuntime;
+use ipc::segment::SegmentError;
+
+use crate::host::program::Program;
+
+/// A runtime type at work: when its ticks are due and where their output goes. Built on the control thread by the type's
+/// factory, then owned by the tick thread, and freed on the control thread again.
+pub trait Runtime: Send {
+    /// Number of the first tick.
+    fn first_tick(&self) -> u64;
+
+    /// Time one tick may take, in nanoseconds.
+    fn tick_ns(&self) -> u64;
+
+    /// Sleeps until a tick is due, at most `patience`; returns whether one is.
+    fn wait_rt(&mut self, patience: Duration) -> bool;
+
+    /// Hands the tick's input to the program.
+    fn sample_inputs_rt(&mut self, program: &mut Program);
+
+    /// Delivers the tick's output. `None`: there is no program, it is held, or this tick failed; then the output is silence,
+    /// so that nobody waits for it. Returns how many samples were not finite and were replaced.
+    fn publish_rt(&mut self, program: Option<&Program>) -> u64;
+
+    /// Ticks that were due and never ran.
+    fn lost_ticks(&self) -> u64;
+
+    /// The runtime is to end: fade out.
+    fn begin_end_rt(&mut self);
+
+    /// Whether nothing of it can be heard any more.
+    fn has_ended_rt(&self) -> bool;
+}
+
+/// What a factory builds from.
+pub struct Assembly<'a> {
+    pub start: &'a StartRuntime,
+}
+
+/// Why a runtime could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error("the runtime type `{0}` needs a lane and was given none")]
+    NoLane(&'static str),
+    #[error("the lane cannot be used: {0}")]
+    Lane(#[from] SegmentError),
+    #[error("a sample rate of 0 makes no ticks")]
+    NoSampleRate,
+}

@@ -1,0 +1,158 @@
+//! What the runtime types have in common whose ticks come from the clock: absolute deadlines at a fixed rate (DESIGN §6,
+//! LANGUAGE §20.5).
+
+use std::time::Duration;
+
+use super::runtime::{Assembly, BuildError, Runtime};
+use super::{RuntimeType, Settings};
+use crate::host::engine::Engine;
+use crate::host::program::{Binding, Program};
+use crate::realtime::{monotonic_ns_rt, sleep_until_rt};
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// When ticks are due. Time comes in as an argument; deadlines do not drift, because each is computed from the start.
+struct Schedule {
+    start_ns: u64,
+    rate_hz: u32,
+    /// Number of the next deadline; deadline n lies n/rate seconds after the start.
+    next: u64,
+    lost: u64,
+}
+
+impl Schedule {
+    fn new(start_ns: u64, rate_hz: u32) -> Self {
+        Self { start_ns, rate_hz, next: 0, lost: 0 }
+    }
+
+    fn deadline_ns(&self) -> u64 {
+        self.deadline_of_ns(self.next)
+    }
+
+    fn deadline_of_ns(&self, number: u64) -> u64 {
+        self.start_ns + (u128::from(number) * u128::from(SECOND_NS) / u128::from(self.rate_hz)) as u64
+    }
+
+    /// Whether a tick is due at `now_ns`. If so, the schedule moves on to the first deadline after `now_ns`: of several
+    /// deadlines that have passed, one makes a tick and the others are lost, so that a stall is not followed by a burst.
+    fn take_rt(&mut self, now_ns: u64) -> bool {
+        if now_ns < self.deadline_ns() {
+            return false;
+        }
+        let elapsed_ns = u128::from(now_ns - self.start_ns);
+        let mut passed = (elapsed_ns * u128::from(self.rate_hz) / u128::from(SECOND_NS)) as u64;
+        // Deadlines are rounded down to nanoseconds, so one more may have passed than the division says.
+        if self.deadline_of_ns(passed + 1) <= now_ns {
+            passed += 1;
+        }
+        self.lost += passed - self.next;
+        self.next = passed + 1;
+        true
+    }
+}
+
+/// A runtime whose ticks come from the clock. It has no lanes.
+struct TimerRuntime {
+    schedule: Schedule,
+    has_ended: bool,
+}
+
+/// Binds a timer type: its export and nothing else.
+pub(super) fn bind(ty: &RuntimeType, _settings: &Settings, engine: &Engine) -> Binding {
+    Binding { export: engine.export(ty.tick_export), ..Binding::default() }
+}
+
+/// Builds a timer runtime whose first tick is due now. Without a lane there is nothing to be faster for, so an offline
+/// session paces it all the same.
+pub(super) fn build(assembly: &Assembly<'_>) -> Result<Box<dyn Runtime>, BuildError> {
+    match assembly.start.sample_rate {
+        0 => Err(BuildError::NoSampleRate),
+        rate_hz => Ok(Box::new(TimerRuntime { schedule: Schedule::new(monotonic_ns_rt(), rate_hz), has_ended: false })),
+    }
+}
+
+impl Runtime for TimerRuntime {
+    fn first_tick(&self) -> u64 {
+        0
+    }
+
+    fn tick_ns(&self) -> u64 {
+        SECOND_NS / u64::from(self.schedule.rate_hz)
+    }
+
+    fn wait_rt(&mut self, patience: Duration) -> bool {
+        let now_ns = monotonic_ns_rt();
+        if self.schedule.take_rt(now_ns) {
+            return true;
+        }
+        sleep_until_rt(self.schedule.deadline_ns().min(now_ns + patience.as_nanos() as u64));
+        self.schedule.take_rt(monotonic_ns_rt())
+    }
+
+    fn sample_inputs_rt(&mut self, _program: &mut Program) {}
+
+    fn publish_rt(&mut self, _program: Option<&Program>) -> u64 {
+        0
+    }
+
+    fn lost_ticks(&self) -> u64 {
+        self.schedule.lost
+    }
+
+    fn begin_end_rt(&mut self) {
+        self.has_ended = true;
+    }
+
+    fn has_ended_rt(&self) -> bool {
+        self.has_ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs the schedule over `nows`; returns how many ticks ran.
+    fn ticks(schedule: &mut Schedule, nows: impl IntoIterator<Item = u64>) -> usize {
+        nows.into_iter().filter(|now| schedule.take_rt(*now)).count()
+    }
+
+    #[test]
+    fn fifty_hertz_make_fifty_ticks_a_second() {
+        let mut schedule = Schedule::new(7, 50);
+        assert_eq!(ticks(&mut schedule, (0..1_000).map(|ms| 7 + ms * 1_000_000)), 50);
+        assert_eq!(schedule.lost, 0);
+    }
+
+    #[test]
+    fn a_rate_that_does_not_divide_a_second_does_not_drift() {
+        let mut schedule = Schedule::new(0, 7);
+        let deadlines: Vec<u64> = (0..70).map(|_| (schedule.deadline_ns(), schedule.take_rt(schedule.deadline_ns())).0).collect();
+        assert_eq!(schedule.lost, 0);
+        assert_eq!(deadlines[63], 9 * SECOND_NS);
+        assert!(deadlines.is_sorted());
+    }
+
+    #[test]
+    fn a_stall_loses_ticks_instead_of_bursting() {
+        let mut schedule = Schedule::new(0, 100);
+        assert!(schedule.take_rt(0));
+        assert!(schedule.take_rt(105_000_000), "ten and a half periods later one tick runs");
+        assert_eq!(schedule.lost, 9, "deadlines 1 to 9 are gone, 10 has run");
+        assert!(!schedule.take_rt(105_000_001));
+        assert!(schedule.take_rt(110_000_000));
+    }
+
+    #[test]
+    fn every_deadline_is_either_run_or_counted_as_lost() {
+        let mut schedule = Schedule::new(3, 441);
+        let mut now_ns = 3;
+        let mut ran = 0;
+        for step in 0..10_000u64 {
+            now_ns += (step * 7_919) % 9_000_000;
+            ran += u64::from(schedule.take_rt(now_ns));
+        }
+        assert_eq!(ran + schedule.lost, schedule.next);
+        assert!(schedule.deadline_ns() > now_ns);
+    }
+}

@@ -1,0 +1,189 @@
+//! A runtime host on a thread of its own, with real channels, segments and lanes, and the test as its supervisor.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use ipc::artifact::Artifact;
+use ipc::channel::{Doorway, Hello, PROTOCOL_VERSION, Sender, connect};
+use ipc::lane::{self, Block, LaneReader, SILENCE};
+use ipc::message::{HostReply, HostRequest, HostStatus, Role, RunJob, StartRuntime};
+use ipc::segment::{Segment, SegmentRef, Session};
+
+/// Longest wait for anything. Only a broken host ever needs it.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+pub struct Host {
+    pub session: Session,
+    /// `None` once the supervisor has gone.
+    requests: Option<Sender>,
+    replies: Receiver<HostReply>,
+    /// Replies that were passed over while waiting for another.
+    pub seen: Vec<HostReply>,
+    thread: JoinHandle<ExitCode>,
+    kept: Vec<Segment>,
+}
+
+impl Host {
+    pub fn start() -> Self {
+        let session = Session::open().unwrap();
+        let id = session.id().clone();
+        let hello = Hello { protocol: PROTOCOL_VERSION, build: "test".into(), role: Role::RuntimeHost };
+        let doorway = Doorway::open().unwrap();
+        let (name, greeting) = (doorway.name().to_owned(), hello.clone());
+        let thread = std::thread::spawn(move || {
+            let (sender, receiver) = connect(&name, &greeting).unwrap();
+            runtime_host::host::run(sender, receiver, id)
+        });
+        let (requests, receiver) = doorway.accept(&hello).unwrap();
+        let (forward, replies) = channel();
+        std::thread::spawn(move || {
+            while let Ok(reply) = receiver.receive::<HostReply>() {
+                if forward.send(reply).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { session, requests: Some(requests), replies, seen: Vec::new(), thread, kept: Vec::new() }
+    }
+
+    pub fn send(&self, request: HostRequest) {
+        self.requests.as_ref().unwrap().send(&request).unwrap();
+    }
+
+    pub fn publish(&mut self, artifact: &Artifact) -> SegmentRef {
+        let segment = artifact.publish(self.session.id(), 1).unwrap();
+        let reference = segment.reference().clone();
+        self.kept.push(segment);
+        reference
+    }
+
+    pub fn lane(&mut self) -> (SegmentRef, LaneReader) {
+        let segment = lane::create(self.session.id(), 1).unwrap();
+        let reader = LaneReader::open(segment.reference()).unwrap();
+        let reference = segment.reference().clone();
+        self.kept.push(segment);
+        (reference, reader)
+    }
+
+    /// Starts `artifact` as `runtime_type`; does not wait for the answer.
+    pub fn start_runtime(&mut self, artifact: &Artifact, runtime_type: &str, sample_rate: u32) -> LaneReader {
+        let artifact = self.publish(artifact);
+        let (lane, reader) = self.lane();
+        let lane = (runtime_type == "audio").then_some(lane);
+        self.send(HostRequest::Start(start(artifact, lane, runtime_type, sample_rate)));
+        reader
+    }
+
+    pub fn run(&mut self, artifact: &Artifact, job: impl FnOnce(&mut RunJob)) {
+        let mut request = RunJob {
+            artifact: self.publish(artifact),
+            exports: Vec::new(),
+            cycles: 1,
+            sets: Vec::new(),
+            dumps: Vec::new(),
+            captures: Vec::new(),
+            dump_memory: false,
+            assets_from: None,
+        };
+        job(&mut request);
+        self.send(HostRequest::Run(request));
+    }
+
+    pub fn next(&mut self) -> HostReply {
+        let reply = self.replies.recv_timeout(DEADLINE).expect("the host answers");
+        self.seen.push(reply.clone());
+        reply
+    }
+
+    /// Waits for the first reply from now on for which `wanted` finds something.
+    pub fn wait_for<T>(&mut self, wanted: impl Fn(&HostReply) -> Option<T>) -> T {
+        loop {
+            if let Some(found) = wanted(&self.next()) {
+                return found;
+            }
+        }
+    }
+
+    pub fn wait_until_started(&mut self) {
+        self.wait_for(|reply| match reply {
+            HostReply::Started { .. } => Some(()),
+            HostReply::Refused { reason, .. } => panic!("refused: {}", reason.message),
+            _ => None,
+        });
+    }
+
+    pub fn wait_for_status(&mut self, wanted: impl Fn(&HostStatus) -> bool) -> HostStatus {
+        self.wait_for(|reply| match reply {
+            HostReply::Status(status) if wanted(status) => Some(status.clone()),
+            _ => None,
+        })
+    }
+
+    pub fn wait_for_refusal(&mut self) -> ipc::message::Refusal {
+        self.wait_for(|reply| match reply {
+            HostReply::Refused { reason, .. } => Some(reason.clone()),
+            HostReply::Started { .. } | HostReply::RunDone { .. } => panic!("it was not refused"),
+            _ => None,
+        })
+    }
+
+    pub fn stop(&mut self) {
+        self.send(HostRequest::Stop);
+        self.wait_for(|reply| matches!(reply, HostReply::Stopped).then_some(()));
+    }
+
+    pub fn log_lines(&self) -> Vec<String> {
+        let lines = self.seen.iter().filter_map(|reply| match reply {
+            HostReply::Log { line, .. } => Some(line.clone()),
+            _ => None,
+        });
+        lines.collect()
+    }
+
+    /// The supervisor goes; returns whether the host ended by itself.
+    pub fn abandon(mut self) -> bool {
+        self.requests = None;
+        // The reading half lives in a thread that ends with the host's own sending half.
+        self.thread.join().unwrap() == ExitCode::SUCCESS
+    }
+}
+
+pub fn start(artifact: SegmentRef, lane: Option<SegmentRef>, runtime_type: &str, sample_rate: u32) -> StartRuntime {
+    StartRuntime {
+        runtime: "drums".into(),
+        generation: 1,
+        runtime_type: runtime_type.into(),
+        artifact,
+        sample_rate,
+        lane,
+        base_directory: PathBuf::from("/"),
+        is_offline: true,
+    }
+}
+
+/// Reads block `number` as soon as it is there, with a lead of four.
+pub fn block(reader: &LaneReader, number: u64) -> Block {
+    let mut block = SILENCE;
+    reader.demand_rt(number + 4);
+    for _ in 0..600 {
+        if reader.wait_until_written(number, Duration::from_millis(100)) {
+            assert!(reader.read_rt(number, &mut block), "block {number}");
+            return block;
+        }
+    }
+    panic!("block {number} never came");
+}
+
+/// What the assist program sounds like when its counter is `counter`.
+pub fn expected(counter: u64) -> Block {
+    let mut block = SILENCE;
+    for frame in 0..block[0].len() {
+        let value = (counter * 128 + frame as u64) as f32;
+        block[0][frame] = value;
+        block[1][frame] = -value;
+    }
+    block
+}

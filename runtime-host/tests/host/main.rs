@@ -1,0 +1,10 @@
+//! The runtime host as its supervisor sees it: real segments, real lanes, real threads, hand-made artifacts.
+
+mod artifacts;
+mod assets;
+mod audio;
+mod fixture;
+mod harness;
+mod runs;
+mod settings;
+mod timers;
