@@ -16,4 +16,5 @@ pub mod lane;
 pub mod limits;
 pub mod manifest;
 pub mod message;
+pub mod plan;
 pub mod segment;
