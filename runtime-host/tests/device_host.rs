@@ -18,10 +18,11 @@ fn the_device_host_plays_a_lane_to_the_null_device_and_records_every_frame() {
     let file = TestFile::new("null");
     let host = DeviceHost::start();
     host.open(null(), Some(&file.0));
-    host.wait_for("open output", |reply| match reply {
-        DeviceReply::Opened { device, sample_rate: 48_000, period_frames: 128 } => Some(assert_eq!(device, "null")),
+    let opened = host.wait_for("open output", |reply| match reply {
+        DeviceReply::Opened { device, sample_rate: 48_000, period_frames: 128 } => Some(device.clone()),
         _ => None,
     });
+    assert_eq!(opened, "null");
     let _ramp = host.add_ramp("a");
     let block = host.wait_for("lane start", |reply| match reply {
         DeviceReply::LaneStarted { runtime, block } if runtime == "a" => Some(*block),
@@ -96,10 +97,11 @@ fn a_lane_whose_host_is_gone_does_not_hold_up_a_rendering_once_it_is_removed_fro
 fn the_device_host_falls_back_to_the_null_device_with_one_clear_line() {
     let host = DeviceHost::start();
     host.open(Output::Named("alsa:there-is-no-such-device".into()), None);
-    host.wait_for("open output", |reply| match reply {
-        DeviceReply::Opened { device, .. } => Some(assert_eq!(device, "null")),
+    let opened = host.wait_for("open output", |reply| match reply {
+        DeviceReply::Opened { device, .. } => Some(device.clone()),
         _ => None,
     });
+    assert_eq!(opened, "null");
     let reason = host.wait_for("reason", |reply| match reply {
         DeviceReply::Moved { device, reason } if device == "null" => Some(reason.clone()),
         _ => None,

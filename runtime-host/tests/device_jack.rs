@@ -15,10 +15,11 @@ fn named_jack() -> Output {
 }
 
 fn wait_for_opened(host: &DeviceHost, expected: &str) {
-    host.wait_for("open output", |reply| match reply {
-        DeviceReply::Opened { device, .. } => Some(assert!(device.starts_with(expected), "{device} has been opened")),
+    let opened = host.wait_for("open output", |reply| match reply {
+        DeviceReply::Opened { device, .. } => Some(device.clone()),
         _ => None,
     });
+    assert!(opened.starts_with(expected), "{opened} has been opened");
 }
 
 /// Waits until sound has moved to this device, and returns the reason.
@@ -65,7 +66,7 @@ fn a_session_outlives_the_death_of_jack_and_the_device_host_moves_back_to_it() {
         let mut capture = Capture::connect();
         let _ramp = host.add_ramp("a");
         host.wait_for_frames(24_000);
-        drop(server);
+        server.crash();
         let reason = wait_for_move(&host, "null");
         assert!(reason.contains("jack") && reason.contains("is lost") && !reason.contains('\n'), "{reason}");
         let before = capture.take();

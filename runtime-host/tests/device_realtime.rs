@@ -9,9 +9,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use device_rig::{TestFile, ramp};
-use ipc::lane::{self, LaneReader, LaneWriter, SILENCE};
-use ipc::limits::BLOCK_FRAMES;
+use device_rig::{TestFile, ramp_block};
+use ipc::lane::{self, LaneReader, LaneWriter};
 use ipc::segment::{Segment, Session};
 use runtime_host::device::baton::Baton;
 use runtime_host::device::counters::Counters;
@@ -67,10 +66,7 @@ fn add_lane(session: &Session, slot: usize) -> (Lane, Command) {
 
 fn write_wanted(lane: &mut Lane) {
     while lane.writer.is_wanted_rt() {
-        let mut block = SILENCE;
-        for frame in 0..BLOCK_FRAMES {
-            [block[0][frame], block[1][frame]] = ramp(lane.writer.next_block() * BLOCK_FRAMES as u64 + frame as u64);
-        }
+        let mut block = ramp_block(lane.writer.next_block());
         block[0][5] = f32::NAN;
         lane.writer.write_rt(&block);
     }

@@ -28,7 +28,9 @@ pub type Frame = [f32; LANE_CHANNELS];
 /// Blocks of a lane's ring that are never asked for, so that a writer never comes near the block that is being read.
 const RING_MARGIN_BLOCKS: u64 = 8;
 
-/// From the control thread to the mixer. Obeyed before the next frames are rendered.
+/// From the control thread to the mixer. Obeyed before the next frames are rendered. Strips travel by value: a box would
+/// have to be freed on the real-time thread.
+#[allow(clippy::large_enum_variant)]
 pub enum Command {
     /// Read this lane from now on. The slot is free.
     Add { slot: usize, strip: Strip },
@@ -39,6 +41,7 @@ pub enum Command {
 }
 
 /// From the mixer to the control thread.
+#[allow(clippy::large_enum_variant)] // As above: a box would have to be allocated on the real-time thread.
 pub enum Notice {
     /// The first block of the slot's lane is about to be given to the device as this block of the session.
     Started { slot: usize, block: u64 },

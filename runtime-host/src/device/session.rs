@@ -44,7 +44,7 @@ pub enum OpenError {
 /// What plays.
 enum Playback {
     /// Devices, and the null device in between.
-    Clocked(Outputs),
+    Clocked(Box<Outputs>),
     /// No clock; rendering begins with `Begin`.
     Unpaced { frames: u64, state: Rendering },
 }
@@ -276,5 +276,5 @@ fn begin_playback(request: &OpenDevice, baton: &Arc<Baton>, events: &Sender<Even
     };
     let mut outputs = Outputs::new(target, request.sample_rate, Arc::clone(baton), events.clone());
     let replies = outputs.open(now);
-    (Playback::Clocked(outputs), replies)
+    (Playback::Clocked(Box::new(outputs)), replies)
 }

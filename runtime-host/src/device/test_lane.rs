@@ -40,10 +40,9 @@ impl TestLane {
 /// Block `number` of a signal.
 pub fn block(number: u64, signal: impl Fn(u64) -> Frame) -> Block {
     let mut block = SILENCE;
-    for frame in 0..BLOCK_FRAMES {
-        let [left, right] = signal(number * BLOCK_FRAMES as u64 + frame as u64);
-        block[0][frame] = left;
-        block[1][frame] = right;
+    let [left, right] = &mut block;
+    for (offset, (left, right)) in left.iter_mut().zip(right).enumerate() {
+        [*left, *right] = signal(number * BLOCK_FRAMES as u64 + offset as u64);
     }
     block
 }

@@ -42,7 +42,7 @@ pub fn in_own_process(name: &str, test: fn()) {
     assert!(status.success(), "{name}: {status}");
 }
 
-/// A running server; killed when dropped, and when the test's thread dies.
+/// A running server; ended when dropped, and when the test's thread dies.
 pub struct JackServer {
     process: Child,
 }
@@ -58,7 +58,7 @@ impl JackServer {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         // SAFETY: between fork and exec this makes one system call and neither allocates nor locks.
-        unsafe { command.pre_exec(|| Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?)) };
+        unsafe { command.pre_exec(|| Ok(rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?)) };
         let mut process = command.spawn().unwrap();
         let deadline = Instant::now() + PATIENCE;
         while !socket(&name).exists() {
@@ -71,20 +71,43 @@ impl JackServer {
 
     /// Stops or continues the server's process.
     pub fn signal(&self, signal: Signal) {
-        rustix::process::kill_process(Pid::from_child(&self.process), signal).unwrap();
+        // A server that has ended by itself needs no signal.
+        let _ = rustix::process::kill_process(Pid::from_child(&self.process), signal);
+    }
+}
+
+impl JackServer {
+    /// Kills the server, as a crash would. It leaves an entry in JACK's registry of servers, of which there are eight on a
+    /// machine: start it again under the same name, and let it end by itself, or nobody can start JACK any more.
+    pub fn crash(mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        remove_remains();
+        std::mem::forget(self);
     }
 }
 
 impl Drop for JackServer {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        // A killed server leaves sockets and semaphores, which carry its unique name.
-        let name = server_name();
-        for entry in std::fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().contains(&name) {
-                let _ = std::fs::remove_file(entry.path());
+        self.signal(Signal::CONT);
+        self.signal(Signal::TERM);
+        let deadline = Instant::now() + PATIENCE;
+        while self.process.try_wait().is_ok_and(|status| status.is_none()) {
+            if Instant::now() > deadline {
+                let _ = self.process.kill();
             }
+            std::thread::yield_now();
+        }
+        remove_remains();
+    }
+}
+
+/// Removes the sockets and semaphores that a killed server leaves; they carry its unique name.
+fn remove_remains() {
+    let name = server_name();
+    for entry in std::fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().contains(&name) {
+            let _ = std::fs::remove_file(entry.path());
         }
     }
 }

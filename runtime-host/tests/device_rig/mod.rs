@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ipc::channel::{Doorway, Hello, PROTOCOL_VERSION};
-use ipc::lane::{self, LaneWriter, SILENCE};
+use ipc::lane::{self, Block, LaneWriter, SILENCE};
 use ipc::limits::BLOCK_FRAMES;
 use ipc::message::{DeviceReply, DeviceRequest, OpenDevice, Output, Role};
 use ipc::segment::{Segment, Session};
@@ -29,6 +29,16 @@ const RAMP_FRAMES: f32 = (1u32 << 22) as f32;
 pub fn ramp(frame: u64) -> [f32; 2] {
     let level = (frame + 1) as f32 / RAMP_FRAMES;
     [level, -level]
+}
+
+/// Block `number` of the ramp.
+pub fn ramp_block(number: u64) -> Block {
+    let mut block = SILENCE;
+    let [left, right] = &mut block;
+    for (offset, (left, right)) in left.iter_mut().zip(right).enumerate() {
+        [*left, *right] = ramp(number * BLOCK_FRAMES as u64 + offset as u64);
+    }
+    block
 }
 
 /// Which frame of the ramp this sample is.
@@ -158,13 +168,9 @@ impl RampHost {
         let thread = std::thread::spawn(move || {
             // Where it is denied the test counts more underruns, and allows for them.
             let _ = realtime::promote_current_thread(realtime::TICK_PRIORITY);
-            let mut block = SILENCE;
             while !stopping.load(Ordering::Relaxed) {
                 if writer.wait_until_wanted_rt(Duration::from_millis(20)) {
-                    for frame in 0..BLOCK_FRAMES {
-                        [block[0][frame], block[1][frame]] = ramp(writer.next_block() * BLOCK_FRAMES as u64 + frame as u64);
-                    }
-                    writer.write_rt(&block);
+                    writer.write_rt(&ramp_block(writer.next_block()));
                     writer.wake_reader_rt();
                 }
             }
