@@ -135,7 +135,7 @@ codes! {
     ResultWithoutElse = 1021, "An if that gives a result needs an else that gives one too.", "add an else branch";
     ValuesLeftByBranch = 1022, "This branch leaves values on the stack that its end does not name: {}.", "drop them, or name them as results";
     ExitWithValuesOnStack = 1023, "exitIfTrue cannot leave the module while values are on the stack: {}.", "store or drop them before this line";
-    FloatWidthConversion = 1024, "A {} value cannot go where {} is expected.", "convert with castToFloat or castToFloat64";
+    FloatWidthConversion = 1024, "A {} is expected.", "convert with castToFloat or castToFloat64";
     BranchDepth = 1025, "There is no block to branch to: {}.", "count if and block as one level, loop as two";
     MemoryCopyOfNothing = 1026, "memoryCopy of 0 bytes leaves its operands on the stack.", "copy at least one byte, or remove the line and its operands";
     RedeclaredLocal = 1027, "The local is declared twice: {}.", "remove or rename one of the declarations";

@@ -2,9 +2,82 @@
 //!
 //! The front half turns text into a resolved [`program::Program`]: [`project`] splits the file into blocks, [`lexer`],
 //! [`arguments`] and [`syntax`] read their lines, [`includes`] adds library functions, [`constants`], [`layout`],
-//! [`references`] and [`defaults`] replace every compile-time form by its value. The back half checks what is on the operand
-//! stack and translates into the middle representation. Errors of both are in [`error`].
+//! [`references`] and [`defaults`] replace every compile-time form by its value, [`bodies`] puts the result together. The
+//! back half checks what is on the operand stack and translates into the middle representation. Errors of both are in
+//! [`error`]. Pure computation on any thread: no input, no output, no clock.
 
+pub mod analysis;
+pub mod argument_shapes;
+pub mod arguments;
+pub mod blocks;
+pub mod bodies;
+pub mod constants;
+pub mod defaults;
+pub mod directives;
 pub mod error;
+pub mod functions;
+pub mod includes;
 pub mod instruction;
+pub mod layout;
+pub mod lexer;
+pub mod parsed;
 pub mod program;
+pub mod project;
+pub mod references;
+pub mod structure;
+pub mod syntax;
+
+use ipc::diagnostic::Diagnostic;
+
+use blocks::Outline;
+use error::LanguageError;
+use program::Program;
+use project::Project;
+
+/// What a program is compiled with, besides its text.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FrontOptions {
+    /// Names of memories 1 … N.
+    pub memory_regions: Vec<String>,
+    /// Values that replace, or add, names of the `constants env` block. A program without one gets one.
+    pub environment: Vec<(String, f64)>,
+}
+
+/// Resolves a program: everything up to the point where the operand stack matters. The language's first error comes first;
+/// further errors of the same stage follow where they are independent of it.
+pub fn resolve(source: &[u8], options: &FrontOptions) -> Result<Program, Vec<Diagnostic>> {
+    let project = project::parse(source).map_err(|error| diagnostics(vec![error], &Outline::default()))?;
+    let outline = Outline::new(&project).map_err(|error| diagnostics(vec![error], &Outline::default()))?;
+    match resolve_blocks(&project, &outline, options) {
+        Ok(mut program) if outline.directive_errors.is_empty() => {
+            program.config = outline.config;
+            program.blocks = outline.infos;
+            Ok(program)
+        }
+        // Directives in comments are no part of the language, so what is wrong with them comes last.
+        Ok(_) => Err(diagnostics(outline.directive_errors.clone(), &outline)),
+        Err(errors) => Err(diagnostics(errors, &outline)),
+    }
+}
+
+/// The passes of LANGUAGE §1 up to the defaults, one after the other.
+fn resolve_blocks<'a>(project: &Project<'a>, outline: &Outline<'a>, options: &'a FrontOptions) -> Result<Program, Vec<LanguageError>> {
+    let mut blocks = blocks::read(project, outline)?;
+    layout::check_ids(&blocks)?;
+    let environment = constants::resolve(&mut blocks, &options.environment)?;
+    let layout = layout::plan(&blocks, &options.memory_regions)?;
+    let defaults = defaults::resolve(&layout)?;
+    let mut program = Program {
+        entries: blocks.entries.iter().map(|name| (*name).to_owned()).collect(),
+        memories: layout.memories.clone(),
+        data: defaults::segments(&layout, &defaults),
+        environment,
+        ..Program::default()
+    };
+    bodies::build(&mut program, &blocks, &layout, &defaults);
+    Ok(program)
+}
+
+fn diagnostics(errors: Vec<LanguageError>, outline: &Outline<'_>) -> Vec<Diagnostic> {
+    errors.into_iter().map(|error| error.into_diagnostic(&outline.infos)).collect()
+}

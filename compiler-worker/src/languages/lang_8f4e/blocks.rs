@@ -1,0 +1,206 @@
+//! All blocks of a program, read: modules in order of execution, constants, functions with those of the library, prototypes.
+//!
+//! Brings the project file, the library and the line reader together, in the language's order of errors (LANGUAGE §1).
+
+use std::collections::HashMap;
+
+use ipc::limits::MAX_DIAGNOSTICS;
+use ipc::manifest::ConfigEntry;
+
+use super::directives;
+use super::error::LanguageError;
+use super::includes::{self, LibraryFunction};
+use super::lexer;
+use super::parsed::{BlockKind, ParsedBlock};
+use super::program::{BlockId, BlockInfo};
+use super::project::{BlockWord, DocumentBlock, Project};
+use super::syntax::{self, SourceLines};
+
+/// How often one include is expanded at most. A second time already is an error (its functions collide), and further ones
+/// would only cost time and memory.
+const MAX_EXPANSIONS: usize = 2;
+
+/// The blocks of a program.
+#[derive(Debug, Default)]
+pub struct Blocks<'a> {
+    /// Entry names in the language's order.
+    pub entries: Vec<&'a str>,
+    /// Modules in entry order, then document order, each with its index into `entries`.
+    pub modules: Vec<(usize, ParsedBlock<'a>)>,
+    pub constants: Vec<ParsedBlock<'a>>,
+    pub functions: Vec<ParsedBlock<'a>>,
+    pub prototypes: Vec<ParsedBlock<'a>>,
+}
+
+/// What is known of the blocks before their lines are read. It outlives errors, as diagnostics need it.
+#[derive(Debug, Default)]
+pub struct Outline<'a> {
+    pub infos: Vec<BlockInfo>,
+    pub config: Vec<ConfigEntry>,
+    /// Directives in comments that are wrong. The language itself ignores comments, so these count last.
+    pub directive_errors: Vec<LanguageError>,
+    sources: Vec<Source<'a>>,
+    library: Vec<Vec<LibraryFunction>>,
+}
+
+/// Where the lines of a block are.
+#[derive(Clone, Copy, Debug)]
+enum Source<'a> {
+    Document(DocumentBlock<'a>, BlockKind),
+    /// Include and function of `Outline::library`.
+    Library(usize, usize),
+}
+
+impl<'a> Outline<'a> {
+    /// Numbers the blocks of a project in document order and brings in library functions at the place of their block.
+    pub fn new(project: &Project<'a>) -> Result<Self, LanguageError> {
+        let mut outline = Self::default();
+        let mut expansions: HashMap<&str, usize> = HashMap::new();
+        for block in &project.blocks {
+            let lines = project.lines_of(block);
+            let kind = BlockKind::from_word(block.word.opener());
+            outline.read_directives(block, lines, kind.map(|_| outline.sources.len()));
+            match (kind, block.word) {
+                (Some(kind), _) => outline.add_document(*block, kind, lines),
+                (None, BlockWord::Includes) => {
+                    for (include, text) in includes::requested(lines, block.line)? {
+                        let count = expansions.entry(include).or_default();
+                        *count += 1;
+                        if *count <= MAX_EXPANSIONS {
+                            outline.add_library(include, text);
+                        }
+                    }
+                }
+                (None, _) => {}
+            }
+        }
+        Ok(outline)
+    }
+
+    fn read_directives(&mut self, block: &DocumentBlock<'_>, lines: &[&str], id: Option<BlockId>) {
+        let opener = lines.first().copied().unwrap_or_default();
+        let scan = directives::Scan { word: block.word, name: name_of(opener), block: id, line: block.line };
+        scan.read(lines, &mut self.config, &mut self.directive_errors);
+    }
+
+    fn add_document(&mut self, block: DocumentBlock<'a>, kind: BlockKind, lines: &[&str]) {
+        let id = name_of(lines.first().copied().unwrap_or_default()).to_owned();
+        self.infos.push(BlockInfo { kind: kind.word(), id, file_line: Some(block.line), include: None });
+        self.sources.push(Source::Document(block, kind));
+    }
+
+    fn add_library(&mut self, include: &'static str, text: &'static str) {
+        let functions = includes::functions(include, text);
+        for (index, function) in functions.iter().enumerate() {
+            let kind = BlockKind::Function.word();
+            self.infos.push(BlockInfo { kind, id: function.name.clone(), file_line: None, include: Some(include.to_owned()) });
+            self.sources.push(Source::Library(self.library.len(), index));
+        }
+        self.library.push(functions);
+    }
+}
+
+/// The second word of an opener line.
+fn name_of(opener: &str) -> &str {
+    let mut tokens = Vec::new();
+    // A string that does not end is an error of syntax, found when the line is read for good.
+    let _ = lexer::tokenize(opener, 0, &mut tokens);
+    tokens.get(1).map_or("", |token| token.text)
+}
+
+/// Reads all blocks. Reports the first error of each, in the language's order.
+pub fn read<'a>(project: &Project<'a>, outline: &Outline<'a>) -> Result<Blocks<'a>, Vec<LanguageError>> {
+    let entries = entry_order(&project.blocks);
+    let mut reader = Reader { project, outline, errors: Vec::new() };
+    let prototypes = reader.read_all(BlockKind::Prototype);
+    let modules = reader.read_modules(&entries);
+    let constants = reader.read_all(BlockKind::Constants);
+    let functions = reader.read_all(BlockKind::Function);
+    match reader.errors.is_empty() {
+        true => Ok(Blocks { entries, modules, constants, functions, prototypes }),
+        false => Err(reader.errors),
+    }
+}
+
+struct Reader<'r, 'a> {
+    project: &'r Project<'a>,
+    outline: &'r Outline<'a>,
+    errors: Vec<LanguageError>,
+}
+
+impl<'a> Reader<'_, 'a> {
+    fn read_all(&mut self, kind: BlockKind) -> Vec<ParsedBlock<'a>> {
+        let of_kind = self.outline.sources.iter().enumerate().filter(|(_, source)| match source {
+            Source::Document(_, of) => *of == kind,
+            Source::Library(..) => kind == BlockKind::Function,
+        });
+        of_kind.filter_map(|(block, source)| self.read(block, source, kind)).collect()
+    }
+
+    fn read_modules(&mut self, entries: &[&str]) -> Vec<(usize, ParsedBlock<'a>)> {
+        let positions: HashMap<&str, usize> = entries.iter().enumerate().map(|(position, name)| (*name, position)).collect();
+        let mut modules: Vec<(usize, BlockId)> = Vec::new();
+        for (block, source) in self.outline.sources.iter().enumerate() {
+            if let Source::Document(DocumentBlock { entry: Some(entry), .. }, BlockKind::Module) = source {
+                modules.push((positions.get(entry).copied().unwrap_or_default(), block));
+            }
+        }
+        modules.sort_by_key(|(entry, _)| *entry);
+        let sources = &self.outline.sources;
+        let read = |(entry, block): (usize, BlockId)| Some((entry, self.read(block, &sources[block], BlockKind::Module)?));
+        modules.into_iter().filter_map(read).collect()
+    }
+
+    fn read(&mut self, block: BlockId, source: &Source<'a>, kind: BlockKind) -> Option<ParsedBlock<'a>> {
+        let parsed = match source {
+            Source::Document(document, _) => syntax::parse(SourceLines { kind, block, lines: self.project.lines_of(document) }),
+            Source::Library(include, function) => {
+                let family = &self.outline.library[*include];
+                let function = &family[*function];
+                syntax::parse(SourceLines { kind, block, lines: &function.lines }).map(|mut parsed| {
+                    includes::adopt(&mut parsed, function, family);
+                    parsed
+                })
+            }
+        };
+        parsed.map_err(|error| self.keep(error)).ok()
+    }
+
+    fn keep(&mut self, error: LanguageError) {
+        if self.errors.len() < MAX_DIAGNOSTICS {
+            self.errors.push(error);
+        }
+    }
+}
+
+/// Entry names in the order of a JavaScript object's keys: array indices ascending, then `main`, then by first module.
+fn entry_order<'a>(blocks: &[DocumentBlock<'a>]) -> Vec<&'a str> {
+    let mut seen: std::collections::HashSet<&str> = std::collections::HashSet::new();
+    let in_order = std::iter::once("main").chain(blocks.iter().filter_map(|block| block.entry));
+    let mut entries: Vec<&str> = in_order.filter(|name| seen.insert(name)).collect();
+    entries.sort_by_key(|name| array_index(name).unwrap_or(u64::MAX));
+    entries
+}
+
+/// What JavaScript takes for an array index: a canonical number below 2³² − 1.
+fn array_index(name: &str) -> Option<u64> {
+    let is_canonical = name == "0" || (name.len() <= 10 && !name.starts_with('0') && name.bytes().all(|byte| byte.is_ascii_digit()));
+    name.parse().ok().filter(|&index| is_canonical && index < u64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::languages::lang_8f4e::project;
+
+    fn order(source: &str) -> Vec<&str> {
+        entry_order(&project::parse(source.as_bytes()).expect("the file is right").blocks)
+    }
+
+    #[test]
+    fn entries_come_in_the_order_of_javascript_keys() {
+        let source = "8f4e/v1\nentry b\nmodule x\nmoduleEnd\nentryEnd\nentry 10\nmodule y\nmoduleEnd\nentryEnd\nentry 2\nmodule z\nmoduleEnd\nentryEnd\nentry none\nentryEnd";
+        assert_eq!(order(source), ["2", "10", "main", "b"]);
+        assert_eq!(order("8f4e/v1\nentry 01\nmodule x\nmoduleEnd\nentryEnd"), ["main", "01"]);
+    }
+}

@@ -1,0 +1,201 @@
+//! Lines and tokens of a source block (LANGUAGE §3).
+//!
+//! Decides which lines are instructions and which are skipped, and cuts an instruction line into tokens with their places.
+//! Tokens borrow the text. White space is JavaScript's, as programs may hold any of it. Joining continuation lines is the
+//! parser's business (`syntax`).
+
+use super::program::Span;
+
+/// A word of a line, or a string with its quotes.
+#[derive(Clone, Copy, Debug)]
+pub struct Token<'a> {
+    pub text: &'a str,
+    pub span: Span,
+}
+
+/// What a physical line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineKind {
+    /// Blank, or nothing but a comment.
+    Skipped,
+    /// `- argument`: belongs to the instruction before it.
+    Continuation,
+    Instruction,
+    /// The language would skip this instruction line, because its comment holds a line terminator of JavaScript's.
+    Vanishing,
+}
+
+/// A string that does not end on its line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnterminatedString(pub Span);
+
+/// JavaScript's `\s`, which is also what `trim` removes.
+pub fn is_space(c: char) -> bool {
+    match c {
+        '\t'..='\r' | ' ' => true,
+        c if c.is_ascii() => false,
+        '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{2028}' | '\u{2029}' | '\u{202f}' | '\u{205f}' | '\u{3000}' | '\u{feff}' => {
+            true
+        }
+        _ => false,
+    }
+}
+
+/// JavaScript's `trim`.
+pub fn trim(text: &str) -> &str {
+    text.trim_matches(is_space)
+}
+
+/// Tells what kind of line this is.
+pub fn line_kind(line: &str) -> LineKind {
+    let text = line.trim_start_matches(is_space);
+    match text.as_bytes() {
+        [] | [b';', ..] => return LineKind::Skipped,
+        [b'-'] | [b'-', b';', ..] => {}
+        [b'-', ..] if text[1..].starts_with(is_space) => {}
+        _ => return if comment_hides_line(text) { LineKind::Vanishing } else { LineKind::Instruction },
+    }
+    if comment_hides_line(text) { LineKind::Vanishing } else { LineKind::Continuation }
+}
+
+/// The first `;` counts here even inside a string: that is how the language looks for comments at this point.
+fn comment_hides_line(text: &str) -> bool {
+    text.split_once(';').is_some_and(|(_, comment)| comment.contains(['\r', '\u{2028}', '\u{2029}']))
+}
+
+/// Cuts an instruction line into tokens and appends them to `tokens`. An unquoted `;` ends the line.
+pub fn tokenize<'a>(line: &'a str, line_number: u32, tokens: &mut Vec<Token<'a>>) -> Result<(), UnterminatedString> {
+    let mut cursor = Cursor { line, offset: 0, column: 1 };
+    loop {
+        cursor.skip_while(is_space);
+        let (offset, column) = (cursor.offset, cursor.column);
+        let is_closed = match cursor.peek() {
+            None | Some(';') => return Ok(()),
+            Some('"') => cursor.skip_string(),
+            Some(_) => {
+                cursor.skip_while(|c| c != ';' && !is_space(c));
+                true
+            }
+        };
+        let span = Span { line: line_number, column, length: cursor.column - column };
+        if !is_closed {
+            return Err(UnterminatedString(span));
+        }
+        tokens.push(Token { text: &line[offset..cursor.offset], span });
+    }
+}
+
+/// The comment of a line: what follows its first unquoted `;`.
+pub fn comment(line: &str) -> Option<&str> {
+    let mut cursor = Cursor { line, offset: 0, column: 1 };
+    loop {
+        cursor.skip_while(is_space);
+        match cursor.peek()? {
+            ';' => return Some(&line[cursor.offset + 1..]),
+            '"' => {
+                cursor.skip_string();
+            }
+            _ => cursor.skip_while(|c| c != ';' && !is_space(c)),
+        }
+    }
+}
+
+struct Cursor<'a> {
+    line: &'a str,
+    offset: usize,
+    /// 1-based, in characters.
+    column: u32,
+}
+
+impl Cursor<'_> {
+    fn peek(&self) -> Option<char> {
+        self.line[self.offset..].chars().next()
+    }
+
+    fn bump(&mut self) -> Option<char> {
+        let c = self.peek()?;
+        self.offset += c.len_utf8();
+        self.column += 1;
+        Some(c)
+    }
+
+    fn skip_while(&mut self, matches: impl Fn(char) -> bool) {
+        while self.peek().is_some_and(&matches) {
+            self.bump();
+        }
+    }
+
+    /// Skips a string from its opening quote; false if it does not end.
+    fn skip_string(&mut self) -> bool {
+        self.bump();
+        while let Some(c) = self.bump() {
+            match c {
+                '"' => return true,
+                '\\' => {
+                    self.bump();
+                }
+                _ => {}
+            }
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<&str> {
+        let mut tokens = Vec::new();
+        tokenize(line, 0, &mut tokens).expect("the strings are closed");
+        tokens.iter().map(|token| token.text).collect()
+    }
+
+    #[test]
+    fn a_comment_starts_directly_after_a_token() {
+        assert_eq!(words("push 1;note"), ["push", "1"]);
+        assert_eq!(words("  push\t\"a;b\" ; c"), ["push", "\"a;b\""]);
+    }
+
+    #[test]
+    fn a_string_keeps_its_escaped_quotes_and_ends_its_token() {
+        assert_eq!(words(r#"push "a\"b"c"#), ["push", r#""a\"b""#, "c"]);
+        assert_eq!(words(r#"push a"b c""#), ["push", "a\"b", "c\""]);
+    }
+
+    #[test]
+    fn columns_count_characters() {
+        let mut tokens = Vec::new();
+        tokenize(" é  \u{a0}ü;", 4, &mut tokens).expect("there are no strings");
+        assert_eq!(tokens[1].span, Span { line: 4, column: 6, length: 1 });
+    }
+
+    #[test]
+    fn an_open_string_is_an_error_where_it_starts() {
+        let error = tokenize("push \"abc", 2, &mut Vec::new());
+        assert_eq!(error, Err(UnterminatedString(Span { line: 2, column: 6, length: 4 })));
+    }
+
+    #[test]
+    fn a_minus_continues_a_line_only_when_it_stands_alone() {
+        for line in ["- 5", "-", "-;", "  -\tx"] {
+            assert_eq!(line_kind(line), LineKind::Continuation, "{line}");
+        }
+        for line in ["-5", "--", "push - 5"] {
+            assert_eq!(line_kind(line), LineKind::Instruction, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_carriage_return_in_a_comment_would_hide_the_line() {
+        assert_eq!(line_kind("push 1 ; note\r"), LineKind::Vanishing);
+        assert_eq!(line_kind("push 1\r"), LineKind::Instruction);
+        assert_eq!(line_kind("; note\r"), LineKind::Skipped);
+    }
+
+    #[test]
+    fn the_comment_of_a_line_is_found_behind_strings() {
+        assert_eq!(comment("push \"a;b\" ; @config x y"), Some(" @config x y"));
+        assert_eq!(comment("push 1"), None);
+    }
+}

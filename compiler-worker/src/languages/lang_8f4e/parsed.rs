@@ -1,0 +1,220 @@
+//! A source block after reading its lines: statements with classified arguments, names not yet looked up.
+//!
+//! Made by [`super::syntax`], turned into a program by the stages after it. Everything borrows the text.
+
+use std::borrow::Cow;
+
+use super::arguments::{Name, Value};
+use super::error::Place;
+use super::instruction::Instruction;
+use super::program::{BaseType, BlockId, DeclaredType, Span};
+
+/// The kinds of blocks that hold instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockKind {
+    Module,
+    Function,
+    Constants,
+    Prototype,
+}
+
+impl BlockKind {
+    /// The word that opens such a block.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Module => "module",
+            Self::Function => "function",
+            Self::Constants => "constants",
+            Self::Prototype => "prototype",
+        }
+    }
+
+    /// Reads an opener word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Module, Self::Function, Self::Constants, Self::Prototype].into_iter().find(|kind| kind.word() == word)
+    }
+}
+
+/// Directives of the prologue (LANGUAGE §17).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Directive {
+    SkipExecution,
+    InitOnly,
+    Region,
+    LoopCap,
+    Impure,
+    Export,
+    Import,
+}
+
+impl Directive {
+    fn from_word(word: &str) -> Option<Self> {
+        Some(match word {
+            "#skipExecution" => Self::SkipExecution,
+            "#initOnly" => Self::InitOnly,
+            "#region" => Self::Region,
+            "#loopCap" => Self::LoopCap,
+            "#impure" => Self::Impure,
+            "#export" => Self::Export,
+            "#import" => Self::Import,
+            _ => return None,
+        })
+    }
+}
+
+/// The first token of a line, read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// What ends up in a body, `functionEnd` included.
+    Body(Instruction),
+    Declaration(DeclaredType),
+    Const,
+    Use,
+    Shape,
+    Directive(Directive),
+    Opener(BlockKind),
+    /// `moduleEnd`, `constantsEnd`, `prototypeEnd`; `functionEnd` is a body line.
+    Closer(BlockKind),
+}
+
+impl Word {
+    /// Reads the first token of a line; case-sensitive.
+    pub fn from_token(token: &str) -> Option<Self> {
+        if let Some(instruction) = Instruction::from_word(token) {
+            return Some(Self::Body(instruction));
+        }
+        if let Some(declared) = DeclaredType::from_declaration_word(token) {
+            return Some(Self::Declaration(declared));
+        }
+        Some(match token {
+            "const" => Self::Const,
+            "use" => Self::Use,
+            "shape" => Self::Shape,
+            "moduleEnd" => Self::Closer(BlockKind::Module),
+            "constantsEnd" => Self::Closer(BlockKind::Constants),
+            "prototypeEnd" => Self::Closer(BlockKind::Prototype),
+            _ => match (Directive::from_word(token), BlockKind::from_word(token)) {
+                (Some(directive), _) => Self::Directive(directive),
+                (None, Some(kind)) => Self::Opener(kind),
+                (None, None) => return None,
+            },
+        })
+    }
+}
+
+impl BaseType {
+    fn from_word(word: &str) -> Option<Self> {
+        Some(match word {
+            "int" => Self::Int,
+            "int8" => Self::Int8,
+            "int8u" => Self::Int8u,
+            "int16" => Self::Int16,
+            "int16u" => Self::Int16u,
+            "int32" => Self::Int32,
+            "float" => Self::Float,
+            "float64" => Self::Float64,
+            _ => return None,
+        })
+    }
+}
+
+impl DeclaredType {
+    /// Reads the first word of a memory declaration (LANGUAGE §6).
+    pub fn from_declaration_word(word: &str) -> Option<Self> {
+        let (element, is_array) = match word.strip_suffix("[]") {
+            Some(element) => (element, true),
+            None => (word, false),
+        };
+        let base_word = element.trim_end_matches('*');
+        let declared =
+            Self { base: BaseType::from_word(base_word)?, pointer_depth: u8::try_from(element.len() - base_word.len()).ok()?, is_array };
+        let is_wide = matches!(declared.base, BaseType::Int | BaseType::Float | BaseType::Float64);
+        let exists = match (is_array, declared.pointer_depth) {
+            (_, 3..) => false,
+            (false, 0) | (true, 1 | 2) => is_wide,
+            (false, _) => declared.base != BaseType::Int32,
+            (true, _) => true,
+        };
+        exists.then_some(declared)
+    }
+
+    /// Reads a type of a parameter, local or result: `int`, `float`, `float64` and the pointers (LANGUAGE §11).
+    pub fn from_type_word(word: &str) -> Option<Self> {
+        Self::from_declaration_word(word).filter(|declared| !declared.is_array)
+    }
+}
+
+/// One argument of a statement.
+#[derive(Clone, Debug)]
+pub struct ParsedArgument<'a> {
+    pub value: Value<'a>,
+    /// The token as written; in library functions, the name that a called function finally has.
+    pub text: Cow<'a, str>,
+    pub span: Span,
+}
+
+impl<'a> ParsedArgument<'a> {
+    /// The name it is, if it is nothing but a name.
+    pub fn identifier(&self) -> Option<&'a str> {
+        match self.value {
+            Value::Name(Name::Plain(name) | Name::ConstantStyle(name)) => Some(name),
+            _ => None,
+        }
+    }
+}
+
+/// One logical line.
+#[derive(Clone, Debug)]
+pub struct Statement<'a> {
+    pub word: Word,
+    /// The first token as written.
+    pub text: &'a str,
+    pub span: Span,
+    pub arguments: Vec<ParsedArgument<'a>>,
+}
+
+impl<'a> Statement<'a> {
+    /// Where an error about the whole line is reported.
+    pub fn place(&self, block: BlockId) -> Place<'a> {
+        Place { block, span: self.span, instruction: self.text }
+    }
+
+    /// Where an error about one argument is reported: on the line the statement starts on.
+    pub fn argument_place(&self, block: BlockId, argument: usize) -> Place<'a> {
+        match self.arguments.get(argument) {
+            Some(argument) if argument.span.line == self.span.line => Place { block, span: argument.span, instruction: self.text },
+            _ => self.place(block),
+        }
+    }
+}
+
+/// A block whose lines have been read.
+#[derive(Clone, Debug)]
+pub struct ParsedBlock<'a> {
+    pub kind: BlockKind,
+    pub block: BlockId,
+    /// Id as written behind the opener; for library functions the name they are called by.
+    pub id: Cow<'a, str>,
+    /// All logical lines, opener and closer included.
+    pub statements: Vec<Statement<'a>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_declaration_words_are_exactly_those_of_the_language() {
+        let scalars =
+            "int int* int** int8* int8** int8u* int8u** int16* int16** int16u* int16u** float float* float** float64 float64* float64**";
+        let arrays =
+            "int[] int8[] int8u[] int16[] int16u[] int32[] float[] float64[] int*[] int**[] float*[] float**[] float64*[] float64**[]";
+        for word in scalars.split(' ').chain(arrays.split(' ')) {
+            assert!(DeclaredType::from_declaration_word(word).is_some(), "{word}");
+        }
+        for word in ["int8", "int16", "int32", "int32*", "int***", "int8*[]", "int[][]", "Int", "*", "[]", "int[]*"] {
+            assert!(DeclaredType::from_declaration_word(word).is_none(), "{word}");
+        }
+        assert!(DeclaredType::from_type_word("int[]").is_none());
+    }
+}
