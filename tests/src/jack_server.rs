@@ -22,11 +22,6 @@ impl JackServer {
     pub fn start() -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("continuo-test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        Self::start_named(name)
-    }
-
-    /// Starts a server of this name: as [`JackServer::start`], and again after [`JackServer::kill`].
-    pub fn start_named(name: String) -> Option<Self> {
         let spawned = Command::new("jackd")
             .args(["-n", &name, "--port-max", "128", "-R", "-P", "70", "-S", "-t", "5000", "-d", "dummy", "-r", "48000"])
             .args(["-p", &PERIOD_FRAMES.to_string(), "-C", "2", "-P", "2"])
@@ -63,21 +58,22 @@ impl JackServer {
         &self.name
     }
 
-    /// Ends the server at once, as a crash would.
-    pub fn kill(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        // A killed server leaves its sockets and semaphores; they carry its unique name.
-        for entry in std::fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().contains(&self.name) {
-                let _ = std::fs::remove_file(entry.path());
+    /// Asks the server to end and waits for it. A killed server would keep one of the eight places that the machine's
+    /// registry has for servers, so that is only done to one that does not listen.
+    fn end(&mut self) {
+        crate::playing::send_signal(self.process.id(), rustix::process::Signal::TERM);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while self.process.try_wait().is_ok_and(|status| status.is_none()) {
+            if Instant::now() > deadline {
+                let _ = self.process.kill();
             }
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 }
 
 impl Drop for JackServer {
     fn drop(&mut self) {
-        self.kill();
+        self.end();
     }
 }
