@@ -46,6 +46,8 @@ pub enum Mode {
     Unreachable = 6,
     /// Not a failure of the call: one sample of the left output is not a number.
     NotANumber = 7,
+    /// Divides by zero inside a library function, which has no line in the performer's file.
+    InLibrary = 8,
 }
 
 /// 1-based line of the module's opener.
@@ -152,6 +154,7 @@ impl Assist {
             (2, empty_body()),
             (0, buffer_body(first)),
             (0, recursion_body(first + 5)),
+            (0, library_body()),
         ];
         for (ty, body) in &bodies {
             functions.function(*ty);
@@ -266,10 +269,16 @@ fn empty_body() -> Body {
 }
 
 fn recursion_body(own_index: u32) -> Body {
-    let mut body = Body { function: Function::new([]), points: Vec::new() };
-    // As a library function: its own place is not in the performer's file.
-    body.mark(1, 1, false);
+    let mut body = Body::new(&[]);
+    body.mark(20 + Mode::Recursion as u32, 0, false);
     body.code().call(own_index).call(own_index);
+    body.finish()
+}
+
+fn library_body() -> Body {
+    let mut body = Body { function: Function::new([]), points: Vec::new() };
+    body.mark(1, 1, false);
+    body.code().i32_const(1).i32_const(0).i32_div_s().drop();
     body.finish()
 }
 
@@ -282,9 +291,10 @@ fn buffer_body(first: u32) -> Body {
     // if from <= counter && counter < until
     body.code().i32_const(0).i32_load(at(FROM)).local_get(0).i32_le_s();
     body.code().local_get(0).i32_const(0).i32_load(at(UNTIL)).i32_lt_s().i32_and().if_(BlockType::Empty);
-    for mode in [Mode::Division, Mode::Overflow, Mode::Outside, Mode::Recursion, Mode::Runaway, Mode::Unreachable] {
-        body.code().i32_const(0).i32_load(at(MODE)).i32_const(mode as i32).i32_eq().if_(BlockType::Empty);
+    for mode in [Mode::Division, Mode::Overflow, Mode::Outside, Mode::Recursion, Mode::Runaway, Mode::Unreachable, Mode::InLibrary] {
+        // The condition belongs to the line too: where nothing but a trap follows it, native code traps in its place.
         body.mark(20 + mode as u32, 0, mode == Mode::Runaway);
+        body.code().i32_const(0).i32_load(at(MODE)).i32_const(mode as i32).i32_eq().if_(BlockType::Empty);
         fail(&mut body, mode, first);
         body.mark(40, 0, false);
         body.code().end();
@@ -303,6 +313,7 @@ fn fail(body: &mut Body, mode: Mode, first: u32) {
         Mode::Overflow => code.i32_const(i32::MIN).i32_const(-1).i32_div_s().drop(),
         Mode::Outside => code.i32_const(-64).i32_load(at(0)).drop(),
         Mode::Recursion => code.call(first + 5),
+        Mode::InLibrary => code.call(first + 6),
         Mode::Runaway | Mode::Unreachable => code.unreachable(),
         Mode::NotANumber => &mut code,
     };
