@@ -1,0 +1,114 @@
+//! `continuo bounce`: programs into a WAV file, faster than real time.
+
+use std::path::PathBuf;
+
+use ipc::limits::{DEFAULT_SAMPLE_RATE_HZ, MAX_LEAD_BLOCKS};
+
+use super::play::absolute;
+use super::{CommandError, check_output, run_job, seconds, source};
+use crate::policy::{Goal, Report, Verdict};
+use crate::render;
+use crate::render::meter::{LiveLine, Meter, clock};
+use crate::render::sentences::Sentences;
+use crate::session::{Audience, Job, OutputChoice, SoundOutput};
+
+/// Render programs into a WAV file, faster than real time.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  continuo bounce drums.8f4e --seconds 60 -o drums.wav
+  continuo bounce drums.8f4e bass.8f4e --seconds 8.5 -o both.wav    mixed
+
+The same engine as `play`, without a clock: the same programs give the same samples. The file has 32-bit float samples, two
+channels, and the programs' sample rate. If one of several programs is wrong, no file is made.")]
+pub struct Arguments {
+    /// The programs.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// How much to render.
+    #[arg(long, value_name = "N", value_parser = seconds)]
+    seconds: f64,
+    /// The WAV file.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+/// Carries the command out.
+pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
+    let programs = source::read_all(&arguments.files)?;
+    check_output(&arguments.output, &arguments.files)?;
+    let mut job = Job::new(Goal::Bounce, programs);
+    job.sound = Some(SoundOutput {
+        output: OutputChoice::Unpaced { seconds: arguments.seconds },
+        // Nobody waits for a sound: the further the hosts may run ahead, the less they wait for each other.
+        lead_blocks: MAX_LEAD_BLOCKS,
+        recording: absolute(Some(&arguments.output))?,
+    });
+    let mut bouncer =
+        Bouncer { arguments, job: &job, line: None, meter: Meter::default(), sample_rate: DEFAULT_SAMPLE_RATE_HZ, frames: None };
+    let verdict = run_job(&job, &mut bouncer)?;
+    bouncer.finish(verdict);
+    Ok(verdict)
+}
+
+struct Bouncer<'a> {
+    arguments: &'a Arguments,
+    job: &'a Job,
+    /// There from the moment the length in frames is known.
+    line: Option<LiveLine>,
+    meter: Meter,
+    sample_rate: u32,
+    /// Frames rendered, once the device host says that it has finished.
+    frames: Option<u64>,
+}
+
+impl Bouncer<'_> {
+    fn finish(&self, verdict: Verdict) {
+        if let Some(line) = &self.line {
+            line.clear();
+        }
+        let Some(frames) = self.frames else { return };
+        let bad = match self.meter.non_finite() {
+            0 => String::new(),
+            count => format!(", {count} samples were not finite and are silent"),
+        };
+        let unfinished = if verdict == Verdict::Interrupted { " (interrupted)" } else { "" };
+        let length = clock(frames, self.sample_rate);
+        render::tell(&format!(
+            "wrote {}: {length}, {frames} frames at {} Hz{bad}{unfinished}",
+            self.arguments.output.display(),
+            self.sample_rate
+        ));
+    }
+}
+
+impl Audience for Bouncer<'_> {
+    fn hear(&mut self, report: Report) {
+        let sentences = Sentences { programs: &self.job.programs, has_colour: render::has_colour() };
+        match &report {
+            Report::DeviceOpened { sample_rate, .. } => {
+                self.sample_rate = *sample_rate;
+                let total_frames = (self.arguments.seconds * f64::from(*sample_rate)).round() as u64;
+                self.line = Some(LiveLine::progress(total_frames));
+            }
+            Report::DeviceStatus(status) => {
+                self.meter.take_device(status);
+                if let Some(line) = &self.line {
+                    line.advance_to(status.frames);
+                    line.show(clock(status.frames, self.sample_rate));
+                }
+            }
+            Report::HostStatus { runtime, status } => {
+                if let Some(program) = self.job.programs.get(runtime.0) {
+                    self.meter.take_host(&program.name, status);
+                }
+            }
+            Report::DeviceStopped { frames } => self.frames = Some(*frames),
+            other => match (sentences.of(other), &self.line) {
+                (Some(text), Some(line)) => line.say(&text),
+                (Some(text), None) => render::tell(&text),
+                (None, _) => {}
+            },
+        }
+    }
+}

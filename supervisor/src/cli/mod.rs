@@ -1,0 +1,159 @@
+//! The command line: one file per command. A command reads its files, opens a session, and listens to what it reports.
+
+mod bounce;
+mod check;
+mod compile;
+mod devices;
+mod doctor;
+mod play;
+mod run;
+mod source;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::exit;
+use crate::policy::Verdict;
+use crate::render;
+use crate::session::{Audience, ConductError, Job, Session, SessionError, conduct};
+
+/// A native live-coding engine: programs in the 8f4e language, each in a process of its own, mixed into one output.
+#[derive(Parser)]
+#[command(name = "continuo", version, after_help = exit::HELP, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Play(play::Arguments),
+    Check(check::Arguments),
+    Compile(compile::Arguments),
+    Run(run::Arguments),
+    Bounce(bounce::Arguments),
+    Devices(devices::Arguments),
+    Doctor(doctor::Arguments),
+    #[command(name = crate::session::ROLE_COMMAND, hide = true)]
+    Role(RoleArguments),
+}
+
+/// How the supervisor starts this binary in another role.
+#[derive(clap::Args)]
+struct RoleArguments {
+    role: String,
+    /// Where to connect to.
+    doorway: String,
+    /// The session's id.
+    session: String,
+    /// For process lists only.
+    #[arg(allow_hyphen_values = true)]
+    runtime: Option<String>,
+}
+
+/// Why a command could not do its work, before or after its session.
+#[derive(Debug, thiserror::Error)]
+enum CommandError {
+    /// The command line or a file it names is not usable.
+    #[error("{0}")]
+    Input(String),
+    #[error(transparent)]
+    Source(#[from] source::SourceError),
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    #[error(transparent)]
+    Conduct(#[from] ConductError),
+}
+
+impl CommandError {
+    fn verdict(&self) -> Verdict {
+        match self {
+            Self::Input(_) | Self::Source(_) => Verdict::Input,
+            Self::Session(_) | Self::Conduct(_) => Verdict::Environment,
+        }
+    }
+}
+
+/// Runs the command that the command line names.
+pub fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Role(arguments) => return crate::role::run(&arguments.role, &arguments.doorway, &arguments.session),
+        Command::Play(arguments) => play::execute(&arguments),
+        Command::Check(arguments) => check::execute(&arguments),
+        Command::Compile(arguments) => compile::execute(&arguments),
+        Command::Run(arguments) => run::execute(&arguments),
+        Command::Bounce(arguments) => bounce::execute(&arguments),
+        Command::Devices(arguments) => devices::execute(&arguments),
+        Command::Doctor(arguments) => doctor::execute(&arguments),
+    };
+    let verdict = outcome.unwrap_or_else(|error| {
+        render::tell(&format!("error: {error}"));
+        error.verdict()
+    });
+    exit::code(verdict).into()
+}
+
+/// Opens a session and runs a job in it to its end.
+fn run_job(job: &Job, audience: &mut dyn Audience) -> Result<Verdict, CommandError> {
+    let session = Session::open()?;
+    Ok(conduct(&session, job, audience)?)
+}
+
+/// Checks a file that is to be written before anything is started: its folder must exist, and it must not be one of the
+/// programs that are read.
+fn check_output(output: &Path, programs: &[PathBuf]) -> Result<(), CommandError> {
+    let folder = match output.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        Some(_) | None => Path::new("."),
+    };
+    if !folder.is_dir() {
+        return Err(CommandError::Input(format!("{}: the folder {} does not exist", output.display(), folder.display())));
+    }
+    if output.is_dir() {
+        return Err(CommandError::Input(format!("{} is a folder; name a file", output.display())));
+    }
+    let same = |program: &PathBuf| output.canonicalize().ok().is_some_and(|path| program.canonicalize().is_ok_and(|other| other == path));
+    if programs.iter().any(same) {
+        return Err(CommandError::Input(format!("{} is the program itself; it would be overwritten", output.display())));
+    }
+    Ok(())
+}
+
+/// A positive, finite number of seconds, at most a day.
+fn seconds(text: &str) -> Result<f64, String> {
+    const LONGEST_SECONDS: f64 = 86_400.0;
+    let seconds: f64 = text.parse().map_err(|_| "it must be a number of seconds, such as 10 or 2.5".to_owned())?;
+    if seconds > 0.0 && seconds <= LONGEST_SECONDS { Ok(seconds) } else { Err("it must be more than 0 and at most 86400".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn seconds_are_positive_and_finite() {
+        assert_eq!(seconds("2.5"), Ok(2.5));
+        for wrong in ["0", "-1", "nan", "inf", "86401", "x", ""] {
+            assert!(seconds(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_output_that_is_a_program_is_refused() {
+        let program = std::env::temp_dir().join(format!("continuo-output-test-{}.8f4e", std::process::id()));
+        std::fs::write(&program, "8f4e/v1\n").unwrap();
+        assert!(check_output(&program, std::slice::from_ref(&program)).is_err());
+        assert!(check_output(&program.with_extension("wav"), std::slice::from_ref(&program)).is_ok());
+        assert!(check_output(Path::new("/nowhere/at/all.wav"), &[]).is_err());
+        std::fs::remove_file(&program).unwrap();
+    }
+}

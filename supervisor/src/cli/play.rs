@@ -1,0 +1,142 @@
+//! `continuo play`: programs on a sound device, each in a host of its own.
+
+use std::path::PathBuf;
+
+use ipc::limits::{DEFAULT_LEAD_BLOCKS, DEFAULT_SAMPLE_RATE_HZ, MAX_LEAD_BLOCKS};
+use ipc::message::Output;
+use serde_json::json;
+
+use super::{CommandError, check_output, run_job, seconds, source};
+use crate::exit;
+use crate::policy::{Goal, Report, Verdict};
+use crate::render::meter::{LiveLine, Meter, clock};
+use crate::render::sentences::Sentences;
+use crate::render::{self, json};
+use crate::session::{Audience, Job, OutputChoice, SoundOutput};
+
+/// Play programs until Ctrl-C.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  continuo play drums.8f4e
+  continuo play drums.8f4e bass.8f4e pad.8f4e      several programs, mixed
+  continuo play drums.8f4e --wav take.wav          recorded as it is played
+  continuo play drums.8f4e --device null --wav take.wav --seconds 30
+
+Every program runs in a process of its own; one that fails does not touch the others. Without a device the programs play on
+in real time, unheard but recorded, until one appears. Ctrl-C fades out and ends everything; a second one ends at once.
+With --json every event is one JSON object a line: processStarted, log, compiled, runtimeStarted, deviceOpened, sounding,
+runtimeStatus, meter, fault, failed, died, processFailed, moved, recordingFailed, stopping, runtimeStopped, deviceStopped,
+ended.")]
+pub struct Arguments {
+    /// The programs.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Record what the device is given into this file (32-bit float WAV).
+    #[arg(long, value_name = "FILE")]
+    wav: Option<PathBuf>,
+    /// End after so many seconds, counted from the first sound.
+    #[arg(long, value_name = "N", value_parser = seconds)]
+    seconds: Option<f64>,
+    /// Output: `jack`, `pulseaudio`, `alsa`, (part of) a name that `continuo devices` lists, or `null` for none.
+    #[arg(long, value_name = "NAME")]
+    device: Option<String>,
+    /// How many blocks of 128 frames the programs compute ahead.
+    #[arg(long, value_name = "BLOCKS", default_value_t = DEFAULT_LEAD_BLOCKS,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_LEAD_BLOCKS)))]
+    lead: u32,
+    /// Print events as JSON, one object a line.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Carries the command out.
+pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
+    let programs = source::read_all(&arguments.files)?;
+    if let Some(wav) = &arguments.wav {
+        check_output(wav, &arguments.files)?;
+    }
+    let mut job = Job::new(Goal::Play { seconds: arguments.seconds }, programs);
+    job.sound = Some(SoundOutput {
+        output: OutputChoice::Device(arguments.device.clone().map_or(Output::Default, Output::Named)),
+        lead_blocks: arguments.lead,
+        recording: absolute(arguments.wav.as_ref())?,
+    });
+    let mut player = Player::new(arguments, &job);
+    let verdict = run_job(&job, &mut player)?;
+    player.finish(verdict);
+    Ok(verdict)
+}
+
+/// Another process writes the file, so its name must not depend on the folder we are in.
+pub fn absolute(path: Option<&PathBuf>) -> Result<Option<PathBuf>, CommandError> {
+    path.map(|path| std::path::absolute(path).map_err(|error| CommandError::Input(format!("{}: {error}", path.display())))).transpose()
+}
+
+struct Player<'a> {
+    arguments: &'a Arguments,
+    job: &'a Job,
+    line: LiveLine,
+    meter: Meter,
+    sample_rate: u32,
+    frames: u64,
+}
+
+impl<'a> Player<'a> {
+    fn new(arguments: &'a Arguments, job: &'a Job) -> Self {
+        Self { arguments, job, line: LiveLine::text(), meter: Meter::default(), sample_rate: DEFAULT_SAMPLE_RATE_HZ, frames: 0 }
+    }
+
+    fn finish(&self, verdict: Verdict) {
+        self.line.clear();
+        if self.arguments.json {
+            render::print(&json!({ "event": "ended", "exitCode": exit::code(verdict) }).to_string());
+        }
+        if self.frames > 0 {
+            let recorded = self.arguments.wav.as_ref().map(|wav| format!(", recorded into {}", wav.display())).unwrap_or_default();
+            let bad = match self.meter.non_finite() {
+                0 => String::new(),
+                count => format!(", {count} samples that were not finite"),
+            };
+            let (time, underruns) = (clock(self.frames, self.sample_rate), self.meter.underruns());
+            render::tell(&format!("played {time}, {underruns} underruns{bad}{recorded}"));
+        }
+    }
+
+    fn show_meter(&self) {
+        if !self.arguments.json {
+            self.line.show(self.meter.line(self.sample_rate));
+        }
+    }
+}
+
+impl Audience for Player<'_> {
+    fn hear(&mut self, report: Report) {
+        if self.arguments.json
+            && let Some(event) = json::event(&self.job.programs, &report)
+        {
+            render::print(&event.to_string());
+        }
+        let sentences = Sentences { programs: &self.job.programs, has_colour: render::has_colour() };
+        if let Some(text) = sentences.of(&report) {
+            self.line.say(&text);
+        }
+        match &report {
+            Report::DeviceOpened { sample_rate, .. } => self.sample_rate = *sample_rate,
+            Report::DeviceStatus(status) => {
+                self.frames = status.frames;
+                self.meter.take_device(status);
+                self.show_meter();
+            }
+            Report::HostStatus { runtime, status } => {
+                if let Some(program) = self.job.programs.get(runtime.0) {
+                    self.meter.take_host(&program.name, status);
+                }
+            }
+            Report::DeviceStopped { frames } => self.frames = *frames,
+            Report::Stopping => self.line.clear(),
+            // Everything else is a sentence or an event, if anything.
+            _ => {}
+        }
+    }
+}

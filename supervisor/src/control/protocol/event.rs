@@ -1,0 +1,222 @@
+//! What happens in a session, as subscribers see it.
+
+use serde::{Deserialize, Serialize};
+
+use super::change::ChangeEvent;
+use super::diagnostic::Fault;
+use super::status::ProcessRole;
+use super::values::{RevisionName, RuntimeName};
+
+/// Something to subscribe to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub enum Topic {
+    /// Edits on their way and how they went.
+    Changes,
+    /// What running programs do wrong.
+    Faults,
+    /// Deaths, restarts, devices.
+    Processes,
+    /// Levels and load, about ten times a second. An unread one is replaced by the next.
+    Meters,
+    /// Lines for people.
+    Log,
+}
+
+impl Topic {
+    pub const ALL: [Topic; 5] = [Self::Changes, Self::Faults, Self::Processes, Self::Meters, Self::Log];
+}
+
+/// A set of topics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Topics(u8);
+
+impl Topics {
+    pub fn contains(self, topic: Topic) -> bool {
+        self.0 & Self::bit(topic) != 0
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub fn insert(&mut self, topic: Topic) {
+        self.0 |= Self::bit(topic);
+    }
+
+    pub fn remove(&mut self, topic: Topic) {
+        self.0 &= !Self::bit(topic);
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = Topic> {
+        Topic::ALL.into_iter().filter(move |topic| self.contains(*topic))
+    }
+
+    /// As a number, for an atomic.
+    pub fn bits(self) -> u8 {
+        self.0
+    }
+
+    pub fn from_bits(bits: u8) -> Self {
+        Self(bits)
+    }
+
+    fn bit(topic: Topic) -> u8 {
+        1 << topic as u8
+    }
+}
+
+impl std::ops::BitOr for Topics {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// The parameters of the notification `event`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "topic", content = "event", rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub enum Event {
+    Changes(ChangeEvent),
+    Faults(FaultEvent),
+    Processes(ProcessEvent),
+    Meters(Meters),
+    Log(LogLine),
+}
+
+impl Event {
+    pub fn topic(&self) -> Topic {
+        match self {
+            Self::Changes(_) => Topic::Changes,
+            Self::Faults(_) => Topic::Faults,
+            Self::Processes(_) => Topic::Processes,
+            Self::Meters(_) => Topic::Meters,
+            Self::Log(_) => Topic::Log,
+        }
+    }
+
+    /// The one runtime it is about, if it is about one.
+    pub fn runtime(&self) -> Option<&RuntimeName> {
+        match self {
+            Self::Changes(event) => Some(&event.runtime),
+            Self::Faults(event) => Some(&event.runtime),
+            Self::Processes(event) => event.runtime(),
+            Self::Meters(_) => None,
+            Self::Log(line) => line.runtime.as_ref(),
+        }
+    }
+}
+
+/// A running program did something wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct FaultEvent {
+    pub runtime: RuntimeName,
+    pub generation: u64,
+    pub revision: RevisionName,
+    pub fault: Fault,
+    /// The program is held: it no longer runs, its lane is silent.
+    pub is_held: bool,
+}
+
+/// Something happened to a process or to the device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub enum ProcessEvent {
+    /// A runtime's host ended although it should not.
+    HostDied { runtime: RuntimeName, generation: u64, pid: u32, signal: Option<i32>, exit_status: Option<i32>, cause: String },
+    /// A runtime's host is ready, for the first time or again.
+    HostReady {
+        runtime: RuntimeName,
+        generation: u64,
+        pid: u32,
+        /// The checkpoint it went on from; null for a first start.
+        restored_tick: Option<u64>,
+        replayed_ticks: u64,
+        /// Blocks the device went without.
+        gap_blocks: u64,
+    },
+    /// A runtime's host makes no progress although work is due.
+    HostStalled { runtime: RuntimeName, generation: u64, pid: u32, stalled_ms: u64 },
+    /// A runtime ended because somebody stopped it.
+    RuntimeStopped { runtime: RuntimeName, generation: u64 },
+    /// A runtime is no longer restarted; it waits for `restart` or a push.
+    RuntimeHeld { runtime: RuntimeName, generation: u64, cause: String },
+    /// Another process of the session ended although it should not.
+    ProcessDied { role: ProcessRole, pid: u32, signal: Option<i32>, exit_status: Option<i32>, cause: String },
+    /// Another process of the session is ready, for the first time or again.
+    ProcessReady { role: ProcessRole, pid: u32 },
+    /// Sound moved to another output.
+    DeviceMoved { device: String, is_null: bool, why: String },
+    /// A recording ended by itself.
+    RecordingStopped { path: String, why: String },
+    /// The session ends.
+    ShuttingDown {},
+}
+
+impl ProcessEvent {
+    fn runtime(&self) -> Option<&RuntimeName> {
+        match self {
+            Self::HostDied { runtime, .. }
+            | Self::HostReady { runtime, .. }
+            | Self::HostStalled { runtime, .. }
+            | Self::RuntimeStopped { runtime, .. }
+            | Self::RuntimeHeld { runtime, .. } => Some(runtime),
+            Self::ProcessDied { .. }
+            | Self::ProcessReady { .. }
+            | Self::DeviceMoved { .. }
+            | Self::RecordingStopped { .. }
+            | Self::ShuttingDown {} => None,
+        }
+    }
+}
+
+/// Levels and load of everything that runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Meters {
+    /// The session clock.
+    pub frames: u64,
+    /// Highest absolute sample of each channel of the mix since the last event.
+    pub peak: [f32; 2],
+    pub device_xruns: u64,
+    pub runtimes: Vec<RuntimeMeter>,
+}
+
+/// Level and load of one runtime.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct RuntimeMeter {
+    pub runtime: RuntimeName,
+    pub tick: u64,
+    pub peak: [f32; 2],
+    pub load_permille: u32,
+    pub underruns: u64,
+}
+
+/// A line for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct LogLine {
+    pub level: LogLevel,
+    pub runtime: Option<RuntimeName>,
+    pub line: String,
+}
+
+/// How much a line matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub enum LogLevel {
+    Info,
+    Warning,
+    Error,
+}

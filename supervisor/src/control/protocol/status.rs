@@ -1,0 +1,192 @@
+//! What a session is doing: the answers to `status` and `list`.
+
+use serde::{Deserialize, Serialize};
+
+use super::values::{Boundary, ChangeClass, ChangeId, RevisionName, RuntimeName};
+
+/// The session as a whole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct SessionStatus {
+    pub session: String,
+    /// The supervisor's process.
+    pub pid: u32,
+    pub build: String,
+    pub uptime_ms: u64,
+    pub device: Option<DeviceStatus>,
+    /// In the order they were started in.
+    pub runtimes: Vec<RuntimeStatus>,
+    /// Everything the session started.
+    pub processes: Vec<ProcessStatus>,
+    pub recording: Option<String>,
+    pub control: ControlStatus,
+}
+
+/// The output.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct DeviceStatus {
+    pub name: String,
+    /// No real output: paced in real time, heard by nobody.
+    pub is_null: bool,
+    pub sample_rate: u32,
+    pub period_frames: u32,
+    /// The session clock.
+    pub frames: u64,
+    pub xruns: u64,
+}
+
+/// One runtime.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct RuntimeStatus {
+    pub runtime: RuntimeName,
+    pub runtime_type: String,
+    pub state: RuntimeState,
+    /// Why it is in this state, where it is not simply running.
+    pub cause: Option<Cause>,
+    pub generation: u64,
+    pub pid: Option<u32>,
+    pub revision: Option<RevisionName>,
+    /// The change that waits for its boundary or for an acknowledgement.
+    pub waiting_change: Option<ChangeId>,
+    /// The file that is watched.
+    pub watching: Option<String>,
+    pub tick: u64,
+    pub load_permille: u32,
+    pub underruns: u64,
+    pub lost_ticks: u64,
+    pub non_finite: u64,
+    pub restarts: u64,
+    pub mix: Mix,
+    pub peak: [f32; 2],
+}
+
+/// What a runtime is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub enum RuntimeState {
+    /// Its first program is being compiled or its host started.
+    Starting,
+    Running,
+    /// Waits for `run`; its state is kept.
+    Frozen,
+    /// Runs, but needs more time than it has.
+    Late,
+    /// Makes no progress although work is due.
+    Stuck,
+    /// Its host died and is being replaced.
+    Recovering,
+    /// Waits for the output.
+    WaitingForDevice,
+    /// Failed repeatedly; waits for `restart` or a push.
+    Held,
+    Stopped,
+}
+
+/// Why something is as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Cause {
+    pub message: String,
+    pub revision: Option<RevisionName>,
+    pub tick: Option<u64>,
+    /// Line of the file, from 1.
+    pub line: Option<u32>,
+}
+
+/// How a runtime is mixed. The answer to `gain`, `mute` and `solo`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Mix {
+    /// Linear; 1 is unchanged.
+    pub gain: f64,
+    pub is_muted: bool,
+    pub is_soloed: bool,
+    /// Whether it is heard at all: not muted, and soloed if any runtime is.
+    pub is_audible: bool,
+}
+
+/// A process of the session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct ProcessStatus {
+    pub role: ProcessRole,
+    /// The runtime it executes.
+    pub runtime: Option<RuntimeName>,
+    pub pid: u32,
+    pub generation: u64,
+}
+
+/// What a process is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub enum ProcessRole {
+    CompilerWorker,
+    DeviceHost,
+    RuntimeHost,
+    SpareHost,
+}
+
+/// What the control socket has seen since the session began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct ControlStatus {
+    /// Connected now.
+    pub clients: u64,
+    /// Requests that wait for their answer now.
+    pub calls_waiting: u64,
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Connections refused because they came from another user.
+    pub refused_peers: u64,
+    /// Connections and requests refused because there were too many.
+    pub refused_busy: u64,
+    pub requests: u64,
+    /// Lines that were no request.
+    pub malformed: u64,
+    pub too_large: u64,
+    /// Subscribers closed because they did not read.
+    pub lagged: u64,
+    /// Replies to clients that were gone.
+    pub replies_dropped: u64,
+}
+
+/// The revisions of a runtime, the newest first. The answer to `list`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct RevisionList {
+    pub runtime: RuntimeName,
+    pub revisions: Vec<RevisionEntry>,
+}
+
+/// One revision in a runtime's history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct RevisionEntry {
+    pub revision: RevisionName,
+    pub change: ChangeId,
+    pub class: ChangeClass,
+    pub boundary: Boundary,
+    /// When it took effect, in milliseconds since 1970.
+    pub committed_at_ms: u64,
+    /// The tick it took effect at.
+    pub tick: u64,
+    /// The runtime's current revision.
+    pub is_current: bool,
+    /// Completed its trial: a rollback may go back to it.
+    pub is_good: bool,
+    /// Why it is refused, if it is.
+    pub refused: Option<Cause>,
+}

@@ -1,0 +1,105 @@
+//! One program of a session as the policy sees it: how far it has come on the way from text to sound.
+
+use ipc::segment::SegmentRef;
+
+use super::vocabulary::{CompileSettings, Plan};
+
+/// How often an artifact that arrived damaged is made anew before the program is given up.
+pub const COMPILE_ATTEMPTS: u32 = 2;
+
+/// Where a program is on its way.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Phase {
+    /// Waits for the worker.
+    Queued,
+    /// The worker has it.
+    Compiling,
+    /// The shell reads the manifest of this artifact.
+    Inspecting {
+        artifact: SegmentRef,
+    },
+    /// Waits for what it needs to start: its host, its lane, the session's sample rate.
+    Ready {
+        artifact: SegmentRef,
+        plan: Option<Plan>,
+    },
+    /// Its host has been told to start it.
+    Starting {
+        artifact: SegmentRef,
+        deadline_ms: Option<u64>,
+    },
+    Running,
+    /// Stopped by its host after repeated faults; its lane is silent.
+    Held,
+    /// It has done all it was to do.
+    Done,
+    Failed,
+}
+
+impl Phase {
+    /// Whether the worker's part is still to come.
+    pub fn is_compiling(&self) -> bool {
+        match self {
+            Self::Queued | Self::Compiling | Self::Inspecting { .. } => true,
+            Self::Ready { .. } | Self::Starting { .. } | Self::Running | Self::Held | Self::Done | Self::Failed => false,
+        }
+    }
+
+    /// Whether nothing more will come of it.
+    pub fn is_over(&self) -> bool {
+        match self {
+            Self::Done | Self::Failed => true,
+            Self::Queued
+            | Self::Compiling
+            | Self::Inspecting { .. }
+            | Self::Ready { .. }
+            | Self::Starting { .. }
+            | Self::Running
+            | Self::Held => false,
+        }
+    }
+}
+
+/// The lane of a program.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Lane {
+    /// Not asked for (yet).
+    None,
+    /// The shell has been asked to create it.
+    Asked,
+    Created(SegmentRef),
+}
+
+/// A program of the session.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// The runtime's name.
+    pub name: String,
+    pub phase: Phase,
+    /// Compiles begun because of damage, the first one included.
+    pub attempts: u32,
+    /// What to compile it with, once that is settled.
+    pub settings: Option<CompileSettings>,
+    pub lane: Lane,
+    /// The device host has been told of the lane.
+    pub is_lane_added: bool,
+    /// The device host has mapped the lane.
+    pub is_lane_mapped: bool,
+    /// Its host has been told to stop it.
+    pub is_stop_sent: bool,
+}
+
+impl Program {
+    pub fn new(name: String) -> Self {
+        Self {
+            name,
+            phase: Phase::Queued,
+            attempts: 1,
+            settings: None,
+            lane: Lane::None,
+            is_lane_added: false,
+            is_lane_mapped: false,
+            is_stop_sent: false,
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! What the children's messages change. Part of the state machine: see the parent module.
+
+use ipc::limits::BLOCK_FRAMES;
+use ipc::message::{CompileOutcome, CompileTimings, DeviceReply, DeviceStatus, HostReply, HostStatus, Refusal, WorkerReply};
+
+use super::program::{Lane, Phase};
+use super::{Action, Child, Device, Failure, Goal, Policy, Report, RuntimeIndex, Stage, Verdict};
+
+impl Policy {
+    pub(super) fn worker_said(&mut self, reply: WorkerReply, actions: &mut Vec<Action>) {
+        let WorkerReply::Compiled { id, outcome, timings } = reply;
+        let compiling = self.compiling.filter(|compiling| compiling.request == id);
+        let Some(compiling) = compiling else {
+            // Nobody waits for it any more.
+            return match outcome {
+                CompileOutcome::Artifact(artifact) => actions.push(Action::Release { segment: artifact.name }),
+                CompileOutcome::Checked | CompileOutcome::Rejected(_) | CompileOutcome::Failed(_) => {}
+            };
+        };
+        self.compiling = None;
+        self.compiled(compiling.runtime, outcome, timings, actions);
+    }
+
+    fn compiled(&mut self, runtime: RuntimeIndex, outcome: CompileOutcome, timings: CompileTimings, actions: &mut Vec<Action>) {
+        let Some(program) = self.programs.get_mut(runtime.0) else { return };
+        match outcome {
+            CompileOutcome::Checked if program.phase == Phase::Compiling => {
+                program.phase = Phase::Done;
+                actions.push(Action::Tell(Report::Checked { runtime }));
+            }
+            CompileOutcome::Checked => {}
+            CompileOutcome::Artifact(artifact) if program.phase == Phase::Compiling => {
+                let is_settled = program.settings.is_some();
+                program.phase = Phase::Inspecting { artifact: artifact.clone() };
+                actions.push(Action::Tell(Report::Compiled { runtime, timings }));
+                actions.push(Action::Inspect { runtime, artifact, is_settled });
+            }
+            // The program's host has died meanwhile.
+            CompileOutcome::Artifact(artifact) => actions.push(Action::Release { segment: artifact.name }),
+            CompileOutcome::Rejected(diagnostics) => {
+                self.fail(runtime, Failure::Rejected(diagnostics), Verdict::Program, actions);
+            }
+            CompileOutcome::Failed(reason) => self.fail(runtime, Failure::NotCompiled(reason), Verdict::Environment, actions),
+        }
+    }
+
+    pub(super) fn host_said(&mut self, now_ms: u64, runtime: RuntimeIndex, reply: HostReply, actions: &mut Vec<Action>) {
+        if runtime.0 >= self.programs.len() {
+            return;
+        }
+        match reply {
+            HostReply::Loaded { segment } => actions.push(Action::Release { segment }),
+            HostReply::Started { .. } => self.started(runtime, actions),
+            HostReply::Refused { segment, reason } => self.refused(runtime, segment, reason, actions),
+            HostReply::Status(status) => self.host_status(runtime, status, actions),
+            HostReply::Faulted { runtime: _, fault, held } => {
+                if held {
+                    self.hold(runtime);
+                }
+                actions.push(Action::Tell(Report::Fault { runtime, fault, is_held: held }));
+            }
+            HostReply::Log { runtime: _, line } => actions.push(Action::Tell(Report::Log { runtime, line })),
+            HostReply::RunCaptured(bytes) => actions.push(Action::Tell(Report::Captured(bytes))),
+            HostReply::RunMemory { memory, offset, bytes } => actions.push(Action::Tell(Report::Memory { memory, offset, bytes })),
+            HostReply::RunDone { dumps } => self.run_done(runtime, dumps, actions),
+            HostReply::RunFailed { fault } => self.fail(runtime, Failure::Fault(fault), Verdict::Program, actions),
+            HostReply::Stopped => self.host_stopped(now_ms, runtime, actions),
+        }
+    }
+
+    fn started(&mut self, runtime: RuntimeIndex, actions: &mut Vec<Action>) {
+        let frames = self.frames;
+        let has_audio = self.programs.iter().any(|program| program.lane != Lane::None);
+        let program = &mut self.programs[runtime.0];
+        match program.phase {
+            Phase::Starting { .. } => {
+                program.phase = Phase::Running;
+                actions.push(Action::Tell(Report::RuntimeStarted { runtime }));
+                if !has_audio {
+                    self.first_frame.get_or_insert(frames);
+                }
+                self.unlink_if_mapped(runtime, actions);
+            }
+            Phase::Queued | Phase::Compiling | Phase::Inspecting { .. } | Phase::Ready { .. } => {}
+            Phase::Running | Phase::Held | Phase::Done | Phase::Failed => {}
+        }
+    }
+
+    /// Both ends have mapped the lane: from here on its name is only something that could be left behind.
+    fn unlink_if_mapped(&self, runtime: RuntimeIndex, actions: &mut Vec<Action>) {
+        let program = &self.programs[runtime.0];
+        let is_mapped_by_host = matches!(program.phase, Phase::Running | Phase::Held);
+        if is_mapped_by_host && program.is_lane_mapped {
+            actions.push(Action::UnlinkLane(runtime));
+        }
+    }
+
+    fn refused(&mut self, runtime: RuntimeIndex, segment: String, reason: Refusal, actions: &mut Vec<Action>) {
+        if segment.is_empty() {
+            // It is not about a program: the host cannot do its work at all.
+            return self.fail(runtime, Failure::Refused(reason), Verdict::Environment, actions);
+        }
+        match &self.programs[runtime.0].phase {
+            Phase::Starting { artifact, .. } if artifact.name == segment => {
+                actions.push(Action::Release { segment });
+                if reason.is_damaged {
+                    self.compile_again(runtime, reason.message, actions);
+                } else {
+                    self.fail(runtime, Failure::Refused(reason), Verdict::Program, actions);
+                }
+            }
+            Phase::Starting { .. } | Phase::Queued | Phase::Compiling | Phase::Inspecting { .. } | Phase::Ready { .. } => {}
+            Phase::Running | Phase::Held | Phase::Done | Phase::Failed => {}
+        }
+    }
+
+    fn host_status(&mut self, runtime: RuntimeIndex, status: HostStatus, actions: &mut Vec<Action>) {
+        if status.is_held {
+            self.hold(runtime);
+        }
+        actions.push(Action::Tell(Report::HostStatus { runtime, status }));
+    }
+
+    fn hold(&mut self, runtime: RuntimeIndex) {
+        let program = &mut self.programs[runtime.0];
+        match program.phase {
+            Phase::Running => {
+                program.phase = Phase::Held;
+                self.verdict = self.verdict.max(Verdict::Program);
+            }
+            Phase::Queued | Phase::Compiling | Phase::Inspecting { .. } | Phase::Ready { .. } | Phase::Starting { .. } => {}
+            Phase::Held | Phase::Done | Phase::Failed => {}
+        }
+    }
+
+    fn run_done(&mut self, runtime: RuntimeIndex, dumps: Vec<ipc::message::ItemValue>, actions: &mut Vec<Action>) {
+        let program = &mut self.programs[runtime.0];
+        match program.phase {
+            Phase::Starting { .. } if self.goal == Goal::Run => {
+                program.phase = Phase::Done;
+                actions.push(Action::Tell(Report::RunDone { dumps }));
+            }
+            Phase::Starting { .. } | Phase::Queued | Phase::Compiling | Phase::Inspecting { .. } | Phase::Ready { .. } => {}
+            Phase::Running | Phase::Held | Phase::Done | Phase::Failed => {}
+        }
+    }
+
+    fn host_stopped(&mut self, now_ms: u64, runtime: RuntimeIndex, actions: &mut Vec<Action>) {
+        let program = &mut self.programs[runtime.0];
+        if !program.is_stop_sent {
+            return;
+        }
+        if !program.phase.is_over() {
+            program.phase = Phase::Done;
+            actions.push(Action::Tell(Report::RuntimeStopped { runtime }));
+        }
+        self.close(now_ms, Child::Host(runtime), actions);
+    }
+
+    pub(super) fn device_said(&mut self, now_ms: u64, reply: DeviceReply, actions: &mut Vec<Action>) {
+        match reply {
+            DeviceReply::Opened { device, sample_rate, period_frames } => {
+                self.device_opened();
+                actions.push(Action::Tell(Report::DeviceOpened { device, sample_rate, period_frames }));
+            }
+            DeviceReply::Failed { reason } => {
+                actions.push(Action::Tell(Report::DeviceFailed { reason }));
+                self.verdict = self.verdict.max(Verdict::Environment);
+                self.device = Device::Stopped;
+                self.stop(now_ms, actions);
+            }
+            DeviceReply::Moved { device, reason } => actions.push(Action::Tell(Report::Moved { device, reason })),
+            DeviceReply::LaneMapped { runtime } => {
+                if let Some(runtime) = self.named(&runtime) {
+                    self.programs[runtime.0].is_lane_mapped = true;
+                    self.unlink_if_mapped(runtime, actions);
+                }
+            }
+            DeviceReply::LaneRefused { runtime, reason } => {
+                if let Some(runtime) = self.named(&runtime) {
+                    self.programs[runtime.0].is_lane_added = false;
+                    self.fail(runtime, Failure::NoLane { reason }, Verdict::Environment, actions);
+                }
+            }
+            DeviceReply::LaneRemoved { .. } => {}
+            DeviceReply::LaneStarted { runtime, block } => {
+                if let Some(runtime) = self.named(&runtime) {
+                    self.first_frame.get_or_insert(block.saturating_mul(BLOCK_FRAMES as u64));
+                    actions.push(Action::Tell(Report::Sounding { runtime, block }));
+                }
+            }
+            DeviceReply::Status(status) => self.device_status(now_ms, status, actions),
+            DeviceReply::RecordingFailed { reason } => {
+                self.verdict = self.verdict.max(Verdict::Environment);
+                actions.push(Action::Tell(Report::RecordingFailed { reason }));
+                if self.goal == Goal::Bounce {
+                    self.stop(now_ms, actions); // Without its file a bounce is for nothing.
+                }
+            }
+            DeviceReply::Devices(devices) => {
+                actions.push(Action::Tell(Report::Devices(devices)));
+                self.device = Device::Stopped;
+                self.stop(now_ms, actions);
+            }
+            DeviceReply::Stopped { frames } => {
+                self.device = Device::Stopped;
+                actions.push(Action::Tell(Report::DeviceStopped { frames }));
+                self.stop(now_ms, actions);
+            }
+        }
+    }
+
+    fn device_opened(&mut self) {
+        match self.device {
+            Device::Opening { .. } => self.device = Device::Open,
+            Device::Closed | Device::Open | Device::Stopping | Device::Stopped => {}
+        }
+    }
+
+    fn device_status(&mut self, now_ms: u64, status: DeviceStatus, actions: &mut Vec<Action>) {
+        self.frames = status.frames;
+        actions.push(Action::Tell(Report::DeviceStatus(status)));
+        let (Goal::Play { seconds: Some(seconds) }, Some((rate, _)), Some(first)) = (self.goal, &self.sample_rate, self.first_frame) else {
+            return;
+        };
+        let frames = (seconds * f64::from(*rate)).ceil() as u64;
+        if self.stage == Stage::Working && self.frames >= first.saturating_add(frames) {
+            self.stop(now_ms, actions);
+        }
+    }
+
+    fn named(&self, name: &str) -> Option<RuntimeIndex> {
+        self.programs.iter().position(|program| program.name == name).map(RuntimeIndex)
+    }
+}

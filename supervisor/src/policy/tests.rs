@@ -1,0 +1,526 @@
+//! The policy as a table: what happens, and what it then wants. One promise a test.
+
+use ipc::diagnostic::{Diagnostic, Stage as DiagnosticStage};
+use ipc::fault::{Fault, FaultKind};
+use ipc::message::{CompileOutcome, CompileTimings, DeviceReply, DeviceStatus, HostReply, HostStatus, ItemValue, Refusal, WorkerReply};
+use ipc::segment::{SegmentKind, SegmentRef};
+
+use super::*;
+
+const FIRST: RuntimeIndex = RuntimeIndex(0);
+const SECOND: RuntimeIndex = RuntimeIndex(1);
+
+/// A session under test with a clock of its own; remembers every action.
+struct Scene {
+    policy: Policy,
+    now_ms: u64,
+    all: Vec<Action>,
+}
+
+impl Scene {
+    fn new(goal: Goal, names: &[&str]) -> Self {
+        let policy = Policy::new(goal, names.iter().map(|name| (*name).to_owned()));
+        let mut scene = Self { policy, now_ms: 0, all: Vec::new() };
+        scene.step(Event::Begin);
+        scene
+    }
+
+    fn step(&mut self, event: Event) -> Vec<Action> {
+        let actions = self.policy.step(self.now_ms, event);
+        self.all.extend(actions.iter().cloned());
+        actions
+    }
+
+    /// Steps and expects exactly these actions.
+    #[track_caller]
+    fn expect(&mut self, event: Event, expected: &[Action]) {
+        let shown = format!("{event:?}");
+        assert_eq!(self.step(event), expected, "after {shown}");
+    }
+
+    /// Lets time pass until the next deadline.
+    fn wait(&mut self) -> Vec<Action> {
+        self.now_ms = self.policy.next_deadline_ms().expect("there is a deadline");
+        self.step(Event::DeadlinePassed)
+    }
+
+    fn join_all(&mut self) {
+        let children: Vec<Child> = self.policy.processes.keys().copied().collect();
+        for (child, pid) in children.into_iter().zip(100..) {
+            self.step(Event::Spawned { child, pid });
+            self.step(Event::Joined { child });
+        }
+    }
+
+    /// Answers the compile that the worker is at.
+    fn answer(&mut self, outcome: CompileOutcome) -> Vec<Action> {
+        let id = self.policy.compiling.expect("the worker is compiling").request;
+        self.step(compiled(id, outcome))
+    }
+
+    /// Brings one `audio` program to where its host runs it.
+    fn play(&mut self, runtime: RuntimeIndex, sample_rate: u32) {
+        let segment = format!("artifact-{}", runtime.0);
+        self.answer(CompileOutcome::Artifact(artifact(&segment)));
+        self.step(Event::Inspected { runtime, inspection: Inspection::Playable(audio(sample_rate)) });
+        self.step(Event::LaneCreated { runtime, lane: lane(runtime) });
+        self.step(host(runtime, HostReply::Loaded { segment }));
+        self.step(host(runtime, HostReply::Started { runtime: String::new() }));
+    }
+
+    fn end(&mut self, child: Child) -> Vec<Action> {
+        self.step(Event::Died { child, end: ProcessEnd::Exited(0) })
+    }
+
+    fn has(&self, action: &Action) -> bool {
+        self.all.contains(action)
+    }
+
+    fn verdict(&self) -> Option<Verdict> {
+        self.all.iter().find_map(|action| if let Action::Finish(verdict) = action { Some(*verdict) } else { None })
+    }
+
+    fn failure_of(&self, runtime: RuntimeIndex) -> Option<&Failure> {
+        self.all.iter().find_map(|action| match action {
+            Action::Tell(Report::Failed { runtime: failed, failure }) if *failed == runtime => Some(failure),
+            _ => None,
+        })
+    }
+}
+
+fn compiled(id: u64, outcome: CompileOutcome) -> Event {
+    Event::WorkerSaid(WorkerReply::Compiled { id, outcome, timings: CompileTimings::default() })
+}
+
+fn host(runtime: RuntimeIndex, reply: HostReply) -> Event {
+    Event::HostSaid { runtime, reply }
+}
+
+fn segment(name: &str, kind: SegmentKind) -> SegmentRef {
+    SegmentRef { name: name.to_owned(), kind, generation: 1, bytes: 100, hash: None }
+}
+
+fn artifact(name: &str) -> SegmentRef {
+    segment(name, SegmentKind::Artifact)
+}
+
+fn lane(runtime: RuntimeIndex) -> SegmentRef {
+    segment(&format!("lane-{}", runtime.0), SegmentKind::Lane)
+}
+
+fn audio(sample_rate: u32) -> Plan {
+    Plan { runtime_type: "audio".to_owned(), has_lane: true, sample_rate, log: Vec::new() }
+}
+
+fn diagnostic() -> Diagnostic {
+    Diagnostic {
+        stage: DiagnosticStage::Syntax,
+        code: 11,
+        line: Some(3),
+        column: None,
+        length: None,
+        line_in_block: None,
+        block: None,
+        instruction: None,
+        message: "Unrecognised instruction".to_owned(),
+        hint: None,
+        include: None,
+    }
+}
+
+fn opened() -> Event {
+    Event::DeviceSaid(DeviceReply::Opened { device: "null".to_owned(), sample_rate: 48_000, period_frames: 128 })
+}
+
+fn at_frame(frames: u64) -> Event {
+    Event::DeviceSaid(DeviceReply::Status(DeviceStatus { frames, ..DeviceStatus::default() }))
+}
+
+#[test]
+fn every_goal_starts_the_processes_it_needs_and_no_others() {
+    let two = [Child::Host(FIRST), Child::Host(SECOND)];
+    let rows: [(Goal, &[&str], Vec<Child>); 6] = [
+        (Goal::Check, &["a"], vec![Child::Worker]),
+        (Goal::Compile, &["a"], vec![Child::Worker]),
+        (Goal::Run, &["a"], vec![Child::Worker, Child::Host(FIRST)]),
+        (Goal::Play { seconds: None }, &["a", "b"], [Child::Worker, Child::Device].into_iter().chain(two).collect()),
+        (Goal::Bounce, &["a", "b"], [Child::Worker, Child::Device].into_iter().chain(two).collect()),
+        (Goal::ListDevices, &[], vec![Child::Device]),
+    ];
+    for (goal, names, children) in rows {
+        let expected: Vec<Action> = children.into_iter().map(Action::Spawn).collect();
+        assert_eq!(Scene::new(goal, names).all, expected, "{goal:?}");
+    }
+}
+
+#[test]
+fn a_wrong_program_is_told_once_and_ends_a_check() {
+    let mut scene = Scene::new(Goal::Check, &["a"]);
+    scene.step(Event::Spawned { child: Child::Worker, pid: 7 });
+    scene.expect(Event::Joined { child: Child::Worker }, &[Action::Compile { runtime: FIRST, request: 1, settings: None }]);
+    let failure = Failure::Rejected(vec![diagnostic()]);
+    scene.expect(
+        compiled(1, CompileOutcome::Rejected(vec![diagnostic()])),
+        &[Action::Tell(Report::Failed { runtime: FIRST, failure }), Action::Tell(Report::Stopping), Action::Close(Child::Worker)],
+    );
+    scene.expect(Event::ChannelClosed { child: Child::Worker }, &[]);
+    scene.expect(Event::Died { child: Child::Worker, end: ProcessEnd::Exited(0) }, &[Action::Finish(Verdict::Program)]);
+}
+
+#[test]
+fn a_program_goes_from_text_to_sound_in_this_order() {
+    let mut scene = Scene::new(Goal::Play { seconds: None }, &["a"]);
+    scene.join_all();
+    let (runtime, artifact, plan) = (FIRST, artifact("x"), audio(48_000));
+    let timings = CompileTimings::default();
+    let outcome = CompileOutcome::Artifact(artifact.clone());
+    scene.expect(
+        compiled(1, outcome),
+        &[Action::Tell(Report::Compiled { runtime, timings }), Action::Inspect { runtime, artifact: artifact.clone(), is_settled: false }],
+    );
+    scene.expect(
+        Event::Inspected { runtime, inspection: Inspection::Playable(plan.clone()) },
+        &[Action::OpenDevice { sample_rate: 48_000 }, Action::CreateLane(runtime)],
+    );
+    scene.expect(
+        Event::LaneCreated { runtime, lane: lane(runtime) },
+        &[Action::AddLane { runtime, lane: lane(runtime) }, Action::StartRuntime { runtime, artifact, plan, lane: Some(lane(runtime)) }],
+    );
+    scene.expect(host(runtime, HostReply::Loaded { segment: "x".to_owned() }), &[Action::Release { segment: "x".to_owned() }]);
+    scene.expect(host(runtime, HostReply::Started { runtime: "a".to_owned() }), &[Action::Tell(Report::RuntimeStarted { runtime })]);
+    scene.expect(Event::DeviceSaid(DeviceReply::LaneMapped { runtime: "a".to_owned() }), &[Action::UnlinkLane(runtime)]);
+    assert_eq!(scene.verdict(), None);
+}
+
+#[test]
+fn an_environment_is_settled_by_one_more_compile_and_not_by_a_third() {
+    let mut scene = Scene::new(Goal::Play { seconds: None }, &["a"]);
+    scene.join_all();
+    scene.answer(CompileOutcome::Artifact(artifact("x")));
+    let settings = CompileSettings { environment: vec![("SAMPLE_RATE".to_owned(), 44_100.0)], work_budget: 5 };
+    let needs = || Event::Inspected { runtime: FIRST, inspection: Inspection::NeedsSettings(settings.clone()) };
+    scene.expect(
+        needs(),
+        &[Action::Release { segment: "x".to_owned() }, Action::Compile { runtime: FIRST, request: 2, settings: Some(settings.clone()) }],
+    );
+    scene.answer(CompileOutcome::Artifact(artifact("y")));
+    assert!(scene.has(&Action::Inspect { runtime: FIRST, artifact: artifact("y"), is_settled: true }));
+    scene.step(needs());
+    assert!(matches!(scene.failure_of(FIRST), Some(Failure::NotCompiled(_))));
+}
+
+#[test]
+fn a_damaged_artifact_is_made_once_more_and_then_given_up() {
+    let mut scene = Scene::new(Goal::Play { seconds: None }, &["a"]);
+    scene.join_all();
+    for (attempt, segment) in [(1, "x"), (2, "y")] {
+        scene.answer(CompileOutcome::Artifact(artifact(segment)));
+        scene.step(Event::Inspected { runtime: FIRST, inspection: Inspection::Playable(audio(48_000)) });
+        scene.step(Event::LaneCreated { runtime: FIRST, lane: lane(FIRST) });
+        let reason = Refusal { message: "its hash is wrong".to_owned(), line: None, is_damaged: true };
+        assert_eq!(scene.failure_of(FIRST), None, "attempt {attempt}");
+        scene.step(host(FIRST, HostReply::Refused { segment: segment.to_owned(), reason }));
+        assert!(scene.has(&Action::Release { segment: segment.to_owned() }));
+    }
+    assert!(matches!(scene.failure_of(FIRST), Some(Failure::NotCompiled(why)) if why.contains("its hash is wrong")));
+    let starts = scene.all.iter().filter(|action| matches!(action, Action::CreateLane(_))).count();
+    assert_eq!(starts, 1, "the lane is made once");
+}
+
+#[test]
+fn of_several_programs_the_good_ones_play_and_the_bad_one_is_told() {
+    let mut scene = Scene::new(Goal::Play { seconds: None }, &["bad", "good"]);
+    scene.join_all();
+    scene.answer(CompileOutcome::Rejected(vec![diagnostic()]));
+    assert!(scene.has(&Action::Close(Child::Host(FIRST))), "its host has nothing to do");
+    scene.play(SECOND, 44_100);
+    assert!(scene.has(&Action::OpenDevice { sample_rate: 44_100 }));
+    assert!(scene.has(&Action::Tell(Report::RuntimeStarted { runtime: SECOND })));
+    scene.end(Child::Host(FIRST));
+    assert_eq!(scene.verdict(), None);
+    scene.step(Event::Signal);
+    scene.step(Event::DeviceSaid(DeviceReply::Stopped { frames: 1 }));
+    scene.end(Child::Device);
+    scene.step(host(SECOND, HostReply::Stopped));
+    scene.end(Child::Host(SECOND));
+    scene.end(Child::Worker);
+    assert_eq!(scene.verdict(), Some(Verdict::Program));
+}
+
+#[test]
+fn a_program_of_another_sample_rate_is_refused_and_the_first_plays_on() {
+    let mut scene = Scene::new(Goal::Play { seconds: None }, &["first", "other"]);
+    scene.join_all();
+    scene.play(FIRST, 48_000);
+    scene.answer(CompileOutcome::Artifact(artifact("y")));
+    scene.step(Event::Inspected { runtime: SECOND, inspection: Inspection::Playable(audio(44_100)) });
+    let Some(Failure::Unplayable { message, .. }) = scene.failure_of(SECOND) else { panic!("it must be refused") };
+    assert!(message.contains("44100") && message.contains("48000") && message.contains("\"first\""), "{message}");
+    assert_eq!(scene.failure_of(FIRST), None);
+}
+
+#[test]
+fn the_order_on_the_command_line_settles_the_sample_rate_not_the_order_of_arrival() {
+    let mut scene = Scene::new(Goal::Play { seconds: None }, &["first", "other"]);
+    scene.join_all();
+    scene.answer(CompileOutcome::Artifact(artifact("x")));
+    let again = CompileSettings { environment: Vec::new(), work_budget: 1 };
+    scene.step(Event::Inspected { runtime: FIRST, inspection: Inspection::NeedsSettings(again) });
+    scene.answer(CompileOutcome::Artifact(artifact("y")));
+    scene.step(Event::Inspected { runtime: SECOND, inspection: Inspection::Playable(audio(48_000)) });
+    assert!(!scene.all.iter().any(|action| matches!(action, Action::OpenDevice { .. })));
+    scene.play(FIRST, 44_100);
+    assert!(scene.has(&Action::OpenDevice { sample_rate: 44_100 }));
+}
+
+#[test]
+fn a_killed_host_is_told_by_name_and_the_others_play_on() {
+    let mut scene = Scene::new(Goal::Play { seconds: None }, &["a", "b"]);
+    scene.join_all();
+    scene.play(FIRST, 48_000);
+    scene.play(SECOND, 48_000);
+    let (child, end) = (Child::Host(FIRST), ProcessEnd::Killed(9));
+    let pid = scene.policy.process(child).pid;
+    scene.expect(
+        Event::Died { child, end },
+        &[
+            Action::Tell(Report::Died { child, pid, end }),
+            Action::Tell(Report::Failed { runtime: FIRST, failure: Failure::NoHost }),
+            Action::UnlinkLane(FIRST),
+            Action::RemoveLane(FIRST),
+        ],
+    );
+    assert_eq!(scene.verdict(), None);
+    // The last one takes the session with it.
+    scene.step(Event::Died { child: Child::Host(SECOND), end });
+    assert!(scene.has(&Action::Tell(Report::Stopping)));
+}
+
+#[test]
+fn the_workers_death_is_told_and_what_plays_goes_on_playing() {
+    let mut scene = Scene::new(Goal::Play { seconds: None }, &["a", "b"]);
+    scene.join_all();
+    scene.play(FIRST, 48_000);
+    scene.step(Event::Died { child: Child::Worker, end: ProcessEnd::Killed(11) });
+    assert_eq!(scene.failure_of(SECOND), Some(&Failure::NoWorker));
+    assert_eq!(scene.failure_of(FIRST), None);
+    assert!(!scene.has(&Action::Tell(Report::Stopping)));
+}
+
+#[test]
+fn the_device_hosts_death_ends_the_session_in_order() {
+    let mut scene = Scene::new(Goal::Play { seconds: None }, &["a"]);
+    scene.join_all();
+    scene.play(FIRST, 48_000);
+    scene.step(Event::Died { child: Child::Device, end: ProcessEnd::Killed(9) });
+    assert!(scene.has(&Action::StopRuntime(FIRST)) && scene.has(&Action::Close(Child::Worker)));
+    scene.step(host(FIRST, HostReply::Stopped));
+    scene.end(Child::Host(FIRST));
+    scene.end(Child::Worker);
+    assert_eq!(scene.verdict(), Some(Verdict::Environment));
+}
+
+#[test]
+fn a_signal_fades_out_first_stops_the_runtimes_then_and_ends_well() {
+    let mut scene = Scene::new(Goal::Play { seconds: None }, &["a"]);
+    scene.join_all();
+    scene.play(FIRST, 48_000);
+    scene.step(opened());
+    scene.expect(Event::Signal, &[Action::Tell(Report::Stopping), Action::StopDevice, Action::Close(Child::Worker)]);
+    scene.expect(
+        Event::DeviceSaid(DeviceReply::Stopped { frames: 9 }),
+        &[Action::Tell(Report::DeviceStopped { frames: 9 }), Action::Close(Child::Device), Action::StopRuntime(FIRST)],
+    );
+    scene.expect(
+        host(FIRST, HostReply::Stopped),
+        &[Action::Tell(Report::RuntimeStopped { runtime: FIRST }), Action::Close(Child::Host(FIRST))],
+    );
+    scene.end(Child::Worker);
+    scene.end(Child::Device);
+    scene.expect(Event::Died { child: Child::Host(FIRST), end: ProcessEnd::Exited(0) }, &[Action::Finish(Verdict::Fine)]);
+}
+
+#[test]
+fn a_second_signal_kills_whoever_is_left() {
+    let mut scene = Scene::new(Goal::Play { seconds: None }, &["a"]);
+    scene.join_all();
+    scene.play(FIRST, 48_000);
+    scene.step(Event::Signal);
+    let kills = [Child::Worker, Child::Device, Child::Host(FIRST)].map(Action::Kill);
+    scene.expect(Event::Signal, &kills);
+    for child in [Child::Worker, Child::Device, Child::Host(FIRST)] {
+        scene.step(Event::Died { child, end: ProcessEnd::Killed(9) });
+    }
+    assert_eq!(scene.verdict(), Some(Verdict::Interrupted));
+    assert!(!scene.all.iter().any(|action| matches!(action, Action::Tell(Report::Died { .. }))), "these deaths were ours");
+}
+
+#[test]
+fn whoever_does_not_end_in_time_is_named_and_killed() {
+    let mut scene = Scene::new(Goal::Play { seconds: None }, &["a"]);
+    scene.join_all();
+    scene.play(FIRST, 48_000);
+    let began_ms = scene.now_ms;
+    scene.step(Event::Signal);
+    let actions = scene.wait();
+    assert!(scene.now_ms - began_ms <= 2_000);
+    assert!(actions.contains(&Action::Kill(Child::Device)) && actions.contains(&Action::Kill(Child::Host(FIRST))));
+    assert!(actions.iter().any(|action| matches!(action, Action::Tell(Report::ProcessStuck { child: Child::Device, .. }))));
+    // Not even SIGKILL ends them: the session ends all the same, within the two seconds.
+    scene.wait();
+    assert_eq!(scene.verdict(), Some(Verdict::Environment));
+    assert!(scene.now_ms - began_ms <= 2_000);
+}
+
+#[test]
+fn a_compile_that_takes_too_long_is_a_failure_of_that_program_and_ends_the_worker() {
+    let mut scene = Scene::new(Goal::Check, &["a"]);
+    scene.join_all();
+    let actions = scene.wait();
+    assert_eq!(scene.now_ms, deadlines::COMPILE_MS);
+    assert_eq!(scene.failure_of(FIRST), Some(&Failure::CompileTooLong));
+    assert!(actions.contains(&Action::Kill(Child::Worker)));
+    scene.step(Event::Died { child: Child::Worker, end: ProcessEnd::Killed(9) });
+    assert_eq!(scene.verdict(), Some(Verdict::Program));
+}
+
+#[test]
+fn a_process_that_never_connects_is_named_and_killed() {
+    let mut scene = Scene::new(Goal::Check, &["a"]);
+    scene.step(Event::Spawned { child: Child::Worker, pid: 7 });
+    let actions = scene.wait();
+    assert_eq!(scene.now_ms, deadlines::JOIN_MS);
+    assert!(matches!(&actions[..], [Action::Kill(Child::Worker), Action::Tell(Report::ProcessMissing { .. }), ..]));
+    assert_eq!(scene.failure_of(FIRST), Some(&Failure::NoWorker));
+    scene.step(Event::Died { child: Child::Worker, end: ProcessEnd::Killed(9) });
+    assert_eq!(scene.verdict(), Some(Verdict::Environment));
+}
+
+#[test]
+fn a_process_that_cannot_be_started_ends_the_session_at_once() {
+    let mut scene = Scene::new(Goal::Check, &["a"]);
+    scene.step(Event::NotSpawned { child: Child::Worker, reason: "no memory".to_owned() });
+    assert_eq!(scene.verdict(), Some(Verdict::Environment));
+}
+
+#[test]
+fn a_play_of_some_seconds_counts_them_from_the_first_sound() {
+    let mut scene = Scene::new(Goal::Play { seconds: Some(1.0) }, &["a"]);
+    scene.join_all();
+    scene.play(FIRST, 48_000);
+    scene.step(opened());
+    scene.step(at_frame(90_000));
+    assert!(!scene.has(&Action::StopDevice), "nothing has sounded yet");
+    scene.step(Event::DeviceSaid(DeviceReply::LaneStarted { runtime: "a".to_owned(), block: 1_000 }));
+    scene.step(at_frame(128_000 + 47_999));
+    assert!(!scene.has(&Action::StopDevice));
+    scene.step(at_frame(128_000 + 48_000));
+    assert!(scene.has(&Action::StopDevice));
+}
+
+#[test]
+fn a_bounce_begins_when_all_lanes_are_there_and_ends_with_the_file() {
+    let mut scene = Scene::new(Goal::Bounce, &["a", "b"]);
+    scene.join_all();
+    scene.play(FIRST, 48_000);
+    assert!(!scene.all.iter().any(|action| matches!(action, Action::OpenDevice { .. })), "the second may be wrong yet");
+    scene.answer(CompileOutcome::Artifact(artifact("artifact-1")));
+    scene.step(Event::Inspected { runtime: SECOND, inspection: Inspection::Playable(audio(48_000)) });
+    for runtime in [FIRST, SECOND] {
+        scene.step(Event::LaneCreated { runtime, lane: lane(runtime) });
+        scene.step(host(runtime, HostReply::Started { runtime: String::new() }));
+    }
+    scene.step(opened());
+    for name in ["a", "b"] {
+        assert!(!scene.has(&Action::BeginRendering));
+        scene.step(Event::DeviceSaid(DeviceReply::LaneMapped { runtime: name.to_owned() }));
+    }
+    assert!(scene.has(&Action::BeginRendering));
+    scene.step(Event::DeviceSaid(DeviceReply::Stopped { frames: 48_000 }));
+    assert!(scene.has(&Action::StopRuntime(FIRST)) || scene.has(&Action::Close(Child::Device)));
+}
+
+#[test]
+fn a_bounce_with_a_wrong_program_makes_no_file() {
+    let mut scene = Scene::new(Goal::Bounce, &["good", "bad"]);
+    scene.join_all();
+    scene.play(FIRST, 48_000);
+    scene.answer(CompileOutcome::Rejected(vec![diagnostic()]));
+    assert!(!scene.all.iter().any(|action| matches!(action, Action::OpenDevice { .. })));
+    assert!(scene.has(&Action::Tell(Report::Stopping)));
+}
+
+#[test]
+fn a_program_held_by_its_host_makes_the_session_end_with_an_error() {
+    let mut scene = Scene::new(Goal::Play { seconds: None }, &["a"]);
+    scene.join_all();
+    scene.play(FIRST, 48_000);
+    let fault = Fault { kind: FaultKind::Trap, tick: 3, block: None, line: None, repeats: 0 };
+    scene.step(host(FIRST, HostReply::Faulted { runtime: "a".to_owned(), fault: fault.clone(), held: false }));
+    assert_eq!(scene.policy.verdict, Verdict::Fine);
+    scene.step(host(FIRST, HostReply::Faulted { runtime: "a".to_owned(), fault, held: true }));
+    assert_eq!(scene.policy.verdict, Verdict::Program);
+    assert!(!scene.has(&Action::Tell(Report::Stopping)), "it stays, silent, until someone decides");
+}
+
+#[test]
+fn a_run_ends_with_its_values_or_with_its_fault() {
+    for succeeds in [true, false] {
+        let mut scene = Scene::new(Goal::Run, &["a"]);
+        scene.join_all();
+        scene.answer(CompileOutcome::Artifact(artifact("x")));
+        scene.expect(
+            Event::Inspected { runtime: FIRST, inspection: Inspection::Runnable },
+            &[Action::RunProgram { runtime: FIRST, artifact: artifact("x") }],
+        );
+        let fault = Fault { kind: FaultKind::DivisionByZero, tick: 0, block: None, line: Some(4), repeats: 0 };
+        let dumps: Vec<ItemValue> = Vec::new();
+        let reply = if succeeds { HostReply::RunDone { dumps } } else { HostReply::RunFailed { fault } };
+        scene.step(host(FIRST, reply));
+        scene.end(Child::Worker);
+        scene.end(Child::Host(FIRST));
+        assert_eq!(scene.verdict(), Some(if succeeds { Verdict::Fine } else { Verdict::Program }));
+    }
+}
+
+#[test]
+fn a_signal_ends_a_run_in_the_middle_of_its_cycles() {
+    let mut scene = Scene::new(Goal::Run, &["a"]);
+    scene.join_all();
+    scene.answer(CompileOutcome::Artifact(artifact("x")));
+    scene.step(Event::Inspected { runtime: FIRST, inspection: Inspection::Runnable });
+    scene.step(Event::Signal);
+    assert!(scene.has(&Action::Kill(Child::Host(FIRST))));
+    scene.step(Event::Died { child: Child::Host(FIRST), end: ProcessEnd::Killed(9) });
+    scene.end(Child::Worker);
+    assert_eq!(scene.verdict(), Some(Verdict::Interrupted));
+}
+
+#[test]
+fn late_and_foreign_messages_change_nothing() {
+    let mut scene = Scene::new(Goal::Play { seconds: None }, &["a"]);
+    scene.join_all();
+    scene.play(FIRST, 48_000);
+    let nobody = RuntimeIndex(7);
+    scene.expect(host(nobody, HostReply::Stopped), &[]);
+    scene.expect(host(FIRST, HostReply::Stopped), &[]);
+    scene.expect(compiled(99, CompileOutcome::Checked), &[]);
+    scene.expect(compiled(99, CompileOutcome::Artifact(artifact("z"))), &[Action::Release { segment: "z".to_owned() }]);
+    scene.expect(Event::DeviceSaid(DeviceReply::LaneMapped { runtime: "nobody".to_owned() }), &[]);
+    scene.expect(Event::Inspected { runtime: FIRST, inspection: Inspection::Runnable }, &[]);
+    scene.expect(Event::Died { child: Child::Host(nobody), end: ProcessEnd::Killed(9) }, &[]);
+    scene.expect(Event::Joined { child: Child::Host(nobody) }, &[]);
+    let status = HostStatus::default();
+    scene.expect(host(FIRST, HostReply::Status(status.clone())), &[Action::Tell(Report::HostStatus { runtime: FIRST, status })]);
+}
+
+#[test]
+fn nothing_follows_the_end() {
+    let mut scene = Scene::new(Goal::Check, &["a"]);
+    scene.step(Event::NotSpawned { child: Child::Worker, reason: String::new() });
+    assert!(scene.verdict().is_some());
+    for event in [Event::Begin, Event::Signal, Event::DeadlinePassed, Event::Joined { child: Child::Worker }] {
+        scene.expect(event, &[]);
+    }
+    assert_eq!(scene.policy.next_deadline_ms(), None);
+}

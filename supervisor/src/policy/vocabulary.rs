@@ -1,0 +1,372 @@
+//! The words of the policy: what can happen ([`Event`]), what it can want ([`Action`]), what it tells people ([`Report`]).
+//!
+//! All of it is plain data. Handles (processes, channels, mapped memory) stay in the shell, `crate::session`.
+
+use std::fmt;
+
+use ipc::diagnostic::Diagnostic;
+use ipc::fault::Fault;
+use ipc::message::{
+    CompileTimings, DeviceDescription, DeviceReply, DeviceStatus, HostReply, HostStatus, ItemValue, Refusal, Role, WorkerReply,
+};
+use ipc::segment::SegmentRef;
+
+/// Index of a runtime in its session: its place on the command line, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RuntimeIndex(pub usize);
+
+/// A process that the supervisor starts. Nothing is restarted, so each exists at most once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Child {
+    Worker,
+    Device,
+    Host(RuntimeIndex),
+}
+
+impl Child {
+    pub fn role(self) -> Role {
+        match self {
+            Self::Worker => Role::CompilerWorker,
+            Self::Device => Role::DeviceHost,
+            Self::Host(_) => Role::RuntimeHost,
+        }
+    }
+}
+
+/// How a process ended, as the kernel says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProcessEnd {
+    Exited(i32),
+    /// By this signal.
+    Killed(i32),
+}
+
+impl fmt::Display for ProcessEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(status) => write!(f, "ended with exit status {status}"),
+            Self::Killed(signal) => match signal_name(*signal) {
+                Some(name) => write!(f, "was killed by signal {signal} ({name})"),
+                None => write!(f, "was killed by signal {signal}"),
+            },
+        }
+    }
+}
+
+/// The name of a signal, such as `SIGKILL`.
+pub fn signal_name(signal: i32) -> Option<&'static str> {
+    nix::sys::signal::Signal::try_from(signal).ok().map(nix::sys::signal::Signal::as_str)
+}
+
+/// What a session is for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Goal {
+    /// Diagnostics of one program.
+    Check,
+    /// The wasm of one program, handed to the command.
+    Compile,
+    /// One program without a clock.
+    Run,
+    /// Programs on a device, until stopped or for so many seconds from the first sound on.
+    Play { seconds: Option<f64> },
+    /// Programs into a file, faster than real time; the device host knows how long.
+    Bounce,
+    /// The outputs this machine has.
+    ListDevices,
+}
+
+/// How a session ended; the worst thing that happened decides. Ordered from best to worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    Fine,
+    /// A program is wrong, or failed while it ran.
+    Program,
+    /// Something on the command line or a file it names is not usable.
+    Input,
+    /// The machine, or a part of Continuo itself, failed.
+    Environment,
+    /// Ended by a signal before its work was done.
+    Interrupted,
+}
+
+/// What the supervisor must know of a compiled program to run it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Runtime type id of the registry.
+    pub runtime_type: String,
+    /// Whether it delivers blocks into a lane.
+    pub has_lane: bool,
+    /// Frames (or ticks) a second.
+    pub sample_rate: u32,
+    /// Lines for the log that came out of resolving the runtime type and the settings.
+    pub log: Vec<String>,
+}
+
+/// What a program is compiled with that its runtime type decides.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CompileSettings {
+    /// Values of the program's `constants env` block.
+    pub environment: Vec<(String, f64)>,
+    /// Work budget of one tick; see `ipc::message::CompileRequest`.
+    pub work_budget: u64,
+}
+
+/// What came of looking into an artifact.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Inspection {
+    /// To be run under this plan.
+    Playable(Plan),
+    /// To be run without a clock.
+    Runnable,
+    /// Compile once more, this way: what it has to be compiled with only shows once it is compiled.
+    NeedsSettings(CompileSettings),
+    /// Nothing can run this program: its settings are impossible.
+    Unplayable { message: String, line: Option<u32> },
+    /// The command has what it wanted of it.
+    Delivered,
+    /// The command could not write its files.
+    NotDelivered { reason: String },
+    /// The artifact is not what the worker announced.
+    Damaged { reason: String },
+}
+
+/// Everything that can happen to a session.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The session is open.
+    Begin,
+    Spawned {
+        child: Child,
+        pid: u32,
+    },
+    NotSpawned {
+        child: Child,
+        reason: String,
+    },
+    /// The child came in through its doorway and is of this build.
+    Joined {
+        child: Child,
+    },
+    NotJoined {
+        child: Child,
+        reason: String,
+    },
+    /// The child has closed its channel: it is ending.
+    ChannelClosed {
+        child: Child,
+    },
+    /// The child sent something unreadable, or does not read what it is sent.
+    ChannelBroken {
+        child: Child,
+        reason: String,
+    },
+    /// The kernel says that the child is dead.
+    Died {
+        child: Child,
+        end: ProcessEnd,
+    },
+    WorkerSaid(WorkerReply),
+    HostSaid {
+        runtime: RuntimeIndex,
+        reply: HostReply,
+    },
+    DeviceSaid(DeviceReply),
+    /// Answer to [`Action::Inspect`].
+    Inspected {
+        runtime: RuntimeIndex,
+        inspection: Inspection,
+    },
+    /// Answers to [`Action::CreateLane`].
+    LaneCreated {
+        runtime: RuntimeIndex,
+        lane: SegmentRef,
+    },
+    LaneNotCreated {
+        runtime: RuntimeIndex,
+        reason: String,
+    },
+    /// Someone wants the session to end.
+    Signal,
+    /// The earliest deadline has passed.
+    DeadlinePassed,
+}
+
+/// What the shell is to do, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Answered by `Spawned` or `NotSpawned`, later by `Joined` or `NotJoined`, in the end by `Died`.
+    Spawn(Child),
+    Compile {
+        runtime: RuntimeIndex,
+        request: u64,
+        /// `None`: not settled yet; what most programs need.
+        settings: Option<CompileSettings>,
+    },
+    /// The worker may remove this artifact's segment.
+    Release {
+        segment: String,
+    },
+    /// Read an artifact's manifest; answered by `Inspected`.
+    Inspect {
+        runtime: RuntimeIndex,
+        artifact: SegmentRef,
+        /// It has been compiled with settings asked for before: do not ask again.
+        is_settled: bool,
+    },
+    /// Answered by `LaneCreated` or `LaneNotCreated`.
+    CreateLane(RuntimeIndex),
+    UnlinkLane(RuntimeIndex),
+    OpenDevice {
+        sample_rate: u32,
+    },
+    ListDevices,
+    AddLane {
+        runtime: RuntimeIndex,
+        lane: SegmentRef,
+    },
+    RemoveLane(RuntimeIndex),
+    /// All lanes have been added: start rendering.
+    BeginRendering,
+    StopDevice,
+    StartRuntime {
+        runtime: RuntimeIndex,
+        artifact: SegmentRef,
+        plan: Plan,
+        lane: Option<SegmentRef>,
+    },
+    RunProgram {
+        runtime: RuntimeIndex,
+        artifact: SegmentRef,
+    },
+    StopRuntime(RuntimeIndex),
+    /// Close the control channel: a child that is not busy ends itself.
+    Close(Child),
+    Kill(Child),
+    Tell(Report),
+    /// The session is over; no action follows.
+    Finish(Verdict),
+}
+
+/// Why a program does not run (any more). Each program fails at most once.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Failure {
+    Rejected(Vec<Diagnostic>),
+    /// The worker could not finish.
+    NotCompiled(String),
+    CompileTooLong,
+    /// The worker is gone.
+    NoWorker,
+    Unplayable {
+        message: String,
+        line: Option<u32>,
+    },
+    NotDelivered {
+        reason: String,
+    },
+    Refused(Refusal),
+    NoLane {
+        reason: String,
+    },
+    /// Its host has died or never came; that has been reported.
+    NoHost,
+    /// The host does not start it in time.
+    StartTooLong,
+    /// The fault that ended a run.
+    Fault(Fault),
+}
+
+/// What people and scripts are told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Report {
+    ProcessStarted {
+        child: Child,
+        pid: u32,
+    },
+    /// A process could not be started or did not connect.
+    ProcessMissing {
+        child: Child,
+        reason: String,
+    },
+    /// A process is ended because it does not do its part.
+    ProcessStuck {
+        child: Child,
+        reason: String,
+    },
+    Died {
+        child: Child,
+        pid: u32,
+        end: ProcessEnd,
+    },
+    Compiled {
+        runtime: RuntimeIndex,
+        timings: CompileTimings,
+    },
+    /// An artifact arrived damaged and is made once more.
+    CompilingAgain {
+        runtime: RuntimeIndex,
+        reason: String,
+    },
+    Failed {
+        runtime: RuntimeIndex,
+        failure: Failure,
+    },
+    Checked {
+        runtime: RuntimeIndex,
+    },
+    Log {
+        runtime: RuntimeIndex,
+        line: String,
+    },
+    RuntimeStarted {
+        runtime: RuntimeIndex,
+    },
+    /// The runtime's first block has been given to the device.
+    Sounding {
+        runtime: RuntimeIndex,
+        block: u64,
+    },
+    Fault {
+        runtime: RuntimeIndex,
+        fault: Fault,
+        is_held: bool,
+    },
+    RuntimeStopped {
+        runtime: RuntimeIndex,
+    },
+    HostStatus {
+        runtime: RuntimeIndex,
+        status: HostStatus,
+    },
+    DeviceStatus(DeviceStatus),
+    DeviceOpened {
+        device: String,
+        sample_rate: u32,
+        period_frames: u32,
+    },
+    DeviceFailed {
+        reason: String,
+    },
+    Moved {
+        device: String,
+        reason: String,
+    },
+    RecordingFailed {
+        reason: String,
+    },
+    Devices(Vec<DeviceDescription>),
+    Captured(Vec<u8>),
+    Memory {
+        memory: u32,
+        offset: u64,
+        bytes: Vec<u8>,
+    },
+    RunDone {
+        dumps: Vec<ItemValue>,
+    },
+    /// The session begins to end.
+    Stopping,
+    /// The device host has faded out and finished its recording.
+    DeviceStopped {
+        frames: u64,
+    },
+}

@@ -1,0 +1,127 @@
+//! Reports as sentences for people.
+
+use super::excerpt;
+use crate::policy::{Child, Failure, Report, RuntimeIndex};
+use crate::session::ProgramText;
+
+/// Puts reports of a session into words.
+pub struct Sentences<'a> {
+    pub programs: &'a [ProgramText],
+    pub has_colour: bool,
+}
+
+impl Sentences<'_> {
+    /// What to tell people, or `None` when the report is not for reading (counters, results).
+    pub fn of(&self, report: &Report) -> Option<String> {
+        Some(match report {
+            Report::ProcessMissing { child, reason } => format!("error: {} could not be started: {reason}", self.process(*child)),
+            Report::ProcessStuck { child, reason } => format!("error: {} is ended: {reason}", self.process(*child)),
+            Report::Died { child, pid, end } => format!("error: {} (pid {pid}) {end}", self.process(*child)),
+            Report::CompilingAgain { runtime, reason } => format!("{}: compiled once more: {reason}", self.name(*runtime)),
+            Report::Failed { runtime, failure } => self.failed(*runtime, failure),
+            Report::Log { runtime, line } => format!("{}: {line}", self.name(*runtime)),
+            Report::Fault { runtime, fault, is_held } => {
+                let consequence = if *is_held {
+                    "it failed again and again and is held: it does not run any more, and is silent"
+                } else {
+                    "the program goes on with the next tick"
+                };
+                match self.programs.get(runtime.0) {
+                    Some(program) => excerpt::fault(program, fault, consequence, self.has_colour),
+                    None => fault.kind.explanation().to_owned(),
+                }
+            }
+            Report::DeviceOpened { device, sample_rate, period_frames } => {
+                format!("playing to {device} at {sample_rate} Hz, {period_frames} frames a period")
+            }
+            Report::DeviceFailed { reason } => format!("error: no output could be opened: {reason}"),
+            Report::Moved { device, reason } => format!("sound moved to {device}: {reason}"),
+            Report::RecordingFailed { reason } => format!("error: the recording has ended: {reason}"),
+            Report::ProcessStarted { .. } | Report::Compiled { .. } | Report::Checked { .. } | Report::RuntimeStarted { .. } => {
+                return None;
+            }
+            Report::Sounding { .. } | Report::RuntimeStopped { .. } | Report::HostStatus { .. } | Report::DeviceStatus(_) => return None,
+            Report::Devices(_) | Report::Captured(_) | Report::Memory { .. } | Report::RunDone { .. } => return None,
+            Report::Stopping | Report::DeviceStopped { .. } => return None,
+        })
+    }
+
+    /// A process by name, such as `runtime host "drums"`.
+    fn process(&self, child: Child) -> String {
+        match child {
+            Child::Worker => "the compiler-worker".to_owned(),
+            Child::Device => "the device host".to_owned(),
+            Child::Host(runtime) => format!("the runtime host \"{}\"", self.name(runtime)),
+        }
+    }
+
+    fn name(&self, runtime: RuntimeIndex) -> &str {
+        self.programs.get(runtime.0).map_or("?", |program| &program.name)
+    }
+
+    fn failed(&self, runtime: RuntimeIndex, failure: &Failure) -> String {
+        let Some(program) = self.programs.get(runtime.0) else { return failure_text(failure) };
+        let with_line = |message: &str, line| excerpt::refusal(program, message, line, self.has_colour);
+        match failure {
+            Failure::Rejected(diagnostics) => {
+                let each = diagnostics.iter().map(|diagnostic| excerpt::diagnostic(program, diagnostic, self.has_colour));
+                each.collect::<Vec<_>>().join("\n\n")
+            }
+            Failure::Unplayable { message, line } => with_line(message, *line),
+            Failure::Refused(refusal) => with_line(&refusal.message, refusal.line),
+            Failure::Fault(fault) => excerpt::fault(program, fault, "", self.has_colour),
+            Failure::NotCompiled(_) | Failure::CompileTooLong | Failure::NoWorker | Failure::NotDelivered { .. } => {
+                with_line(&failure_text(failure), None)
+            }
+            Failure::NoLane { .. } | Failure::NoHost | Failure::StartTooLong => with_line(&failure_text(failure), None),
+        }
+    }
+}
+
+/// A failure in one sentence, without its place.
+pub fn failure_text(failure: &Failure) -> String {
+    match failure {
+        Failure::Rejected(diagnostics) => match &diagnostics[..] {
+            [] => "the program is wrong".to_owned(),
+            [one] => one.message.clone(),
+            [first, rest @ ..] => format!("{} (and {} more)", first.message, rest.len()),
+        },
+        Failure::NotCompiled(reason) => format!("it could not be compiled: {reason}"),
+        Failure::CompileTooLong => format!(
+            "compiling it took longer than {} s and was given up; make the program smaller",
+            ipc::limits::COMPILE_DEADLINE_MS / 1000
+        ),
+        Failure::NoWorker => "it was not compiled, because the compiler-worker is gone".to_owned(),
+        Failure::Unplayable { message, .. } => message.clone(),
+        Failure::NotDelivered { reason } => reason.clone(),
+        Failure::Refused(refusal) => refusal.message.clone(),
+        Failure::NoLane { reason } => format!("it has no lane to the device: {reason}"),
+        Failure::NoHost => "it does not run any more, because its runtime host is gone".to_owned(),
+        Failure::StartTooLong => {
+            format!("its host has not started it within {} s", crate::policy::deadlines::START_RUNTIME_MS / 1000)
+        }
+        Failure::Fault(fault) => fault.kind.explanation().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::policy::ProcessEnd;
+
+    #[test]
+    fn a_death_is_reported_by_name() {
+        let program = ProgramText {
+            name: "drums".to_owned(),
+            path: PathBuf::from("drums.8f4e"),
+            source: "".into(),
+            base_directory: PathBuf::from("/"),
+        };
+        let sentences = Sentences { programs: &[program], has_colour: false };
+        let report = Report::Died { child: Child::Host(RuntimeIndex(0)), pid: 123, end: ProcessEnd::Killed(9) };
+        let said = sentences.of(&report).unwrap();
+        assert_eq!(said, "error: the runtime host \"drums\" (pid 123) was killed by signal 9 (SIGKILL)");
+    }
+}

@@ -1,0 +1,339 @@
+//! The main loop of a session: waits for the next event, lets the policy decide, carries its actions out.
+//!
+//! Runs on the main thread, the only one that touches processes, outboxes and lanes. It never waits for a child: reading,
+//! writing and waiting for deaths happen on the children's own threads (`super::connection`).
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use ipc::artifact::Artifact;
+use ipc::channel::{Doorway, Hello, PROTOCOL_VERSION};
+use ipc::lane;
+use ipc::message::{CompileGoal, CompileRequest, DeviceRequest, HostRequest, OpenDevice, RunJob, StartRuntime, WorkerRequest};
+use ipc::segment::{Segment, SegmentRef};
+
+use super::connection::{self, Incoming, Letter, Outbox};
+use super::job::{AUDIO_WORK_BUDGET, Job, OutputChoice, ProgramText, RUN_WORK_BUDGET, RunOrder};
+use super::process::{Process, Start};
+use super::{Session, planning, signals};
+use crate::policy::{Action, Child, CompileSettings, Event, Goal, Inspection, Plan, Policy, Report, RuntimeIndex, Verdict};
+
+/// Events that may wait for the main thread. When it is busy the threads of the children wait in turn, so that nothing a
+/// child sends makes the supervisor's memory grow.
+const EVENTS: usize = 64;
+
+/// Generation of everything in a session that restarts nothing.
+const GENERATION: u64 = 1;
+
+/// How long to sleep when no deadline is near.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// The command that a session works for: it hears the reports, and is asked what only it knows.
+pub trait Audience {
+    /// Takes a report. Must not wait for anything but the terminal or its own files.
+    fn hear(&mut self, report: Report);
+
+    /// Takes an artifact for itself (`compile`), or looks at it before it is run (`run`). The error is for people.
+    fn examine(&mut self, artifact: &Artifact) -> Result<(), String> {
+        let _ = artifact;
+        Ok(())
+    }
+
+    /// What `run` is to do; asked after the artifact has been examined.
+    fn run_order(&mut self) -> RunOrder {
+        RunOrder::default()
+    }
+}
+
+/// Why a session could not even begin.
+#[derive(Debug, thiserror::Error)]
+pub enum ConductError {
+    #[error("cannot listen for signals: {0}")]
+    Signals(std::io::Error),
+}
+
+/// Runs a job to its end.
+pub fn conduct(session: &Session, job: &Job, audience: &mut dyn Audience) -> Result<Verdict, ConductError> {
+    let (sender, incoming) = sync_channel(EVENTS);
+    signals::listen(sender.clone()).map_err(ConductError::Signals)?;
+    let names = job.programs.iter().map(|program| program.name.clone());
+    let mut shell = Shell {
+        session,
+        job,
+        audience,
+        policy: Policy::new(job.goal, names),
+        started: Instant::now(),
+        sender,
+        pending: VecDeque::from([Event::Begin]),
+        children: HashMap::new(),
+        lanes: HashMap::new(),
+    };
+    Ok(shell.run(&incoming))
+}
+
+/// A child and how to reach it.
+struct Member {
+    process: Process,
+    /// Name of its doorway, until it has come in.
+    doorway: Option<String>,
+    outbox: Option<Outbox>,
+}
+
+struct Shell<'a> {
+    session: &'a Session,
+    job: &'a Job,
+    audience: &'a mut dyn Audience,
+    policy: Policy,
+    started: Instant,
+    sender: SyncSender<Incoming>,
+    /// Events that our own actions brought about.
+    pending: VecDeque<Event>,
+    children: HashMap<Child, Member>,
+    lanes: HashMap<RuntimeIndex, Segment>,
+}
+
+impl Shell<'_> {
+    fn run(&mut self, incoming: &Receiver<Incoming>) -> Verdict {
+        loop {
+            while let Some(event) = self.pending.pop_front() {
+                let now_ms = self.now_ms();
+                for action in self.policy.step(now_ms, event) {
+                    if let Action::Finish(verdict) = action {
+                        return verdict;
+                    }
+                    self.carry_out(action);
+                }
+            }
+            let event = self.next_event(incoming);
+            self.pending.push_back(event);
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Waits for something to happen, at most until the policy's next deadline.
+    fn next_event(&mut self, incoming: &Receiver<Incoming>) -> Event {
+        loop {
+            let deadline = self.policy.next_deadline_ms();
+            let patience = deadline.map_or(IDLE, |at_ms| Duration::from_millis(at_ms.saturating_sub(self.now_ms())));
+            match incoming.recv_timeout(patience) {
+                Ok(Incoming::Event(event)) => return self.noted(event),
+                Ok(Incoming::Joined { child, outbox }) => {
+                    if let Some(member) = self.children.get_mut(&child) {
+                        member.outbox = Some(outbox);
+                        member.doorway = None;
+                    }
+                    return Event::Joined { child };
+                }
+                Err(RecvTimeoutError::Timeout) if deadline.is_some() => return Event::DeadlinePassed,
+                // The other end is one of ours (`self.sender`), so it cannot be gone.
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+            }
+        }
+    }
+
+    /// Lets the thread go that waits at the doorway of a child which died before it came in.
+    fn noted(&mut self, event: Event) -> Event {
+        if let Event::Died { child, .. } = event
+            && let Some(doorway) = self.children.get_mut(&child).and_then(|member| member.doorway.take())
+        {
+            Doorway::shut(&doorway);
+        }
+        event
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Spawn(child) => self.spawn(child),
+            Action::Compile { runtime, request, settings } => self.compile(runtime, request, settings),
+            Action::Release { segment } => self.post(Child::Worker, Letter::Worker(WorkerRequest::Release { segment })),
+            Action::Inspect { runtime, artifact, is_settled } => {
+                let inspection = self.inspect(runtime, &artifact, is_settled);
+                self.pending.push_back(Event::Inspected { runtime, inspection });
+            }
+            Action::CreateLane(runtime) => self.create_lane(runtime),
+            Action::UnlinkLane(runtime) => {
+                // Our own mapping has done its service with the name.
+                if let Some(mut lane) = self.lanes.remove(&runtime) {
+                    lane.unlink();
+                }
+            }
+            Action::OpenDevice { sample_rate } => self.open_device(sample_rate),
+            Action::ListDevices => self.tell_device(DeviceRequest::List),
+            Action::AddLane { runtime, lane } => self.tell_device(DeviceRequest::AddLane { runtime: self.name(runtime), lane }),
+            Action::RemoveLane(runtime) => self.tell_device(DeviceRequest::RemoveLane { runtime: self.name(runtime) }),
+            Action::BeginRendering => self.tell_device(DeviceRequest::Begin),
+            Action::StopDevice => self.tell_device(DeviceRequest::Stop),
+            Action::StartRuntime { runtime, artifact, plan, lane } => self.start_runtime(runtime, artifact, plan, lane),
+            Action::RunProgram { runtime, artifact } => self.run_program(runtime, artifact),
+            Action::StopRuntime(runtime) => self.post(Child::Host(runtime), Letter::Host(HostRequest::Stop)),
+            Action::Close(child) => {
+                if let Some(member) = self.children.get_mut(&child) {
+                    member.outbox = None;
+                }
+            }
+            Action::Kill(child) => {
+                if let Some(member) = self.children.get(&child) {
+                    member.process.kill();
+                }
+            }
+            Action::Tell(report) => self.audience.hear(report),
+            Action::Finish(_) => {} // Taken by `run`.
+        }
+    }
+
+    fn program(&self, runtime: RuntimeIndex) -> Option<&ProgramText> {
+        self.job.programs.get(runtime.0)
+    }
+
+    fn name(&self, runtime: RuntimeIndex) -> String {
+        self.program(runtime).map(|program| program.name.clone()).unwrap_or_default()
+    }
+
+    fn spawn(&mut self, child: Child) {
+        let event = match self.try_spawn(child) {
+            Ok(pid) => Event::Spawned { child, pid },
+            Err(reason) => Event::NotSpawned { child, reason },
+        };
+        self.pending.push_back(event);
+    }
+
+    fn try_spawn(&mut self, child: Child) -> Result<u32, String> {
+        let doorway = Doorway::open().map_err(|error| error.to_string())?;
+        let doorway_name = doorway.name().to_owned();
+        let runtime = match child {
+            Child::Host(runtime) => Some(self.name(runtime)),
+            Child::Worker | Child::Device => None,
+        };
+        let start = Start {
+            role: child.role(),
+            doorway: &doorway_name,
+            session: self.session.id(),
+            directory: self.session.directory.path(),
+            runtime: runtime.as_deref(),
+        };
+        let process = Process::start(&start).map_err(|error| format!("cannot execute /proc/self/exe: {error}"))?;
+        let hello = Hello { protocol: PROTOCOL_VERSION, build: crate::role::BUILD.to_owned(), role: child.role() };
+        let watched = connection::watch(child, &process, self.sender.clone())
+            .and_then(|()| connection::meet(child, doorway, hello, self.sender.clone()));
+        if let Err(error) = watched {
+            process.kill();
+            return Err(format!("cannot start a thread: {error}"));
+        }
+        let pid = process.pid;
+        self.children.insert(child, Member { process, doorway: Some(doorway_name), outbox: None });
+        Ok(pid)
+    }
+
+    fn post(&mut self, child: Child, letter: Letter) {
+        // A child that has not come in or has been let go of gets nothing; the policy does not count on it.
+        let Some(outbox) = self.children.get(&child).and_then(|member| member.outbox.as_ref()) else { return };
+        if let Err(error) = outbox.post(letter) {
+            self.pending.push_back(Event::ChannelBroken { child, reason: error.to_string() });
+        }
+    }
+
+    fn tell_device(&mut self, request: DeviceRequest) {
+        self.post(Child::Device, Letter::Device(request));
+    }
+
+    fn compile(&mut self, runtime: RuntimeIndex, request: u64, settings: Option<CompileSettings>) {
+        let Some(program) = self.program(runtime) else { return };
+        let (goal, work_budget) = match self.job.goal {
+            Goal::Check | Goal::ListDevices => (CompileGoal::Check, 0),
+            Goal::Compile => (CompileGoal::Wasm, 0),
+            Goal::Run => (CompileGoal::Native, RUN_WORK_BUDGET),
+            Goal::Play { .. } | Goal::Bounce => (CompileGoal::Native, AUDIO_WORK_BUDGET),
+        };
+        let settings = settings.unwrap_or(CompileSettings { environment: Vec::new(), work_budget });
+        let request = CompileRequest {
+            id: request,
+            source: program.source.as_bytes().to_vec(),
+            goal,
+            memory_regions: self.job.memory_regions.clone(),
+            environment: settings.environment,
+            work_budget: settings.work_budget,
+            generation: GENERATION,
+        };
+        self.post(Child::Worker, Letter::Worker(WorkerRequest::Compile(request)));
+    }
+
+    fn inspect(&mut self, runtime: RuntimeIndex, reference: &SegmentRef, is_settled: bool) -> Inspection {
+        let artifact = match Artifact::read(reference) {
+            Ok(artifact) => artifact,
+            Err(error) => return Inspection::Damaged { reason: error.to_string() },
+        };
+        match self.job.goal {
+            Goal::Play { .. } | Goal::Bounce => match self.program(runtime) {
+                Some(program) => planning::plan(&artifact.manifest, &program.base_directory, is_settled),
+                None => Inspection::Runnable,
+            },
+            Goal::Compile => match self.audience.examine(&artifact) {
+                Ok(()) => Inspection::Delivered,
+                Err(reason) => Inspection::NotDelivered { reason },
+            },
+            Goal::Run | Goal::Check | Goal::ListDevices => match self.audience.examine(&artifact) {
+                Ok(()) => Inspection::Runnable,
+                Err(reason) => Inspection::NotDelivered { reason },
+            },
+        }
+    }
+
+    fn create_lane(&mut self, runtime: RuntimeIndex) {
+        let event = match lane::create(self.session.id(), GENERATION) {
+            Ok(segment) => {
+                let lane = segment.reference().clone();
+                self.lanes.insert(runtime, segment);
+                Event::LaneCreated { runtime, lane }
+            }
+            Err(error) => Event::LaneNotCreated { runtime, reason: error.to_string() },
+        };
+        self.pending.push_back(event);
+    }
+
+    fn open_device(&mut self, sample_rate: u32) {
+        let Some(sound) = &self.job.sound else { return };
+        let open = OpenDevice {
+            output: sound.output.at(sample_rate),
+            sample_rate,
+            lead_blocks: sound.lead_blocks,
+            recording: sound.recording.clone(),
+        };
+        self.tell_device(DeviceRequest::Open(open));
+    }
+
+    fn start_runtime(&mut self, runtime: RuntimeIndex, artifact: SegmentRef, plan: Plan, lane: Option<SegmentRef>) {
+        let Some(program) = self.program(runtime) else { return };
+        let is_offline = self.job.sound.as_ref().is_some_and(|sound| matches!(sound.output, OutputChoice::Unpaced { .. }));
+        let start = StartRuntime {
+            runtime: program.name.clone(),
+            generation: GENERATION,
+            runtime_type: plan.runtime_type,
+            artifact,
+            sample_rate: plan.sample_rate,
+            lane,
+            base_directory: program.base_directory.clone(),
+            is_offline,
+        };
+        self.post(Child::Host(runtime), Letter::Host(HostRequest::Start(start)));
+    }
+
+    fn run_program(&mut self, runtime: RuntimeIndex, artifact: SegmentRef) {
+        let order = self.audience.run_order();
+        let assets_from = self.program(runtime).filter(|_| order.with_assets).map(|program| program.base_directory.clone());
+        let job = RunJob {
+            artifact,
+            exports: order.exports,
+            cycles: order.cycles,
+            sets: order.sets,
+            dumps: order.dumps,
+            captures: order.captures,
+            dump_memory: order.dump_memory,
+            assets_from,
+        };
+        self.post(Child::Host(runtime), Letter::Host(HostRequest::Run(job)));
+    }
+}

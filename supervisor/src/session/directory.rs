@@ -1,0 +1,123 @@
+//! The session's private directory: the sockets through which children come in lie there, and nowhere else.
+//!
+//! `$XDG_RUNTIME_DIR/continuo/<session>`, or `/tmp/continuo-<uid>/<session>` where there is no usable runtime directory.
+//! Mode 0700, owned by the user. Removed when the session ends; what a killed session left is removed by the next start.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use ipc::segment::{SessionId, is_alive};
+
+/// Longest path of a directory whose sockets still fit into a socket address: 108 bytes less the terminating zero, less
+/// what ipc-channel appends (`/.tmp` with six random letters, `/socket`).
+const MAX_PATH_BYTES: usize = 107 - "/.tmpXXXXXX/socket".len();
+
+/// Why there is no session directory.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    #[error("cannot make the directory {path}: {source}; give XDG_RUNTIME_DIR a directory of your own")]
+    Make { path: PathBuf, source: io::Error },
+    #[error("{path} is not a directory that only you can write to; remove it, or give XDG_RUNTIME_DIR a directory of your own")]
+    NotPrivate { path: PathBuf },
+}
+
+/// The directory of a living session; removed when dropped.
+#[derive(Debug)]
+pub struct SessionDirectory {
+    path: PathBuf,
+}
+
+impl SessionDirectory {
+    /// Makes the directory of this session.
+    pub fn make(session: &SessionId) -> Result<Self, DirectoryError> {
+        let parent = parents().into_iter().find(|parent| has_room(parent)).unwrap_or_else(fallback);
+        make_private(&parent)?;
+        let path = parent.join(session.as_str());
+        make_private(&path)?;
+        Ok(Self { path })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for SessionDirectory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+        if let Some(parent) = self.path.parent() {
+            let _ = fs::remove_dir(parent); // Goes only when this was the last session.
+        }
+    }
+}
+
+/// Removes the directories of sessions that are no longer alive.
+pub fn sweep() {
+    for parent in parents() {
+        for entry in fs::read_dir(&parent).into_iter().flatten().flatten() {
+            let id = entry.file_name().to_str().and_then(SessionId::parse);
+            // A living session took its lock before it made its directory.
+            if id.is_some_and(|id| !is_alive(&id)) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+}
+
+/// Where session directories may be, the preferred one first.
+fn parents() -> Vec<PathBuf> {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute() && path.is_dir());
+    runtime.map(|path| path.join("continuo")).into_iter().chain([fallback()]).collect()
+}
+
+fn fallback() -> PathBuf {
+    PathBuf::from(format!("/tmp/continuo-{}", rustix::process::getuid().as_raw()))
+}
+
+/// Whether the sockets of a session below `parent` have addresses that are short enough.
+fn has_room(parent: &Path) -> bool {
+    parent.as_os_str().len() + "/0123456789abcdef".len() <= MAX_PATH_BYTES
+}
+
+fn make_private(path: &Path) -> Result<(), DirectoryError> {
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(source) => return Err(DirectoryError::Make { path: path.to_owned(), source }),
+    }
+    let found = fs::symlink_metadata(path).map_err(|source| DirectoryError::Make { path: path.to_owned(), source })?;
+    let is_private = found.is_dir() && found.uid() == rustix::process::getuid().as_raw() && found.permissions().mode() & 0o022 == 0;
+    if is_private { Ok(()) } else { Err(DirectoryError::NotPrivate { path: path.to_owned() }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_others_can_write_to_is_refused() {
+        let path = std::env::temp_dir().join(format!("continuo-directory-test-{}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(matches!(make_private(&path), Err(DirectoryError::NotPrivate { .. })));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        assert!(make_private(&path).is_ok());
+        fs::remove_dir(&path).unwrap();
+    }
+
+    #[test]
+    fn a_link_is_not_taken_for_a_directory() {
+        let path = std::env::temp_dir().join(format!("continuo-link-test-{}", std::process::id()));
+        std::os::unix::fs::symlink("/", &path).unwrap();
+        assert!(matches!(make_private(&path), Err(DirectoryError::NotPrivate { .. })));
+        fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_runtime_directory_with_a_long_name_is_passed_over() {
+        assert!(has_room(Path::new("/run/user/1000/continuo")));
+        assert!(!has_room(&PathBuf::from(format!("/tmp/{}", "x".repeat(90)))));
+    }
+}

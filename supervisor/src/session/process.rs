@@ -1,0 +1,147 @@
+//! Starting a process of the session, learning of its death, ending it.
+//!
+//! A child is this very binary, executed anew. It gets nothing but three descriptors: no input, no output, and our error
+//! stream for what it has to say when it dies. It leads a process group of its own, so that Ctrl-C in the terminal reaches
+//! the supervisor alone, which then ends everything in order. Its death is learnt from a pidfd, and every signal goes
+//! through it too, so that a recycled process id can never be hit.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use ipc::message::Role;
+use ipc::segment::SessionId;
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
+
+use crate::policy::ProcessEnd;
+
+/// The hidden subcommand with which the binary starts in a role.
+pub const ROLE_COMMAND: &str = "role";
+
+/// What a child is started with.
+pub struct Start<'a> {
+    pub role: Role,
+    /// Name of the doorway through which it is to come in.
+    pub doorway: &'a str,
+    pub session: &'a SessionId,
+    /// The session's directory, its place for temporary files.
+    pub directory: &'a Path,
+    /// Name of the runtime it is started for, to be seen in process lists.
+    pub runtime: Option<&'a str>,
+}
+
+/// A started process.
+pub struct Process {
+    pub pid: u32,
+    pidfd: Arc<OwnedFd>,
+}
+
+impl Process {
+    /// Starts the binary in a role.
+    pub fn start(start: &Start<'_>) -> io::Result<Self> {
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0("continuo").arg(ROLE_COMMAND).arg(start.role.name()).arg(start.doorway).arg(start.session.as_str());
+        command.args(start.runtime);
+        command.env("TMPDIR", start.directory);
+        Self::spawn(&mut command)
+    }
+
+    fn spawn(command: &mut Command) -> io::Result<Self> {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit()).process_group(0);
+        // SAFETY: between fork and exec only async-signal-safe calls are allowed; `close_on_exec` makes one system call,
+        // and neither allocates nor locks. The test `a_child_inherits_three_descriptors_and_no_more` runs it.
+        unsafe { command.pre_exec(close_on_exec) };
+        let child = command.spawn()?;
+        // The process cannot be reaped by anyone else before `wait` is called, so its id is still its own.
+        let pid = Pid::from_child(&child);
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(pidfd) => Ok(Self { pid: child.id(), pidfd: Arc::new(pidfd) }),
+            Err(error) => {
+                let mut child = child;
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Something that waits for the end of the process; to be moved to a thread of its own.
+    pub fn death(&self) -> Death {
+        Death { pidfd: Arc::clone(&self.pidfd) }
+    }
+
+    /// Sends SIGKILL. A process that is dead already is fine.
+    pub fn kill(&self) {
+        let _ = pidfd_send_signal(&*self.pidfd, Signal::KILL);
+    }
+}
+
+/// The end of a process, to be waited for.
+pub struct Death {
+    pidfd: Arc<OwnedFd>,
+}
+
+impl Death {
+    /// Blocks until the process has ended, and reaps it.
+    pub fn wait(self) -> ProcessEnd {
+        loop {
+            match waitid(WaitId::PidFd(std::os::fd::AsFd::as_fd(&*self.pidfd)), WaitIdOptions::EXITED) {
+                Ok(Some(status)) => {
+                    return match (status.exit_status(), status.terminating_signal()) {
+                        (Some(code), _) => ProcessEnd::Exited(code),
+                        (None, Some(signal)) => ProcessEnd::Killed(signal),
+                        (None, None) => ProcessEnd::Exited(-1),
+                    };
+                }
+                Ok(None) | Err(rustix::io::Errno::INTR) => {}
+                // Somebody else has reaped it; how it ended is lost, that it ended is not.
+                Err(_) => return ProcessEnd::Exited(-1),
+            }
+        }
+    }
+}
+
+/// Marks every descriptor from 3 on to be closed by exec, whoever opened it and with whatever flags.
+fn close_on_exec() -> io::Result<()> {
+    // SAFETY: the call takes no pointers and affects nothing but descriptor flags of the calling (forked) process.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_process_is_learnt_with_its_cause() {
+        let ended = Process::spawn(Command::new("/bin/sh").args(["-c", "exit 7"])).unwrap();
+        assert_eq!(ended.death().wait(), ProcessEnd::Exited(7));
+        let killed = Process::spawn(Command::new("/bin/sh").args(["-c", "while :; do sleep 10; done"])).unwrap();
+        killed.kill();
+        assert_eq!(killed.death().wait(), ProcessEnd::Killed(9));
+        killed.kill(); // Has no effect, and hits nobody else.
+    }
+
+    #[test]
+    fn a_child_inherits_three_descriptors_and_no_more() {
+        let open = File::open("/dev/null").unwrap();
+        // Without close-on-exec, as a careless library might leave it.
+        rustix::io::fcntl_setfd(&open, rustix::io::FdFlags::empty()).unwrap();
+        assert!(open.as_raw_fd() > 2);
+        let list = std::env::temp_dir().join(format!("continuo-descriptors-{}", std::process::id()));
+        let script = format!("for fd in /proc/$$/fd/*; do [ -e $fd ] && echo ${{fd##*/}}; done > {}; true", list.display());
+        let child = Process::spawn(Command::new("/bin/sh").args(["-c", &script])).unwrap();
+        assert_eq!(child.death().wait(), ProcessEnd::Exited(0));
+        let found = fs::read_to_string(&list).unwrap();
+        fs::remove_file(&list).unwrap();
+        // The shell itself saves descriptors above 9 while it redirects.
+        let inherited: Vec<u32> = found.lines().filter_map(|fd| fd.parse().ok()).filter(|fd| *fd < 10).collect();
+        assert_eq!(inherited, [0, 1, 2]);
+    }
+}
