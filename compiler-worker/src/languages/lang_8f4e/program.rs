@@ -234,12 +234,21 @@ pub enum Argument {
     /// something undeclared. Holds the token as written.
     Name(String),
     /// `*name` (depth 1) or `**name` (depth 2).
-    Dereference { name: String, depth: u8 },
+    Dereference {
+        name: String,
+        depth: u8,
+    },
     /// A compile-time form that could not be resolved (unknown module or item, unresolvable expression): compiler error 5
     /// wherever it is used as a value. `what` is what the message names.
-    Unresolved { what: String },
+    Unresolved {
+        what: String,
+    },
     /// `count(*name)` whose answer depends on a parameter, local or unknown element count. See LANGUAGE §10.
-    PointeeQuery { query: PointeeQuery, name: String, depth_written: u8 },
+    PointeeQuery {
+        query: PointeeQuery,
+        name: String,
+        depth_written: u8,
+    },
 }
 
 /// The pointee queries that only the back half can answer for locals and parameters.
