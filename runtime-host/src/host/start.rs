@@ -1,5 +1,7 @@
 //! From a request to run a program to all that its tick thread needs: artifact, engine, initial state, runtime.
 
+use std::sync::Once;
+
 use ipc::artifact::Artifact;
 use ipc::message::{HostReply, Refusal, StartRuntime};
 
@@ -10,6 +12,9 @@ use super::program::Program;
 use crate::realtime::flush_denormals;
 use crate::registry::runtime::{Assembly, Runtime};
 use crate::registry::{self, RuntimeType};
+
+/// Whether the process has had its first trap; see [`Loader::rehearse_trap`].
+static REHEARSED: Once = Once::new();
 
 /// A runtime that is ready to tick.
 pub struct Prepared {
@@ -27,7 +32,9 @@ pub fn prepare(loader: &Loader, start: &StartRuntime, reply: &mut dyn FnMut(Host
         .ok_or_else(|| plain_refusal(format!("there is no runtime type `{}` in this build", start.runtime_type)))?;
     let artifact = Artifact::read(&start.artifact).map_err(|e| LoadError::from(e).to_refusal())?;
     reply(HostReply::Loaded { segment: start.artifact.name.clone() });
-    Loader::rehearse_trap(&artifact);
+    REHEARSED.call_once(|| {
+        Loader::rehearse_trap(&artifact);
+    });
     let mut engine = loader.load_checked(&artifact).map_err(|e| e.to_refusal())?;
     let settings = registry::settings(engine.manifest());
     {

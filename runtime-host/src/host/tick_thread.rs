@@ -94,7 +94,7 @@ pub struct TickThreadOptions {
     pub runtime_type: &'static RuntimeType,
     /// Without real-time priority: nobody waits for it at a fixed time.
     pub is_offline: bool,
-    /// Called on the thread when it has ended, after its real-time part.
+    /// Called on the thread when it has ended, after its real-time part, however it ended.
     pub on_end: Box<dyn FnOnce() + Send>,
 }
 
@@ -166,12 +166,20 @@ fn run(tick_loop: TickLoop, options: TickThreadOptions) -> Remains {
     tighten_timer_slack();
     let is_realtime = !options.is_offline && promote_current_thread(options.runtime_type.priority).is_ok();
     tick_loop.counters.is_realtime.store(is_realtime, Relaxed);
-    let remains = {
-        let _flushed = options.runtime_type.flushes_denormals.then(flush_denormals);
-        tick_loop.run_rt()
-    };
-    (options.on_end)();
-    remains
+    let _end = OnEnd(Some(options.on_end));
+    let _flushed = options.runtime_type.flushes_denormals.then(flush_denormals);
+    tick_loop.run_rt()
+}
+
+/// Tells the control thread that this thread has ended, also where a panic unwinds instead of aborting.
+struct OnEnd(Option<Box<dyn FnOnce() + Send>>);
+
+impl Drop for OnEnd {
+    fn drop(&mut self) {
+        if let Some(on_end) = self.0.take() {
+            on_end();
+        }
+    }
 }
 
 struct TickLoop {

@@ -7,4 +7,5 @@ mod fixture;
 mod harness;
 mod runs;
 mod settings;
+mod swap;
 mod timers;
