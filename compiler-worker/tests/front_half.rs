@@ -51,12 +51,20 @@ fn mismatch(probe: &Value) -> Option<String> {
         };
     }
     let found = outcome.err().and_then(|diagnostics| diagnostics.into_iter().next());
-    let is_back_half = error["stage"] == "compiler" && BACK_HALF_CODES.contains(&error["code"].as_i64()?);
+    let is_back_half = error["stage"] == "compiler" && is_found_later(error["code"].as_i64()?, error["instruction"].as_str()?);
     match found {
         Some(diagnostic) => error_mismatch(error, &diagnostic),
-        // An undeclared name in a body, a name that is an entry's or a signature that is there twice is found later.
-        None if is_back_half || matches!(error["code"].as_i64()?, 5 | 45 | 66) => None,
+        None if is_back_half => None,
         None => Some(format!("must be refused with {error}")),
+    }
+}
+
+fn is_found_later(code: i64, instruction: &str) -> bool {
+    // Undeclared names of bodies are found by the analysis, those of declarations here; functions are compared later.
+    match code {
+        5 => matches!(instruction, "push"),
+        45 | 66 => instruction == "function",
+        code => BACK_HALF_CODES.contains(&code),
     }
 }
 
