@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ipc::manifest::{ExportInfo, Manifest, ModuleInfo};
+use ipc::manifest::{ExportInfo, Manifest, ModuleInfo, ValueType};
 use ipc::plan::{Change, ChangeClass, Difference, ItemEdit};
 
 use super::Context;
@@ -134,30 +134,78 @@ fn role(module: &ModuleInfo) -> (&str, bool, bool) {
     (&module.entry, module.skip_execution, module.init_only)
 }
 
-/// Whether modules that both have run in another order, in any entry or as init-only modules.
+/// Whether modules that both revisions have run in another order, in any entry or as init-only modules.
 fn is_reordered(old: &Manifest, new: &Manifest) -> bool {
-    let (before, after) = (ids(old), ids(new));
-    let shared = |id: &&str| before.contains(id) && after.contains(id);
-    let is_init_only = |module: &&ModuleInfo| module.init_only;
-    let initialising = |manifest| modules_of(manifest).filter(is_init_only).map(|module| module.id.as_str());
-    if !initialising(old).filter(shared).eq(initialising(new).filter(shared)) {
-        return true;
-    }
     let steps = by_entry(old);
-    by_entry(new).iter().any(|(entry, ids)| {
-        let previous: Vec<&str> = steps.get(entry).map(|steps| steps.iter().copied().filter(shared).collect()).unwrap_or_default();
-        let kept = |id: &&&str| previous.contains(id);
-        let now: Vec<&str> = ids.iter().filter(kept).copied().collect();
-        let both: BTreeSet<&str> = now.iter().copied().collect();
-        previous.iter().filter(|id| both.contains(**id)).ne(now.iter())
-    })
+    let is_other_order = |entry: (&str, Vec<&str>)| steps.get(entry.0).is_some_and(|previous| !is_same_order(previous, &entry.1));
+    !is_same_order(&init_only(old), &init_only(new)) || by_entry(new).into_iter().any(is_other_order)
 }
 
-fn modules_of(manifest: &Manifest) -> impl Iterator<Item = &ModuleInfo> {
-    manifest.modules.iter()
+fn is_same_order(before: &[&str], after: &[&str]) -> bool {
+    let (is_before, is_after): (BTreeSet<_>, BTreeSet<_>) = (before.iter().collect(), after.iter().collect());
+    before.iter().filter(|id| is_after.contains(id)).eq(after.iter().filter(|id| is_before.contains(id)))
+}
+
+fn init_only(manifest: &Manifest) -> Vec<&str> {
+    manifest.modules.iter().filter(|module| module.init_only).map(|module| module.id.as_str()).collect()
 }
 
 fn by_entry(manifest: &Manifest) -> BTreeMap<&str, Vec<&str>> {
     let id = |index: &u32| manifest.modules.get(*index as usize).map(|module| module.id.as_str());
     manifest.entries.iter().map(|entry| (entry.name.as_str(), entry.steps.iter().filter_map(id).collect())).collect()
+}
+
+// ------------------------------------------------------------------------------------------- entries and the rest
+
+fn entries(old: &Manifest, new: &Manifest) -> Vec<Difference> {
+    let (before, after) = (by_entry(old), by_entry(new));
+    let added = after.keys().filter(|entry| !before.contains_key(*entry)).map(|entry| Change::EntryAdded { entry: (*entry).to_owned() });
+    let removed = before.keys().filter(|entry| !after.contains_key(*entry)).map(|entry| Change::EntryRemoved { entry: (*entry).to_owned() });
+    added.chain(removed).map(|what| difference(ChangeClass::B, what)).collect()
+}
+
+/// Exported functions. Entries are compared by their steps instead.
+fn functions(old: &Manifest, new: &Manifest) -> Vec<Difference> {
+    let (before, after) = (functions_of(old), functions_of(new));
+    let added = after.keys().filter(|export| !before.contains_key(*export)).map(|export| Change::FunctionAdded { export: (*export).to_owned() });
+    let removed =
+        before.keys().filter(|export| !after.contains_key(*export)).map(|export| Change::FunctionRemoved { export: (*export).to_owned() });
+    let changed = after.iter().filter(|(export, now)| before.get(*export).is_some_and(|previous| previous != *now));
+    let changed = changed.map(|(export, _)| Change::FunctionChanged { export: (*export).to_owned() });
+    added.chain(removed).chain(changed).map(|what| difference(ChangeClass::B, what)).collect()
+}
+
+fn functions_of(manifest: &Manifest) -> BTreeMap<&str, &ExportInfo> {
+    let entries: BTreeSet<&str> = manifest.entries.iter().map(|entry| entry.name.as_str()).collect();
+    let is_function = |export: &&ExportInfo| !entries.contains(export.name.as_str()) && !INITIALISERS.contains(&export.name.as_str());
+    manifest.exports.iter().filter(is_function).map(|export| (export.name.as_str(), export)).collect()
+}
+
+fn rest(matching: &Matching) -> Vec<Difference> {
+    let (old, new) = (matching.old, matching.new);
+    let mut differences = Vec::new();
+    if old.language != new.language {
+        let what = Change::Language { from: old.language.clone(), to: new.language.clone() };
+        differences.push(difference(ChangeClass::B, what));
+    }
+    if !imports(old).eq(imports(new)) {
+        differences.push(difference(ChangeClass::B, Change::Imports));
+    }
+    if !memories(old).eq(memories(new)) {
+        differences.push(difference(ChangeClass::B, Change::Memories));
+    }
+    let moved = matching.pairs.iter().filter(|pair| pair.is_moved()).count();
+    if moved > 0 {
+        differences.push(difference(ChangeClass::B, Change::Layout { moved }));
+    }
+    differences
+}
+
+/// Imports without the lines that declare them.
+fn imports(manifest: &Manifest) -> impl Iterator<Item = (&str, &str, &[ValueType], &[ValueType])> {
+    manifest.imports.iter().map(|import| (import.module.as_str(), import.field.as_str(), &import.params[..], &import.results[..]))
+}
+
+fn memories(manifest: &Manifest) -> impl Iterator<Item = (&str, u64)> {
+    manifest.memories.iter().map(|memory| (memory.name.as_str(), memory.pages))
 }

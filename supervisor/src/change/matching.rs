@@ -24,6 +24,8 @@ pub struct Slot<'a> {
     pub shadowed: Option<u32>,
     /// What it is paired by, within its module.
     pub name: MatchName<'a>,
+    /// How many items its revision declares before it.
+    pub position: usize,
 }
 
 impl Slot<'_> {
@@ -113,20 +115,16 @@ impl<'a> Matching<'a> {
         let (old_slots, new_slots) = (slots(old.manifest), slots(new.manifest));
         let old_defaults = Defaults::of(old, old_slots.iter().map(|(_, slot)| slot));
         let new_defaults = Defaults::of(new, new_slots.iter().map(|(_, slot)| slot));
-        let mut before: BTreeMap<MatchKey<'a>, (usize, Slot<'a>)> = BTreeMap::new();
-        for (position, (key, slot)) in old_slots.iter().enumerate() {
-            before.entry(*key).or_insert_with(|| (position, slot.clone()));
-        }
+        let mut before: BTreeMap<MatchKey<'a>, Slot<'a>> = old_slots.into_iter().collect();
         let mut matching = Self { old: old.manifest, new: new.manifest, pairs: Vec::new(), added: Vec::new(), removed: Vec::new() };
-        for (key, slot) in &new_slots {
-            match before.remove(key) {
-                Some((_, previous)) => matching.pairs.push(pair(previous, slot.clone(), &old_defaults, &new_defaults)),
-                None => matching.added.push(slot.clone()),
+        for (key, slot) in new_slots {
+            match before.remove(&key) {
+                Some(previous) => matching.pairs.push(pair(previous, slot, &old_defaults, &new_defaults)),
+                None => matching.added.push(slot),
             }
         }
-        let mut left: Vec<_> = before.into_values().collect();
-        left.sort_by_key(|(position, _)| *position);
-        matching.removed = left.into_iter().map(|(_, slot)| slot).collect();
+        matching.removed = before.into_values().collect();
+        matching.removed.sort_by_key(|slot| slot.position);
         matching
     }
 }
@@ -153,7 +151,9 @@ pub enum MatchName<'a> {
 fn slots(manifest: &Manifest) -> Vec<(MatchKey<'_>, Slot<'_>)> {
     let mut seen = std::collections::BTreeSet::new();
     let modules = manifest.modules.iter().filter(|module| seen.insert(module.id.as_str()));
-    modules.flat_map(module_slots).collect()
+    let mut slots: Vec<_> = modules.flat_map(module_slots).collect();
+    slots.iter_mut().enumerate().for_each(|(position, (_, slot))| slot.position = position);
+    slots
 }
 
 fn module_slots(module: &ModuleInfo) -> Vec<(MatchKey<'_>, Slot<'_>)> {
@@ -175,7 +175,7 @@ fn module_slots(module: &ModuleInfo) -> Vec<(MatchKey<'_>, Slot<'_>)> {
         } else {
             shadowed.map_or(MatchName::Last(&item.name), |occurrence| MatchName::Shadowed(&item.name, occurrence))
         };
-        slots.push((MatchKey { module: &module.id, name }, Slot { module, item, shadowed, name }));
+        slots.push((MatchKey { module: &module.id, name }, Slot { module, item, shadowed, name, position: 0 }));
     }
     slots
 }
