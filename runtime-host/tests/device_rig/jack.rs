@@ -3,6 +3,9 @@
 //! jackd2 with its dummy driver and a synchronous graph (`-S`) with a long client time-out: an overloaded machine makes this
 //! "sound card" late, but no frame is lost or repeated by it. What is missing in a capture was lost by the device host.
 
+// Each test binary uses its own part of this.
+#![allow(dead_code)]
+
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -11,7 +14,7 @@ use std::time::Instant;
 use rtrb::{Consumer, Producer, RingBuffer};
 use rustix::process::{Pid, Signal};
 
-use crate::device_rig::PATIENCE;
+use crate::device_rig::{PATIENCE, in_own_process};
 
 /// The server that JACK clients of this process find.
 const SERVER: &str = "JACK_DEFAULT_SERVER";
@@ -19,27 +22,17 @@ const SERVER: &str = "JACK_DEFAULT_SERVER";
 /// Frames a capture holds until they are taken: 87 s at 48 kHz.
 const CAPTURE_FRAMES: usize = 1 << 22;
 
-/// Runs `test` in a process of its own, because the environment steers JACK, and one JACK test at a time, because real-time
-/// servers and clients share the processors. `name` is the test's own name. Skips, loudly, where there is no jackd.
-pub fn in_own_process(name: &str, test: fn()) {
-    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    if std::env::var_os("CONTINUO_TEST_IN_OWN_PROCESS").is_some() {
-        return test();
-    }
+/// Runs `test` in a process of its own, whose JACK clients find only the server that it starts. `name` is the test's own
+/// name; `environment` is added. Skips, loudly, where there is no jackd.
+pub fn with_own_jack(name: &str, environment: &[(&str, &str)], test: fn()) {
     if let Err(error) = Command::new("jackd").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status() {
         assert!(std::env::var_os("REQUIRE_JACK").is_none(), "jackd cannot be started: {error}");
         eprintln!("\n*** SKIPPED {name}: jackd cannot be started ({error}); install jackd2 to run this test ***\n");
         return;
     }
-    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let status = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--nocapture"])
-        .env("CONTINUO_TEST_IN_OWN_PROCESS", "1")
-        .env(SERVER, format!("continuo-device-{}-{}", std::process::id(), name.len()))
-        .env("JACK_NO_AUDIO_RESERVATION", "1")
-        .status()
-        .unwrap();
-    assert!(status.success(), "{name}: {status}");
+    let server = format!("continuo-device-{}", std::process::id());
+    let jack = [(SERVER, server.as_str()), ("JACK_NO_AUDIO_RESERVATION", "1")];
+    in_own_process(name, &[&jack, environment].concat(), test);
 }
 
 /// A running server; ended when dropped, and when the test's thread dies.

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -44,6 +44,24 @@ pub fn ramp_block(number: u64) -> Block {
 /// Which frame of the ramp this sample is.
 pub fn frame_of(left: f32) -> u64 {
     (left * RAMP_FRAMES) as u64 - 1
+}
+
+/// Runs `test` in a process of its own with this environment, because the environment steers the sound libraries; and one
+/// at a time, because real-time servers and clients share the processors. `name` is the test's own name.
+pub fn in_own_process(name: &str, environment: &[(&str, &str)], test: fn()) {
+    const MARK: &str = "CONTINUO_TEST_IN_OWN_PROCESS";
+    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    if std::env::var_os(MARK).is_some() {
+        return test();
+    }
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let status = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(MARK, "1")
+        .envs(environment.iter().copied())
+        .status()
+        .unwrap();
+    assert!(status.success(), "{name}: {status}");
 }
 
 /// A device host in a thread, and its supervisor, which is the test.
@@ -112,6 +130,25 @@ impl DeviceHost {
             DeviceReply::Status(status) if status.frames >= frames => Some(status.lanes.iter().map(|lane| lane.underruns).sum()),
             _ => None,
         })
+    }
+
+    /// Waits until the output is open, which must be one whose name begins like this.
+    pub fn wait_for_opened(&self, expected: &str) {
+        let opened = self.wait_for("open output", |reply| match reply {
+            DeviceReply::Opened { device, .. } => Some(device.clone()),
+            _ => None,
+        });
+        assert!(opened.starts_with(expected), "{opened} has been opened");
+    }
+
+    /// Waits until sound has moved to a device whose name begins like this, and returns the reason, which is one line.
+    pub fn wait_for_move(&self, to: &str) -> String {
+        let reason = self.wait_for(&format!("move to {to}"), |reply| match reply {
+            DeviceReply::Moved { device, reason } if device.starts_with(to) => Some(reason.clone()),
+            _ => None,
+        });
+        assert!(!reason.contains('\n'), "{reason}");
+        reason
     }
 
     /// Adds a lane whose host writes the ramp, and waits until it is mapped.
@@ -209,6 +246,30 @@ impl TestFile {
 impl Drop for TestFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// A home directory with ALSA's configuration in it, removed when dropped.
+pub struct AlsaHome(PathBuf);
+
+impl AlsaHome {
+    pub fn new(configuration: &str) -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("continuo-device-home-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::write(path.join(".asoundrc"), configuration).unwrap();
+        Self(path)
+    }
+
+    pub fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for AlsaHome {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 

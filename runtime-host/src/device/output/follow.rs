@@ -230,8 +230,6 @@ impl Outputs {
 }
 
 fn reasons(refusals: &[(SoundSystem, Refusal)]) -> String {
-    let one = |(system, refusal): &(SoundSystem, Refusal)| {
-        format!("{}: {}", system.name(), refusal.to_string().lines().next().unwrap_or_default())
-    };
+    let one = |(system, refusal): &(SoundSystem, Refusal)| format!("{} {refusal}", system.name());
     refusals.iter().map(one).collect::<Vec<_>>().join("; ")
 }

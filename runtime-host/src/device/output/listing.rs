@@ -6,9 +6,9 @@ use std::time::Duration;
 use cpal::traits::{DeviceTrait, HostTrait};
 use ipc::message::DeviceDescription;
 
-use super::SoundSystem;
 use super::quiet::silence_libraries;
 use super::stream::{device_id, device_name};
+use super::{SoundSystem, in_words};
 
 /// How long one sound system may take to list its devices.
 const LIST_LIMIT: Duration = Duration::from_secs(2);
@@ -54,12 +54,12 @@ fn ask(system: SoundSystem) -> mpsc::Receiver<Vec<DeviceDescription>> {
 fn describe(system: SoundSystem) -> Vec<DeviceDescription> {
     let host = match cpal::host_from_id(system.host_id()) {
         Ok(host) => host,
-        Err(error) => return vec![unusable(system, one_line(&error))],
+        Err(error) => return vec![unusable(system, in_words(&error))],
     };
     let default = host.default_output_device();
     let mut devices: Vec<DeviceDescription> = match host.output_devices() {
         Ok(devices) => devices.map(|device| describe_device(system, &device, default.as_ref())).collect(),
-        Err(error) => return vec![unusable(system, one_line(&error))],
+        Err(error) => return vec![unusable(system, in_words(&error))],
     };
     match default {
         // ALSA's default device may be missing in its own list.
@@ -80,7 +80,7 @@ fn describe_device(system: SoundSystem, device: &cpal::Device, default: Option<&
     let (detail, is_usable) = match device.default_output_config() {
         Ok(_) if system.may_lack_a_clock() && id == ALSA_NULL => ("has no clock: it takes sound as fast as it is given".to_owned(), false),
         Ok(config) => (format!("{} channels, {} Hz, {}", config.channels(), config.sample_rate(), config.sample_format()), true),
-        Err(error) => (one_line(&error), false),
+        Err(error) => (in_words(&error), false),
     };
     let is_default = default.is_some_and(|default| device_id(default) == id);
     DeviceDescription { host: system.name().into(), name, is_default, detail, is_usable }
@@ -88,8 +88,4 @@ fn describe_device(system: SoundSystem, device: &cpal::Device, default: Option<&
 
 fn unusable(system: SoundSystem, detail: String) -> DeviceDescription {
     DeviceDescription { host: system.name().into(), name: system.name().into(), is_default: false, detail, is_usable: false }
-}
-
-fn one_line(error: &cpal::Error) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_owned()
 }

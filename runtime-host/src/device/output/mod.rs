@@ -20,7 +20,7 @@ pub mod search;
 pub mod stream;
 pub mod unpaced;
 
-use cpal::HostId;
+use cpal::{ErrorKind, HostId};
 
 /// A sound system that may have devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +123,16 @@ impl Target {
     }
 }
 
-/// Why an output cannot be used.
+/// What a driver library has to say, as the end of a sentence that begins with the sound system's name. One line.
+pub fn in_words(error: &cpal::Error) -> String {
+    match (error.kind(), error.message()) {
+        (ErrorKind::HostUnavailable, _) => "is not running".into(),
+        (ErrorKind::DeviceNotAvailable, None) => "has no such device".into(),
+        _ => format!("says: {}", error.to_string().lines().next().unwrap_or_default()),
+    }
+}
+
+/// Why an output cannot be used, as the end of a sentence that begins with the sound system's name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The sound system is not running, or has no such device: it may come.

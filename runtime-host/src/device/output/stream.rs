@@ -16,7 +16,7 @@ use ipc::limits::MAX_PERIOD_FRAMES;
 
 use super::format::{self, Format};
 use super::quiet::silence_libraries;
-use super::{Refusal, SoundSystem};
+use super::{Refusal, SoundSystem, in_words};
 use crate::device::baton::{Baton, Pulse, Renderer};
 
 /// How long opening a device may take before it is given up. JACK needs 0.3 s on a busy machine.
@@ -265,8 +265,8 @@ fn is_unclocked(frames: u64, elapsed_ms: u64, sample_rate_hz: u32) -> bool {
 
 fn absent(error: &cpal::Error) -> Refusal {
     match error.kind() {
-        ErrorKind::UnsupportedConfig | ErrorKind::UnsupportedOperation => Refusal::Unfit(error.to_string()),
-        _ => Refusal::Absent(error.to_string()),
+        ErrorKind::UnsupportedConfig | ErrorKind::UnsupportedOperation => Refusal::Unfit(in_words(error)),
+        _ => Refusal::Absent(in_words(error)),
     }
 }
 
