@@ -1,7 +1,7 @@
 //! The runtime host: a process that executes one program, tick by tick. It never compiles, and maps only its own segments.
 //!
-//! Two threads matter (DESIGN §7). The control thread ([`control`]) talks to the supervisor, loads artifacts ([`engine`],
-//! [`start`]) and frees what is no longer needed. The tick thread ([`tick_thread`]) runs the program under its runtime type
+//! Two threads matter (DESIGN §7). The control thread (`control.rs`) talks to the supervisor, loads artifacts ([`engine`],
+//! `start.rs`) and frees what is no longer needed. The tick thread ([`tick_thread`]) runs the program under its runtime type
 //! ([`crate::registry`]). They meet in wait-free queues and atomics only. A program that fails is a fault to report
 //! ([`failure`], [`fault_log`]), never the end of the process.
 
