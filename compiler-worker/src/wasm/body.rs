@@ -646,13 +646,13 @@ impl Writer<'_> {
 
     fn charge(&mut self, work: u64, source: Source) {
         let work = work.min(i64::MAX as u64) as i64;
+        // Cranelift makes one conditional trap of the `if` and its `unreachable`, at the offset of the `if`: the mark stands
+        // before the whole sequence, in which nothing else can trap.
+        self.mark(source, true);
         let mut sink = self.sink();
         sink.global_get(BUDGET_GLOBAL).i64_const(work).i64_sub().global_set(BUDGET_GLOBAL);
-        sink.global_get(BUDGET_GLOBAL).i64_const(0).i64_lt_s().if_(BlockType::Empty);
-        self.mark(source, true);
-        self.sink().unreachable();
+        sink.global_get(BUDGET_GLOBAL).i64_const(0).i64_lt_s().if_(BlockType::Empty).unreachable().end();
         self.mark(source, false);
-        self.sink().end();
     }
 }
 
