@@ -9,6 +9,7 @@
 pub mod analysis;
 pub mod argument_shapes;
 pub mod arguments;
+pub mod back;
 pub mod blocks;
 pub mod bodies;
 pub mod constants;
@@ -16,10 +17,12 @@ pub mod defaults;
 pub mod directives;
 pub mod error;
 pub mod functions;
+pub mod hashes;
 pub mod includes;
 pub mod instruction;
 pub mod layout;
 pub mod lexer;
+pub mod manifest;
 pub mod parsed;
 pub mod program;
 pub mod project;
@@ -33,6 +36,9 @@ use blocks::Outline;
 use error::LanguageError;
 use program::Program;
 use project::Project;
+
+/// The language and its version: the header line of its texts.
+pub const ID: &str = "8f4e/v1";
 
 /// What a program is compiled with, besides its text.
 #[derive(Clone, Debug, Default, PartialEq)]

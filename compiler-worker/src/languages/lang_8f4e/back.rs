@@ -1,0 +1,39 @@
+//! The way of a program through the back half: signatures, analysis, translation, description (LANGUAGE §1, passes 7 to 11).
+
+use ipc::artifact::DefaultBytes;
+use ipc::diagnostic::Diagnostic;
+use ipc::limits::MAX_DIAGNOSTICS;
+use ipc::message::CompileRequest;
+
+use super::analysis::{self, translate};
+use super::error::LanguageError;
+use super::functions::Functions;
+use super::manifest;
+use super::program::Program;
+use super::{FrontOptions, resolve};
+use crate::languages::Translated;
+use crate::middle;
+
+/// Compiles a source text up to the middle.
+pub fn translate(request: &CompileRequest) -> Result<Translated, Vec<Diagnostic>> {
+    let options = FrontOptions { memory_regions: request.memory_regions.clone(), environment: request.environment.clone() };
+    let program = resolve(&request.source, &options)?;
+    let (functions, translated) = lower(&program).map_err(|errors| diagnostics(errors, &program))?;
+    Ok(Translated { program: translated, manifest: manifest::describe(request, &program, &functions), image: image(&program) })
+}
+
+fn lower(program: &Program) -> Result<(Functions, middle::program::Program), Vec<LanguageError>> {
+    let functions = Functions::of(program)?;
+    let bodies = analysis::analyse(program, &functions)?;
+    let translated = translate::translate(program, &functions, &bodies)?;
+    Ok((functions, translated))
+}
+
+fn diagnostics(errors: Vec<LanguageError>, program: &Program) -> Vec<Diagnostic> {
+    errors.into_iter().take(MAX_DIAGNOSTICS).map(|error| error.into_diagnostic(&program.blocks)).collect()
+}
+
+fn image(program: &Program) -> Vec<DefaultBytes> {
+    let segments = program.data.iter();
+    segments.map(|data| DefaultBytes { memory: data.memory, address: data.address, bytes: data.bytes.clone() }).collect()
+}

@@ -1,0 +1,209 @@
+//! Describes a program: the manifest of its revision, all but the source map.
+
+use ipc::diagnostic::BlockName;
+use ipc::hash::ContentHash;
+use ipc::manifest::{
+    ElementType, EntryInfo, ExportInfo, ImportInfo, Item, Manifest, MemoryInfo, ModuleInfo, PointeeType, PointsAt, SourceBlock, ValueType,
+};
+use ipc::message::CompileRequest;
+
+use super::ID;
+use super::analysis::translate::is_init_only;
+use super::functions::{Functions, INIT_DEFAULTS, INIT_ONLY, Signature};
+use super::hashes::Hasher;
+use super::program::{self, BaseType, BlockId, DeclaredType, Module, Program};
+use crate::middle::operators::Type;
+use crate::middle::program::Memory;
+
+/// The manifest of a program that has been translated; its source map is empty.
+pub fn describe(request: &CompileRequest, program: &Program, functions: &Functions) -> Manifest {
+    let mut hasher = Hasher::new(program, functions);
+    Manifest {
+        language: ID.to_owned(),
+        revision: revision(request),
+        memories: memories(program),
+        modules: program.modules.iter().enumerate().map(|(index, module)| describe_module(program, &mut hasher, index, module)).collect(),
+        entries: entries(program),
+        exports: exports(program, functions, &mut hasher),
+        imports: imports(program, functions),
+        config: program.config.clone(),
+        environment: program.environment.clone(),
+        source_map: Vec::new(),
+        blocks: blocks(program),
+    }
+}
+
+/// Names the revision: everything the compiled program depends on.
+fn revision(request: &CompileRequest) -> ContentHash {
+    let mut bytes = Vec::new();
+    let mut text = |text: &[u8]| {
+        bytes.extend((text.len() as u64).to_le_bytes());
+        bytes.extend(text);
+    };
+    text(&request.source);
+    for (name, value) in &request.environment {
+        text(name.as_bytes());
+        text(&value.to_bits().to_le_bytes());
+    }
+    text(b"regions");
+    request.memory_regions.iter().for_each(|region| text(region.as_bytes()));
+    ContentHash::of(&[&bytes])
+}
+
+fn memories(program: &Program) -> Vec<MemoryInfo> {
+    let memories = program.memories.iter().map(|memory| MemoryInfo {
+        name: memory.name.clone(),
+        required_bytes: memory.required_bytes,
+        pages: Memory { name: String::new(), required_bytes: memory.required_bytes }.pages(),
+    });
+    memories.collect()
+}
+
+fn describe_module<'a>(program: &'a Program, hasher: &mut Hasher<'a>, index: usize, module: &'a Module) -> ModuleInfo {
+    let code = hasher.module(module);
+    let opener = file_line(program, module.block, 0);
+    ModuleInfo {
+        id: module.id.clone(),
+        entry: program.entries[module.entry].clone(),
+        memory: module.memory,
+        byte_address: module.byte_address,
+        words: module.words,
+        skip_execution: module.skip_execution,
+        init_only: module.init_only,
+        code_hash: code.hash,
+        references: code.modules.into_iter().filter(|&other| other != index).map(|other| other as u32).collect(),
+        line: opener,
+        items: module.items.iter().map(|item| describe_item(program, module, item, opener)).collect(),
+    }
+}
+
+fn describe_item(program: &Program, module: &Module, item: &program::Item, opener: u32) -> Item {
+    let element = element_type(item.declared);
+    let count = item.count.clamp(0.0, f64::from(u32::MAX)) as u32;
+    Item {
+        name: item.name.clone(),
+        element,
+        is_array: item.declared.is_array,
+        count,
+        byte_address: item.byte_address,
+        words: item.words,
+        default_fingerprint: fingerprint(program, module.memory, item.byte_address, u64::from(count) * u64::from(element.bytes())),
+        points_at: item.default_address.as_ref().map(|range| PointsAt {
+            memory: range.memory,
+            address: range.byte_address,
+            module: Some(range.module.clone()),
+            item: range.item.clone(),
+        }),
+        line: opener + item.line,
+    }
+}
+
+/// Fingerprint of the initial bytes of a stretch of memory, zeros at its end left out.
+fn fingerprint(program: &Program, memory: u32, start: u32, bytes: u64) -> u64 {
+    let (start, end) = (u64::from(start), u64::from(start) + bytes);
+    let mut initial: Vec<u8> = Vec::new();
+    let first = program.data.partition_point(|data| (data.memory, u64::from(data.address) + data.bytes.len() as u64) <= (memory, start));
+    for data in &program.data[first..] {
+        let address = u64::from(data.address);
+        if data.memory != memory || address >= end {
+            break;
+        }
+        let skipped = start.saturating_sub(address).min(data.bytes.len() as u64);
+        let kept = (end - address).min(data.bytes.len() as u64);
+        initial.resize((address + skipped - start) as usize, 0);
+        initial.extend(&data.bytes[skipped as usize..kept as usize]);
+    }
+    let length = initial.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    let hash = ContentHash::of(&[&initial[..length]]);
+    hash.0.iter().take(8).rev().fold(0, |value, &byte| value << 8 | u64::from(byte))
+}
+
+fn element_type(declared: DeclaredType) -> ElementType {
+    if declared.pointer_depth > 0 {
+        // `int32` is never pointed at by name, so that `int` says all there is to say.
+        let base = declared.base.pointee().unwrap_or(PointeeType::Int);
+        return ElementType::Pointer { base, depth: declared.pointer_depth };
+    }
+    match declared.base {
+        BaseType::Int | BaseType::Int32 => ElementType::Int32,
+        BaseType::Int8 => ElementType::Int8,
+        BaseType::Int8u => ElementType::Int8u,
+        BaseType::Int16 => ElementType::Int16,
+        BaseType::Int16u => ElementType::Int16u,
+        BaseType::Float => ElementType::Float32,
+        BaseType::Float64 => ElementType::Float64,
+    }
+}
+
+fn entries(program: &Program) -> Vec<EntryInfo> {
+    let entries = program.entries.iter().enumerate();
+    entries.map(|(index, name)| EntryInfo { name: name.clone(), steps: steps(program, |module| runs_in(module, index)) }).collect()
+}
+
+fn runs_in(module: &Module, entry: usize) -> bool {
+    module.entry == entry && !module.skip_execution && !module.init_only
+}
+
+fn steps(program: &Program, runs: impl Fn(&Module) -> bool) -> Vec<u32> {
+    let modules = program.modules.iter().enumerate();
+    modules.filter(|(_, module)| runs(module)).map(|(index, _)| index as u32).collect()
+}
+
+fn exports(program: &Program, functions: &Functions, hasher: &mut Hasher<'_>) -> Vec<ExportInfo> {
+    let init_only = steps(program, is_init_only);
+    let mut exports = vec![dispatcher(program, INIT_DEFAULTS, &init_only)];
+    for (index, name) in program.entries.iter().enumerate() {
+        exports.push(dispatcher(program, name, &steps(program, |module| runs_in(module, index))));
+    }
+    if program.modules.iter().any(|module| module.init_only) {
+        exports.push(dispatcher(program, INIT_ONLY, &init_only));
+    }
+    for (index, signature) in functions.signatures.iter().enumerate() {
+        if let Some(name) = &signature.export {
+            let (params, results) = value_types(signature);
+            exports.push(ExportInfo { name: name.clone(), code_hash: hasher.function(index).hash, params, results });
+        }
+    }
+    exports
+}
+
+/// An export that runs modules: what it does is their order.
+fn dispatcher(program: &Program, name: &str, steps: &[u32]) -> ExportInfo {
+    let ids: Vec<&[u8]> = steps.iter().flat_map(|&step| [program.modules[step as usize].id.as_bytes(), b"\n"]).collect();
+    ExportInfo { name: name.to_owned(), code_hash: ContentHash::of(&ids), params: Vec::new(), results: Vec::new() }
+}
+
+fn imports(program: &Program, functions: &Functions) -> Vec<ImportInfo> {
+    let pairs = program.functions.iter().zip(&functions.signatures);
+    let imported = pairs.filter_map(|(function, signature)| {
+        let (field, span) = function.imports.first()?;
+        let (params, results) = value_types(signature);
+        let line = file_line(program, function.block, span.line);
+        Some(ImportInfo { module: "host".to_owned(), field: field.clone(), params, results, line })
+    });
+    imported.collect()
+}
+
+fn value_types(signature: &Signature) -> (Vec<ValueType>, Vec<ValueType>) {
+    let value_type = |ty| match ty {
+        Type::I32 => ValueType::Int,
+        Type::F32 => ValueType::Float,
+        Type::F64 => ValueType::Float64,
+    };
+    let params = signature.params.iter().map(|param| value_type(param.ty.ty()));
+    (params.collect(), signature.results.iter().map(|ty| value_type(ty.ty())).collect())
+}
+
+/// Line of the file for a line of a block; 0 inside an include.
+fn file_line(program: &Program, block: BlockId, line: u32) -> u32 {
+    program.blocks.get(block).and_then(|block| block.file_line).map_or(0, |opener| opener + line)
+}
+
+fn blocks(program: &Program) -> Vec<SourceBlock> {
+    let blocks = program.blocks.iter().map(|block| SourceBlock {
+        name: BlockName { kind: block.kind.to_owned(), id: block.id.clone() },
+        line: block.file_line,
+        include: block.include.clone(),
+    });
+    blocks.collect()
+}

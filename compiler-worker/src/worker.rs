@@ -1,0 +1,103 @@
+//! The worker process: takes requests, compiles, publishes artifacts in shared memory, and answers (DESIGN §2, §4).
+//!
+//! Owner: the supervisor, which starts it, gives it a deadline, and starts another one if it dies. It has one thread, opens no files
+//! and no devices. It owns the segments it publishes until the supervisor releases them, and removes all that are left when
+//! the channel closes. It must never keep anything a restart would miss: what it remembers are caches.
+
+use std::collections::HashMap;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use ipc::artifact::Artifact;
+use ipc::channel::{ChannelError, Receiver, Sender};
+use ipc::message::{CompileGoal, CompileOutcome, CompileRequest, CompileTimings, WorkerReply, WorkerRequest};
+use ipc::segment::{Segment, SessionId};
+
+use crate::native::NativeCompiler;
+use crate::{CompileError, compile};
+
+/// Serves requests until the supervisor closes the channel.
+pub fn run(sender: Sender, receiver: Receiver, session: SessionId) -> ExitCode {
+    let mut worker = Worker { session, native: NativeCompiler::default(), published: HashMap::new() };
+    loop {
+        match receiver.receive::<WorkerRequest>() {
+            Ok(WorkerRequest::Compile(request)) => {
+                if !is_open(sender.send(&worker.answer(&request))) {
+                    return ExitCode::SUCCESS;
+                }
+            }
+            Ok(WorkerRequest::Release { segment }) => {
+                worker.published.remove(&segment);
+            }
+            Err(ChannelError::Closed) => return ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("compiler-worker: {error}");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+}
+
+fn is_open(sent: Result<(), ChannelError>) -> bool {
+    if let Err(error) = &sent
+        && !matches!(error, ChannelError::Closed)
+    {
+        eprintln!("compiler-worker: {error}");
+    }
+    sent.is_ok()
+}
+
+/// What the process holds between requests.
+struct Worker {
+    session: SessionId,
+    native: NativeCompiler,
+    /// Segments by name, until they are released.
+    published: HashMap<String, Segment>,
+}
+
+impl Worker {
+    fn answer(&mut self, request: &CompileRequest) -> WorkerReply {
+        let mut timings = CompileTimings::default();
+        let outcome = self.outcome(request, &mut timings);
+        WorkerReply::Compiled { id: request.id, outcome, timings }
+    }
+
+    fn outcome(&mut self, request: &CompileRequest, timings: &mut CompileTimings) -> CompileOutcome {
+        let started = Instant::now();
+        let compiled = compile(request);
+        timings.wasm_us = micros_since(started);
+        let mut artifact = match compiled {
+            Ok(_) if request.goal == CompileGoal::Check => return CompileOutcome::Checked,
+            Ok(artifact) => artifact,
+            Err(CompileError::Rejected(diagnostics)) => return CompileOutcome::Rejected(diagnostics),
+            Err(error @ CompileError::Internal(_)) => return CompileOutcome::Failed(error.to_string()),
+        };
+        if request.goal == CompileGoal::Native {
+            let started = Instant::now();
+            artifact.native = match self.native.compile(&artifact.wasm) {
+                Ok(native) => native,
+                Err(error) => return CompileOutcome::Failed(format!("no native code could be made: {error:#}")),
+            };
+            timings.native_us = micros_since(started);
+        }
+        let started = Instant::now();
+        let outcome = self.publish(&artifact, request.generation);
+        timings.publish_us = micros_since(started);
+        outcome
+    }
+
+    fn publish(&mut self, artifact: &Artifact, generation: u64) -> CompileOutcome {
+        match artifact.publish(&self.session, generation) {
+            Ok(segment) => {
+                let reference = segment.reference().clone();
+                self.published.insert(reference.name.clone(), segment);
+                CompileOutcome::Artifact(reference)
+            }
+            Err(error) => CompileOutcome::Failed(error.to_string()),
+        }
+    }
+}
+
+fn micros_since(started: Instant) -> u64 {
+    u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
