@@ -157,10 +157,10 @@ fn check_as_json_is_valid_json_whatever_is_wrong() {
 }
 
 #[test]
-fn lines_that_end_as_on_windows_are_read() {
+fn lines_that_end_as_on_windows_are_a_diagnostic_that_says_how_to_convert_them() {
     let folder = Folder::new();
     let file = folder.file("windows.8f4e", GOOD.replace('\n', "\r\n"));
-    folder.continuo(&["check", &file]).expect(FINE, &[]);
+    folder.continuo(&["check", &file]).expect(PROGRAM, &["windows.8f4e:1", "CRLF", "help"]);
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn a_command_line_that_cannot_be_meant_is_refused() {
         &["bounce", &file, "--seconds", "1"],
     ];
     for arguments in wrong {
-        folder.continuo(arguments).expect(INPUT, &["Usage"]);
+        folder.continuo(arguments).expect(INPUT, &["--help"]);
     }
 }
 

@@ -471,10 +471,17 @@ impl Policy {
     fn lost(&mut self, now_ms: u64, child: Child, actions: &mut Vec<Action>) {
         match child {
             Child::Worker => {
-                // What plays goes on playing; what still needed the worker fails.
                 self.verdict = self.verdict.max(Verdict::Environment);
-                if let Some(compiling) = self.compiling.take() {
-                    self.fail(compiling.runtime, Failure::NoWorker, Verdict::Environment, actions);
+                self.compiling = None;
+                for runtime in (0..self.programs.len()).map(RuntimeIndex) {
+                    if self.programs[runtime.0].phase.is_compiling() {
+                        self.fail(runtime, Failure::NoWorker, Verdict::Environment, actions);
+                    }
+                }
+                match self.goal {
+                    // As long as nothing is restarted, a session that cannot compile any more is over.
+                    Goal::Play { .. } | Goal::Bounce => self.stop(now_ms, actions),
+                    Goal::Check | Goal::Compile | Goal::Run | Goal::ListDevices => {}
                 }
             }
             Child::Device => {

@@ -297,14 +297,28 @@ fn a_killed_host_is_told_by_name_and_the_others_play_on() {
 }
 
 #[test]
-fn the_workers_death_is_told_and_what_plays_goes_on_playing() {
+fn the_workers_death_fails_what_is_not_compiled_and_ends_the_play_in_order() {
     let mut scene = Scene::new(Goal::Play { seconds: None }, &["a", "b"]);
     scene.join_all();
     scene.play(FIRST, 48_000);
-    scene.step(Event::Died { child: Child::Worker, end: ProcessEnd::Killed(11) });
+    let (child, end, pid) = (Child::Worker, ProcessEnd::Killed(11), scene.policy.process(Child::Worker).pid);
+    scene.step(Event::Died { child, end });
+    assert!(scene.has(&Action::Tell(Report::Died { child, pid, end })));
     assert_eq!(scene.failure_of(SECOND), Some(&Failure::NoWorker));
     assert_eq!(scene.failure_of(FIRST), None);
-    assert!(!scene.has(&Action::Tell(Report::Stopping)));
+    assert!(scene.has(&Action::StopDevice), "what plays is faded out");
+    assert_eq!(scene.policy.verdict, Verdict::Environment);
+}
+
+#[test]
+fn a_run_whose_program_is_compiled_does_not_need_the_worker() {
+    let mut scene = Scene::new(Goal::Run, &["a"]);
+    scene.join_all();
+    scene.answer(CompileOutcome::Artifact(artifact("x")));
+    scene.step(Event::Inspected { runtime: FIRST, inspection: Inspection::Runnable });
+    scene.step(Event::Died { child: Child::Worker, end: ProcessEnd::Killed(9) });
+    scene.step(host(FIRST, HostReply::RunDone { dumps: Vec::new() }));
+    assert!(scene.has(&Action::Tell(Report::RunDone { dumps: Vec::new() })));
 }
 
 #[test]

@@ -4,6 +4,9 @@ use super::excerpt;
 use crate::policy::{Child, Failure, Report, RuntimeIndex};
 use crate::session::ProgramText;
 
+/// What the device host calls the output that plays to nobody.
+const NULL_DEVICE: &str = "null";
+
 /// Puts reports of a session into words.
 pub struct Sentences<'a> {
     pub programs: &'a [ProgramText],
@@ -31,12 +34,14 @@ impl Sentences<'_> {
                     None => fault.kind.explanation().to_owned(),
                 }
             }
+            // That there is no device has a reason, which follows.
+            Report::DeviceOpened { device, .. } if device == NULL_DEVICE => return None,
             Report::DeviceOpened { device, sample_rate, period_frames } => {
                 format!("playing to {device} at {sample_rate} Hz, {period_frames} frames a period")
             }
             Report::DeviceFailed { reason } => format!("error: no output could be opened: {reason}"),
-            Report::Moved { device, reason } => format!("sound moved to {device}: {reason}"),
-            Report::RecordingFailed { reason } => format!("error: the recording has ended: {reason}"),
+            Report::Moved { device: _, reason } => reason.clone(),
+            Report::RecordingFailed { reason } => format!("error: recording: {reason}"),
             Report::ProcessStarted { .. } | Report::Compiled { .. } | Report::Checked { .. } | Report::RuntimeStarted { .. } => {
                 return None;
             }

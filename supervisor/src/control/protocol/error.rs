@@ -59,12 +59,10 @@ error_codes! {
     ProtocolMismatch = -32005, "protocol_mismatch";
     /// No `hello` came in time. The connection is closed.
     HandshakeTimeout = -32006, "handshake_timeout";
-    /// Events came faster than they were read. The connection is closed.
-    Lagged = -32007, "lagged";
     /// Line after line was no request. The connection is closed.
-    Garbage = -32008, "garbage";
+    Garbage = -32007, "garbage";
     /// The session is ending.
-    ShuttingDown = -32009, "shutting_down";
+    ShuttingDown = -32008, "shutting_down";
     /// There is no runtime of this name; `data.known` lists those there are.
     UnknownRuntime = 1, "unknown_runtime";
     /// There is no such memory item; `data.known` lists similar ones.

@@ -114,7 +114,7 @@ pub(super) trait ReadParams {
 verbs! {
     /// Opens the conversation; must be the first request.
     Hello("hello") -> Welcome { check: check_hello };
-    /// Asks whether the control socket answers.
+    /// Asks whether the supervisor answers.
     Ping("ping") -> Pong;
     /// Loads a program into a runtime, or edits the one that runs.
     Push("push") -> ChangeReport { check: check_push };
@@ -191,15 +191,19 @@ macro_rules! answers {
     )*};
 }
 
-params! {
-    /// Parameters of `hello`.
-    pub struct Hello {
-        /// The protocol version the client speaks.
-        pub protocol: u32,
-        /// What the client is, such as `continuo-cli` or `my-editor 1.2`.
-        pub client: String,
-    }
+/// Parameters of `hello`. Unknown ones are ignored here, and only here: a client of a later version must be told that its
+/// version is not spoken, not that it has misspelt something.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Hello {
+    /// The protocol version the client speaks.
+    pub protocol: u32,
+    /// What the client is, such as `continuo-cli` or `my-editor 1.2`.
+    pub client: String,
+}
 
+params! {
     /// Parameters of `ping`.
     pub struct Ping {}
 
