@@ -16,7 +16,7 @@ const LIST_LIMIT: Duration = Duration::from_secs(2);
 /// ALSA's device that takes everything at once.
 const ALSA_NULL: &str = "null";
 
-/// Lists all outputs, the null device last. Takes at most [`LIST_LIMIT`]: the sound systems are asked at the same time.
+/// Lists all outputs, the null device last. Takes at most two seconds: the sound systems are asked at the same time.
 pub fn list() -> Vec<DeviceDescription> {
     let answers: Vec<_> = SoundSystem::ALL.into_iter().map(|system| (system, ask(system))).collect();
     let deadline = std::time::Instant::now() + LIST_LIMIT;
