@@ -47,10 +47,7 @@ impl Calls {
         self.last_ticket += 1;
         let ticket = Ticket(self.last_ticket);
         self.line_bytes += call.line_bytes;
-        self.waiting.insert(
-            ticket,
-            Waiting { client: call.client, id: call.id, method: call.method, line_bytes: call.line_bytes },
-        );
+        self.waiting.insert(ticket, Waiting { client: call.client, id: call.id, method: call.method, line_bytes: call.line_bytes });
         Ok(ticket)
     }
 

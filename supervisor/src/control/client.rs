@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::address::Address;
 use super::limits::{MAX_REPLY_BYTES, READ_CHUNK_BYTES};
@@ -60,13 +60,18 @@ pub enum Notice {
 /// A conversation with a session.
 #[derive(Debug)]
 pub struct Client {
+    wire: Wire,
+    welcome: Welcome,
+}
+
+/// A connection, and what came through it that nobody has asked for yet.
+#[derive(Debug)]
+struct Wire {
     stream: UnixStream,
     unread: Vec<u8>,
     last_id: i64,
     notices: VecDeque<Notice>,
     notices_dropped: u64,
-    /// What the supervisor said about itself; `None` only while connecting.
-    welcome: Option<Welcome>,
 }
 
 impl Client {
@@ -92,23 +97,34 @@ impl Client {
             _ => ClientError::Io(error),
         })?;
         stream.set_write_timeout(Some(CALL_DEADLINE))?;
-        let mut client = Self { stream, unread: Vec::new(), last_id: 0, notices: VecDeque::new(), notices_dropped: 0, welcome: None };
-        client.welcome = Some(client.call(&Hello { protocol: PROTOCOL_VERSION, client: name.to_owned() })?);
-        Ok(client)
+        let mut wire = Wire { stream, unread: Vec::new(), last_id: 0, notices: VecDeque::new(), notices_dropped: 0 };
+        let welcome = wire.call(&Hello { protocol: PROTOCOL_VERSION, client: name.to_owned() }, CALL_DEADLINE)?;
+        Ok(Self { wire, welcome })
     }
 
     /// What the supervisor said about itself.
-    pub fn welcome(&self) -> Option<&Welcome> {
-        self.welcome.as_ref()
+    pub fn welcome(&self) -> &Welcome {
+        &self.welcome
     }
 
     /// Asks and waits for the answer.
     pub fn call<P: Params>(&mut self, params: &P) -> Result<P::Answer, ClientError> {
-        self.call_within(params, CALL_DEADLINE)
+        self.wire.call(params, CALL_DEADLINE)
     }
 
     /// Asks and waits for the answer, at most so long. After [`ClientError::Late`] the answer may still come; it is passed over.
     pub fn call_within<P: Params>(&mut self, params: &P, deadline: Duration) -> Result<P::Answer, ClientError> {
+        self.wire.call(params, deadline)
+    }
+
+    /// Waits for the next notice, at most so long.
+    pub fn notice_within(&mut self, deadline: Duration) -> Result<Option<Notice>, ClientError> {
+        self.wire.notice(deadline)
+    }
+}
+
+impl Wire {
+    fn call<P: Params>(&mut self, params: &P, deadline: Duration) -> Result<P::Answer, ClientError> {
         self.last_id += 1;
         let id = self.last_id;
         let written = self.stream.write_all(&request_line(id, params));
@@ -134,8 +150,7 @@ impl Client {
         }
     }
 
-    /// Waits for the next notice, at most so long.
-    pub fn notice_within(&mut self, deadline: Duration) -> Result<Option<Notice>, ClientError> {
+    fn notice(&mut self, deadline: Duration) -> Result<Option<Notice>, ClientError> {
         let give_up_at = Instant::now() + deadline;
         loop {
             if self.notices_dropped > 0 {

@@ -12,9 +12,7 @@ use std::time::Instant;
 use rustix::event::PollFlags;
 
 use super::input::{Input, LineTooLong};
-use super::limits::{
-    CLOSING_DEADLINE, HANDSHAKE_DEADLINE, MAX_LINE_BYTES, MAX_REPLY_BYTES, UNREAD_DEADLINE, UNREAD_HIGH_WATER_BYTES,
-};
+use super::limits::{CLOSING_DEADLINE, HANDSHAKE_DEADLINE, MAX_LINE_BYTES, MAX_REPLY_BYTES, UNREAD_DEADLINE, UNREAD_HIGH_WATER_BYTES};
 use super::output::{Output, Overflow};
 use super::protocol::{
     Answer, ErrorCode, ErrorReply, Request, RequestId, RuntimeName, Topic, Topics, Unreadable, lagged_line, parse, reply_line,
@@ -25,10 +23,14 @@ use super::rate::Allowance;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// No `hello` yet.
-    Greeting { deadline: Instant },
+    Greeting {
+        deadline: Instant,
+    },
     Open,
     /// Nothing more is read from it; it ends when it has read everything, or at the deadline.
-    Closing { deadline: Instant },
+    Closing {
+        deadline: Instant,
+    },
 }
 
 /// A line that has been read, with its length in bytes.

@@ -92,6 +92,15 @@ macro_rules! verbs {
             }
         )*
 
+        /// Reads an answer to `method`, as a client would.
+        #[cfg(test)]
+        pub fn read_answer(method: &str, answer: serde_json::Value) -> Option<serde_json::Result<Answer>> {
+            match method {
+                $($method => Some(serde_json::from_value(answer).map(Answer::$name)),)*
+                _ => None,
+            }
+        }
+
         /// Name, description, parameters and answer of each verb, as schemas.
         #[cfg(test)]
         pub fn schemas(generator: &mut schemars::SchemaGenerator) -> Vec<(&'static str, String, schemars::Schema, schemars::Schema)> {
@@ -595,11 +604,7 @@ fn check_source(text: Option<&str>, path: Option<&str>, directory: Option<&str>)
 }
 
 fn check_time(field: &'static str, time_ms: Option<u32>) -> Result<(), Unfit> {
-    if time_ms.is_none_or(|time_ms| time_ms <= MAX_RAMP_MS) {
-        Ok(())
-    } else {
-        unfit(field, format!("0 to {MAX_RAMP_MS} milliseconds"))
-    }
+    if time_ms.is_none_or(|time_ms| time_ms <= MAX_RAMP_MS) { Ok(()) } else { unfit(field, format!("0 to {MAX_RAMP_MS} milliseconds")) }
 }
 
 fn check_count(field: &'static str, count: usize) -> Result<(), Unfit> {
