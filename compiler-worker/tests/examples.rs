@@ -112,6 +112,17 @@ fn every_audio_example_plays_the_same_each_time() {
     }
 }
 
+#[test]
+fn the_band_together_stays_below_full_scale() {
+    // Sixteen seconds: all eight bars once.
+    let parts = ["drums.8f4e", "bass.8f4e", "pad.8f4e", "fm-keys.8f4e"].map(|name| play(&path_of(name), 16 * BLOCKS_PER_SECOND));
+    for side in 0..2 {
+        let together = (0..parts[0][side].len()).map(|frame| parts.iter().map(|part| part[side][frame]).sum::<f32>());
+        let peak = together.fold(0.0_f32, |peak, frame| peak.max(frame.abs()));
+        assert!(peak < 1.0, "peak {peak}");
+    }
+}
+
 /// Bytes of an item.
 fn item_bytes(program: &Running, module: &str, item: &str) -> Vec<u8> {
     let (_, item) = program.manifest.item(module, item).expect("the item exists");
@@ -119,8 +130,12 @@ fn item_bytes(program: &Running, module: &str, item: &str) -> Vec<u8> {
     program.memory.data(&program.store)[from..from + item.element_bytes() as usize].to_vec()
 }
 
+fn path_of(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name)
+}
+
 fn example(name: &str) -> Running {
-    start(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name))
+    start(&path_of(name))
 }
 
 #[test]

@@ -10,6 +10,8 @@
 mod running;
 
 use std::collections::BTreeSet;
+// The decimals of LANGUAGE §19.1 are these numbers once they are rounded to f32.
+use std::f32::consts::{FRAC_1_PI, FRAC_PI_2, PI};
 use std::path::{Path, PathBuf};
 
 use running::Running;
@@ -144,9 +146,6 @@ impl Random {
 
 const INTS: &[i32] = &[0, 1, -1, 2, -2, 3, 7, 8, 12, 31, 32, 33, 100, 127, -128, 255, 256, 32767, 65535, 65536, i32::MAX, i32::MIN];
 
-const PI: f32 = 3.141592653589793_f64 as f32;
-const HALF_PI: f32 = 1.570796326794896_f64 as f32;
-
 const FLOATS: &[f32] = &[
     0.0,
     -0.0,
@@ -157,8 +156,8 @@ const FLOATS: &[f32] = &[
     -1.0,
     1.25,
     -1.75,
-    HALF_PI,
-    -HALF_PI,
+    FRAC_PI_2,
+    -FRAC_PI_2,
     1.570_796_5,
     -1.570_796_5,
     2.5,
@@ -412,8 +411,8 @@ fn sine_folds_and_follows_its_polynomial() {
     const T2: f32 = 0.0083333333_f64 as f32;
     const T3: f32 = -0.000198412_f64 as f32;
     check_curve("std/math/trig/sine", "sine", |x| {
-        let x = if x > HALF_PI { PI - x } else { x };
-        let x = if x < -HALF_PI { -PI - x } else { x };
+        let x = if x > FRAC_PI_2 { PI - x } else { x };
+        let x = if x < -FRAC_PI_2 { -PI - x } else { x };
         let x2 = x * x;
         ((((x2 * T3 + T2) * x2) + T1) * x2 + 1.0) * x
     });
@@ -425,8 +424,8 @@ fn cosine_folds_and_changes_its_sign() {
     const T2: f32 = 0.0416666666_f64 as f32;
     const T3: f32 = -0.0013888888_f64 as f32;
     check_curve("std/math/trig/cosine", "cosine", |x| {
-        let (x, sign) = if x > HALF_PI { (PI - x, -1.0) } else { (x, 1.0) };
-        let (x, sign) = if x < -HALF_PI { (-PI - x, -1.0) } else { (x, sign) };
+        let (x, sign) = if x > FRAC_PI_2 { (PI - x, -1.0) } else { (x, 1.0) };
+        let (x, sign) = if x < -FRAC_PI_2 { (-PI - x, -1.0) } else { (x, sign) };
         let x2 = x * x;
         ((((x2 * T3 + T2) * x2) + T1) * x2 + 1.0) * sign
     });
@@ -446,9 +445,8 @@ fn sine_and_cosine_stay_close_to_the_true_ones() {
 
 #[test]
 fn saw_and_triangle_scale_the_phase() {
-    const ONE_OVER_PI: f32 = 0.318309886183790_f64 as f32;
-    check_curve("std/math/trig/saw", "saw", |x| x * ONE_OVER_PI);
-    check_curve("std/math/trig/triangle", "triangle", |x| 1.0 - ((x.abs() * ONE_OVER_PI) * 2.0));
+    check_curve("std/math/trig/saw", "saw", |x| x * FRAC_1_PI);
+    check_curve("std/math/trig/triangle", "triangle", |x| 1.0 - ((x.abs() * FRAC_1_PI) * 2.0));
 }
 
 // --------------------------------------------------------------------------------------------------- memory
@@ -673,7 +671,8 @@ fn dup_and_swap_reorder_values_of_any_kind() {
 
 // ------------------------------------------------------------------------------------------------ signatures
 
-/// The public functions of LANGUAGE §19, and the private ones, one a line as they stand there.
+/// The functions of LANGUAGE §19, one a line as they stand there, and three more: of the float overloads of the event functions §19.1 says
+/// that their slot may be declared `int*` too.
 const SIGNATURES: &str = "
 std/bitwise/extractBit: extractBit(int word, int bitIndex) -> int
 std/bitwise/extractByte: extractByte(int word, int byteIndex) -> int
