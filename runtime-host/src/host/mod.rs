@@ -11,6 +11,7 @@ pub mod engine;
 pub mod failure;
 pub mod fault_log;
 pub mod items;
+pub mod migration;
 pub mod program;
 pub mod run_job;
 mod start;

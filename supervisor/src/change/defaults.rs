@@ -170,7 +170,8 @@ fn by_element(pair: &Pair, old: &Defaults, new: &Defaults) -> Vec<Range<u32>> {
     if !pair.is_resized() && pair.old.item.default_fingerprint == pair.new.item.default_fingerprint {
         return Vec::new();
     }
-    let mentioned = old.image.mentioned(pair.old.place(), pair.common_bytes).chain(new.image.mentioned(pair.new.place(), pair.common_bytes));
+    let mentioned =
+        old.image.mentioned(pair.old.place(), pair.common_bytes).chain(new.image.mentioned(pair.new.place(), pair.common_bytes));
     let mut differing = Vec::new();
     for range in whole_elements(mentioned.collect(), pair) {
         compare(pair, range, old, new, &mut differing);

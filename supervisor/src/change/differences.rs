@@ -69,8 +69,15 @@ fn items(matching: &Matching, before: &Loops, after: &Loops) -> Vec<Difference> 
     }
     differences.extend(matching.pairs.iter().filter_map(lost_identity));
     let defaults = matching.pairs.iter().filter(|pair| !pair.patched.is_empty());
-    differences.extend(defaults.map(|pair| difference(ChangeClass::A, Change::Default { key: pair.new.key() })));
+    differences.extend(defaults.map(|pair| difference(default_class(pair), Change::Default { key: pair.new.key() })));
     differences
+}
+
+/// Code reads a pointer's target from the memory that the pointer's default is of (LANGUAGE §13), so a default of another
+/// memory is more than a value.
+fn default_class(pair: &Pair) -> ChangeClass {
+    let (from, to) = pair.pointees();
+    if from == to { ChangeClass::A } else { ChangeClass::B }
 }
 
 fn item_edit(slot: &Slot, edit: ItemEdit, is_in_loop: bool) -> Difference {
@@ -160,14 +167,16 @@ fn by_entry(manifest: &Manifest) -> BTreeMap<&str, Vec<&str>> {
 fn entries(old: &Manifest, new: &Manifest) -> Vec<Difference> {
     let (before, after) = (by_entry(old), by_entry(new));
     let added = after.keys().filter(|entry| !before.contains_key(*entry)).map(|entry| Change::EntryAdded { entry: (*entry).to_owned() });
-    let removed = before.keys().filter(|entry| !after.contains_key(*entry)).map(|entry| Change::EntryRemoved { entry: (*entry).to_owned() });
+    let removed =
+        before.keys().filter(|entry| !after.contains_key(*entry)).map(|entry| Change::EntryRemoved { entry: (*entry).to_owned() });
     added.chain(removed).map(|what| difference(ChangeClass::B, what)).collect()
 }
 
 /// Exported functions. Entries are compared by their steps instead.
 fn functions(old: &Manifest, new: &Manifest) -> Vec<Difference> {
     let (before, after) = (functions_of(old), functions_of(new));
-    let added = after.keys().filter(|export| !before.contains_key(*export)).map(|export| Change::FunctionAdded { export: (*export).to_owned() });
+    let added =
+        after.keys().filter(|export| !before.contains_key(*export)).map(|export| Change::FunctionAdded { export: (*export).to_owned() });
     let removed =
         before.keys().filter(|export| !after.contains_key(*export)).map(|export| Change::FunctionRemoved { export: (*export).to_owned() });
     let changed = after.iter().filter(|(export, now)| before.get(*export).is_some_and(|previous| previous != *now));

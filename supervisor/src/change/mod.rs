@@ -19,7 +19,7 @@ mod loops;
 mod matching;
 mod moving;
 mod report;
-mod sentences;
+pub mod sentences;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -30,8 +30,6 @@ use ipc::plan::{ChangeReport, MigrationPlan};
 
 use defaults::Image;
 use matching::Matching;
-
-pub use sentences::sentences;
 
 /// One compiled state of a program, as far as changes are concerned.
 #[derive(Clone, Copy, Debug)]

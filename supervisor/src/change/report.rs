@@ -86,7 +86,8 @@ fn ids(modules: &[ModuleInfo]) -> BTreeSet<&str> {
 /// Modules look alike when they do the same or declare the same.
 fn look_alike(one: &ModuleInfo, other: &ModuleInfo) -> bool {
     let declared = |module: &ModuleInfo| -> Vec<(String, Shape, u32)> {
-        let of_item = |item: &ipc::manifest::Item| (item.name.clone(), Shape { element: item.element, is_array: item.is_array }, item.count);
+        let of_item =
+            |item: &ipc::manifest::Item| (item.name.clone(), Shape { element: item.element, is_array: item.is_array }, item.count);
         module.items.iter().map(of_item).collect()
     };
     one.code_hash == other.code_hash || (!one.items.is_empty() && declared(one) == declared(other))

@@ -30,7 +30,9 @@ fn headline(report: &ChangeReport) -> String {
 
 fn reset(report: &ChangeReport) -> Option<String> {
     let items = told(report, |item| match item.fate {
-        Fate::Reset(ResetCause::Retyped { from, to } | ResetCause::Reshaped { from, to }) => Some(format!("{} was {from}, is {to}", item.key)),
+        Fate::Reset(ResetCause::Retyped { from, to } | ResetCause::Reshaped { from, to }) => {
+            Some(format!("{} was {from}, is {to}", item.key))
+        }
         _ => None,
     });
     (!items.is_empty()).then(|| format!("some state will reinitialise ({}): {}", counted(items.len(), "item", "items"), listed(&items)))

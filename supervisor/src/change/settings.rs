@@ -25,7 +25,8 @@ pub fn differences(old: &Manifest, new: &Manifest) -> Vec<Difference> {
 
 /// Constants that say how long a tick is and that both revisions have, with another value.
 pub fn time_base(old: &Manifest, new: &Manifest) -> Vec<Difference> {
-    let value = |manifest: &Manifest, name: &str| manifest.environment.iter().rev().find(|(other, _)| other == name).map(|(_, value)| *value);
+    let value =
+        |manifest: &Manifest, name: &str| manifest.environment.iter().rev().find(|(other, _)| other == name).map(|(_, value)| *value);
     let differing = TIME_BASE.iter().filter_map(|name| {
         let (from, to) = (value(old, name)?, value(new, name)?);
         let what = Change::TimeBase { constant: (*name).to_owned(), from, to };
@@ -60,6 +61,7 @@ fn concerns_runtime(path: &str) -> bool {
 
 /// The block matters where an argument is a bare name.
 fn block<'a>(entry: &'a ConfigEntry, arguments: &[String]) -> Option<&'a str> {
-    let is_bare_name = |argument: &String| argument.starts_with(|c: char| c.is_alphabetic() || c == '_') && !argument.contains([':', '/', '.']);
+    let is_bare_name =
+        |argument: &String| argument.starts_with(|c: char| c.is_alphabetic() || c == '_') && !argument.contains([':', '/', '.']);
     arguments.iter().any(is_bare_name).then_some(entry.block.id.as_str())
 }
