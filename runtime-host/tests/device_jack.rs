@@ -25,7 +25,7 @@ fn the_device_host_loses_and_repeats_no_sample_on_its_way_to_jack() {
         let mut capture = Capture::connect();
         let _ramp = host.add_ramp("a");
         host.wait_for("lane start", |reply| matches!(reply, DeviceReply::LaneStarted { .. }).then_some(()));
-        host.wait_for_frames(96_000);
+        host.wait_for_more_frames(96_000);
         let captured = capture.take();
         let (frames, underruns) = host.stop();
         let heard = assert_is_ramp(&captured, 0, underruns);
@@ -49,19 +49,21 @@ fn a_session_outlives_the_death_of_jack_and_the_device_host_moves_back_to_it() {
         host.wait_for_opened("jack");
         let mut capture = Capture::connect();
         let _ramp = host.add_ramp("a");
-        host.wait_for_frames(24_000);
+        host.wait_for("lane start", |reply| matches!(reply, DeviceReply::LaneStarted { .. }).then_some(()));
+        host.wait_for_more_frames(24_000);
         server.crash();
         let reason = host.wait_for_move("null");
         assert!(reason.contains("jack") && reason.contains("is lost"), "{reason}");
         let before = capture.take();
         capture.abandon();
-        let last_before = frame_of(before.iter().rfind(|frame| **frame != [0.0; 2]).unwrap()[0]);
-        host.wait_for_frames(72_000);
+        let last_heard = before.iter().rfind(|frame| **frame != [0.0; 2]);
+        let last_before = frame_of(last_heard.unwrap_or_else(|| panic!("nothing of {} frames heard: {reason}", before.len()))[0]);
+        host.wait_for_more_frames(24_000);
 
         let _server = JackServer::start(48_000, 256);
         host.wait_for_move("jack");
         let mut capture = Capture::connect();
-        host.wait_for_frames(last_before + 96_000);
+        host.wait_for_more_frames(48_000);
         let after = capture.take();
         let (frames, underruns) = host.stop();
 

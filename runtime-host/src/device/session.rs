@@ -205,12 +205,13 @@ impl Session {
         self.ending_until.is_some_and(|until| is_silent || now >= until)
     }
 
-    /// Closes the device and completes the recording.
+    /// Closes the device and completes the recording. The last counters come before `Stopped`.
     pub fn close(mut self) -> Vec<DeviceReply> {
         self.baton.withdraw();
         // Where the fade-out has been heard to its end this does nothing; else it saves the last frames.
         self.baton.with_idle_mixer(Mixer::finish_recording);
-        let mut replies: Vec<_> = self.finish_recording().into_iter().collect();
+        let mut replies = vec![self.status()];
+        replies.extend(self.finish_recording());
         replies.push(self.stopped());
         if let Playback::Clocked(outputs) = self.playback {
             outputs.close();

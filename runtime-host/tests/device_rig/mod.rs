@@ -4,6 +4,7 @@
 // Each test binary uses its own part of this.
 #![allow(dead_code)]
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -70,6 +71,8 @@ pub struct DeviceHost {
     sender: ipc::channel::Sender,
     replies: mpsc::Receiver<DeviceReply>,
     thread: Option<JoinHandle<ExitCode>>,
+    /// Underruns of all lanes, as last reported.
+    underruns: Cell<u64>,
 }
 
 impl DeviceHost {
@@ -91,7 +94,7 @@ impl DeviceHost {
                 }
             }
         });
-        Self { session, sender, replies, thread: Some(thread) }
+        Self { session, sender, replies, thread: Some(thread), underruns: Cell::new(0) }
     }
 
     pub fn send(&self, request: DeviceRequest) {
@@ -115,6 +118,7 @@ impl DeviceHost {
         loop {
             let patience = deadline.saturating_duration_since(Instant::now());
             let reply = self.replies.recv_timeout(patience).unwrap_or_else(|_| panic!("no {what} after {seen:?}"));
+            self.note(&reply);
             if let Some(found) = pick(&reply) {
                 return found;
             }
@@ -124,12 +128,25 @@ impl DeviceHost {
         }
     }
 
-    /// Waits until the first lane's counter of frames given out is `frames`, and returns the underruns of all lanes.
-    pub fn wait_for_frames(&self, frames: u64) -> u64 {
-        self.wait_for("status", |reply| match reply {
-            DeviceReply::Status(status) if status.frames >= frames => Some(status.lanes.iter().map(|lane| lane.underruns).sum()),
+    fn note(&self, reply: &DeviceReply) {
+        if let DeviceReply::Status(status) = reply {
+            self.underruns.set(status.lanes.iter().map(|lane| lane.underruns).sum());
+        }
+    }
+
+    /// Waits until `frames` frames have been given out.
+    pub fn wait_for_frames(&self, frames: u64) {
+        self.wait_for("status", |reply| matches!(reply, DeviceReply::Status(status) if status.frames >= frames).then_some(()));
+    }
+
+    /// Waits until so many more frames have been given out than are by now. Passes over all replies until then.
+    pub fn wait_for_more_frames(&self, frames: u64) {
+        self.replies.try_iter().for_each(|reply| self.note(&reply));
+        let now = self.wait_for("status", |reply| match reply {
+            DeviceReply::Status(status) => Some(status.frames),
             _ => None,
-        })
+        });
+        self.wait_for_frames(now + frames);
     }
 
     /// Waits until the output is open, which must be one whose name begins like this.
@@ -166,18 +183,13 @@ impl DeviceHost {
     /// Stops the device host; returns the frames it gave out and the underruns it last reported.
     pub fn stop(mut self) -> (u64, u64) {
         self.send(DeviceRequest::Stop);
-        let mut underruns = 0;
         let frames = self.wait_for("stop", |reply| match reply {
             DeviceReply::Stopped { frames } => Some(*frames),
-            DeviceReply::Status(status) => {
-                underruns = status.lanes.iter().map(|lane| lane.underruns).sum();
-                None
-            }
             DeviceReply::RecordingFailed { reason } => panic!("{reason}"),
             _ => None,
         });
         assert_eq!(format!("{:?}", self.thread.take().unwrap().join().unwrap()), format!("{:?}", ExitCode::SUCCESS));
-        (frames, underruns)
+        (frames, self.underruns.get())
     }
 
     /// Disappears, as a killed supervisor does; returns when the device host has ended.
