@@ -33,7 +33,7 @@ pub struct Probe {
 pub struct ProbeError {
     pub stage: String,
     pub code: i32,
-    /// 0-based line inside the block; absent for project errors.
+    /// 0-based line inside the block; 0 where there is no block.
     pub line: Option<u32>,
     pub instruction: Option<String>,
     pub message: String,

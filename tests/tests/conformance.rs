@@ -10,6 +10,9 @@ use tests::playing::{Folder, run, text};
 /// emitter (names that are special in its implementation language) or of the engine it was recorded with (several memories).
 const VALID_HERE: [&str; 3] = ["reserved proto names", "regions=s,d", "two regions pointer arithmetic regions=s"];
 
+/// The one program that is wrong in the reference and right here: `#initOnly` is part of our language (LANGUAGE §24).
+const ACCEPTED_HERE: &str = "initOnly";
+
 /// Checks every probe that `is_wanted` on two threads and reports all that differ at once.
 fn for_each_probe(is_wanted: impl Fn(&Probe) -> bool, check: impl Fn(&Probe, &Folder) -> Result<(), String> + Sync) {
     let probes: Vec<Probe> = probes().into_iter().filter(is_wanted).collect();
@@ -133,13 +136,15 @@ fn first_diagnostic(probe: &Probe, folder: &Folder) -> Result<Value, String> {
 #[test]
 fn every_wrong_program_gets_the_recorded_diagnostic_first() {
     for_each_probe(
-        |probe| probe.error.is_some(),
+        |probe| probe.error.is_some() && probe.name != ACCEPTED_HERE,
         |probe, folder| {
             let expected = probe.error.as_ref().ok_or("no error is recorded")?;
             let found = first_diagnostic(probe, folder)?;
             same("stage", found["stage"].as_str().unwrap_or(""), &expected.stage)?;
             same("code", &found["code"].to_string(), &expected.code.to_string())?;
-            if let Some(line) = expected.line {
+            // Project errors and those of the regions option have no block; the corpus records line 0 for them.
+            let has_block = expected.stage != "project" && ![53, 54].contains(&expected.code);
+            if let Some(line) = expected.line.filter(|_| has_block) {
                 same("line in block", &found["lineInBlock"].to_string(), &line.to_string())?;
             }
             Ok(())

@@ -108,8 +108,8 @@ fn a_killed_host_is_reported_by_name_and_the_others_play_on() {
 fn a_play_whose_last_host_dies_ends_with_a_failure() {
     let folder = Folder::new();
     let mut playing = play(&folder, &[("one", ramp())]);
-    send_signal(playing.in_role("runtime-host")[0].pid, Signal::SEGV);
-    assert_eq!(playing.wait_for("died")["signalName"], "SIGSEGV");
+    send_signal(playing.in_role("runtime-host")[0].pid, Signal::ABORT);
+    assert_eq!(playing.wait_for("died")["signalName"], "SIGABRT");
     assert!(playing.wait().is_some_and(|code| code != 0));
     playing.wait_until_gone();
 }

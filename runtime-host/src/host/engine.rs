@@ -11,7 +11,7 @@ use ipc::limits::MAX_PROGRAM_MEMORY_BYTES;
 use ipc::manifest::{ExportInfo, Manifest};
 use ipc::message::Refusal;
 use ipc::segment::{SegmentError, SegmentRef};
-use wasmtime::{Extern, ExternType, Func, Instance, Memory, MemoryType, Module, Store, Trap, TypedFunc, Val, ValType};
+use wasmtime::{Extern, ExternType, Func, FuncType, Instance, Memory, MemoryType, Module, Store, Trap, TypedFunc, Val, ValType};
 
 use super::failure::Failure;
 
@@ -68,6 +68,15 @@ impl LoadError {
     }
 }
 
+/// What becomes of functions that a program wants from its host. No runtime type provides any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FunctionImports {
+    /// A program that is to be played or bounced is refused: it would not do what its author means.
+    Refused,
+    /// A program that is only looked at gets functions that do nothing and return zero.
+    Silent,
+}
+
 /// Makes engines. One per process; cheap to clone.
 #[derive(Clone)]
 pub struct Loader {
@@ -82,11 +91,11 @@ impl Loader {
 
     /// Copies and checks the artifact, then loads it. Its memories are zero until [`Engine::initialise`].
     pub fn load(&self, reference: &SegmentRef) -> Result<Engine, LoadError> {
-        self.load_checked(&Artifact::read(reference)?)
+        self.load_checked(&Artifact::read(reference)?, FunctionImports::Refused)
     }
 
     /// Loads an artifact whose hash has been checked.
-    pub fn load_checked(&self, artifact: &Artifact) -> Result<Engine, LoadError> {
+    pub fn load_checked(&self, artifact: &Artifact, imports: FunctionImports) -> Result<Engine, LoadError> {
         if artifact.native.is_empty() {
             return Err(LoadError::NoNativeCode);
         }
@@ -95,7 +104,7 @@ impl Loader {
         // compared the hash of this private copy with the announced one. Settings or versions that differ are an error.
         // The test `a_damaged_artifact_never_reaches_its_native_code` damages every part of the segment.
         let module = unsafe { Module::deserialize(&self.wasm, &artifact.native) }.map_err(|e| LoadError::Native(e.to_string()))?;
-        Engine::instantiate(&self.wasm, &module, &artifact.manifest)
+        Engine::instantiate(&self.wasm, &module, &artifact.manifest, imports)
     }
 
     /// Makes the process's first trap happen now, on this thread: it is up to a hundred times slower than later ones,
@@ -107,7 +116,7 @@ impl Loader {
         let mut config = engine_config();
         config.max_wasm_stack(1);
         let Ok(wasm) = wasmtime::Engine::new(&config) else { return false };
-        let Ok(mut scratch) = (Self { wasm }).load_checked(artifact) else { return false };
+        let Ok(mut scratch) = (Self { wasm }).load_checked(artifact, FunctionImports::Silent) else { return false };
         let Some(initialise) = scratch.export(INITIALISE) else { return false };
         match &scratch.exports[initialise.0] {
             Export::Plain(function) => {
@@ -139,11 +148,13 @@ pub struct Engine {
 }
 
 impl Engine {
-    fn instantiate(wasm: &wasmtime::Engine, module: &Module, manifest: &Manifest) -> Result<Self, LoadError> {
-        check_imports(module, manifest)?;
+    fn instantiate(wasm: &wasmtime::Engine, module: &Module, manifest: &Manifest, imports: FunctionImports) -> Result<Self, LoadError> {
+        check_imports(module, manifest, imports)?;
         let mut store = Store::new(wasm, ());
         let memories = reserve_memories(&mut store, manifest)?;
-        let externs: Vec<Extern> = memories.iter().map(|memory| Extern::from(*memory)).collect();
+        // Functions are imported before memories (LANGUAGE §15.1).
+        let mut externs: Vec<Extern> = module.imports().filter_map(|import| Some(silent(&mut store, import.ty().func()?))).collect();
+        externs.extend(memories.iter().map(|memory| Extern::from(*memory)));
         let instance = Instance::new(&mut store, module, &externs).map_err(|e| LoadError::Interface(format!("{e:#}")))?;
         let exports = manifest.exports.iter().map(|info| look_up(&mut store, &instance, info)).collect::<Result<Vec<_>, _>>()?;
         let engine = Self { store, memories, exports, manifest: Arc::new(manifest.clone()) };
@@ -209,11 +220,14 @@ impl Engine {
 }
 
 /// Compares what the code imports with what the manifest says, so that memories can be handed over by position.
-fn check_imports(module: &Module, manifest: &Manifest) -> Result<(), LoadError> {
+fn check_imports(module: &Module, manifest: &Manifest, imports: FunctionImports) -> Result<(), LoadError> {
     let mut memories = manifest.memories.iter();
     for import in module.imports() {
         match import.ty() {
-            ExternType::Func(_) => return Err(refused_function(manifest, import.module(), import.name())),
+            ExternType::Func(_) => match imports {
+                FunctionImports::Silent => {}
+                FunctionImports::Refused => return Err(refused_function(manifest, import.module(), import.name())),
+            },
             ExternType::Memory(found) => {
                 let expected = memories.next().ok_or_else(|| LoadError::Interface("more memories than announced".to_owned()))?;
                 let fits = import.module() == IMPORT_MODULE
@@ -233,6 +247,16 @@ fn check_imports(module: &Module, manifest: &Manifest) -> Result<(), LoadError> 
         Some(missing) => Err(LoadError::Interface(format!("the memory `{}` is not imported", missing.name))),
         None => Ok(()),
     }
+}
+
+/// A function that does nothing and returns zeros.
+fn silent(store: &mut Store<()>, signature: &FuncType) -> Extern {
+    let zeros: Vec<Val> = signature.results().map(|ty| zero(&ty)).collect();
+    let function = Func::new(store, signature.clone(), move |_, _, results| {
+        results.clone_from_slice(&zeros);
+        Ok(())
+    });
+    function.into()
 }
 
 fn refused_function(manifest: &Manifest, module: &str, field: &str) -> LoadError {

@@ -1,6 +1,6 @@
 //! A run without a clock: initialise, set, call so many times, show (`continuo run`, and every conformance test).
 //!
-//! Runs on a thread of its own with a stack for programs, so that the control thread goes on answering. Strictly IEEE:
+//! Functions that the program imports do nothing and return zero here. Runs on a thread of its own with a stack for programs, so that the control thread goes on answering. Strictly IEEE:
 //! denormals are kept, whatever runtime type the program asks for. Replies leave through a function, in order.
 
 use std::sync::atomic::AtomicBool;
@@ -11,7 +11,7 @@ use ipc::limits::{BULK_CHUNK_BYTES, MAX_DUMP_ELEMENTS};
 use ipc::message::{HostReply, ItemValue, Refusal, RunJob};
 
 use super::assets;
-use super::engine::{Engine, ExportHandle, LoadError, Loader};
+use super::engine::{Engine, ExportHandle, FunctionImports, LoadError, Loader};
 use super::failure::Failure;
 use super::items::{Place, nearest};
 use crate::registry;
@@ -37,7 +37,7 @@ pub fn execute(loader: &Loader, job: &RunJob, cancelled: &AtomicBool, reply: &mu
     let segment = job.artifact.name.clone();
     let engine = Artifact::read(&job.artifact).map_err(LoadError::from).and_then(|artifact| {
         reply(HostReply::Loaded { segment: segment.clone() });
-        loader.load_checked(&artifact)
+        loader.load_checked(&artifact, FunctionImports::Silent)
     });
     let mut engine = match engine {
         Ok(engine) => engine,

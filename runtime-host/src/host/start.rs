@@ -6,7 +6,7 @@ use ipc::artifact::Artifact;
 use ipc::message::{HostReply, Refusal, StartRuntime};
 
 use super::assets;
-use super::engine::{Engine, LoadError, Loader};
+use super::engine::{Engine, FunctionImports, LoadError, Loader};
 use super::failure::Failure;
 use super::program::Program;
 use crate::realtime::flush_denormals;
@@ -35,7 +35,7 @@ pub fn prepare(loader: &Loader, start: &StartRuntime, reply: &mut dyn FnMut(Host
     REHEARSED.call_once(|| {
         Loader::rehearse_trap(&artifact);
     });
-    let mut engine = loader.load_checked(&artifact).map_err(|e| e.to_refusal())?;
+    let mut engine = loader.load_checked(&artifact, FunctionImports::Refused).map_err(|e| e.to_refusal())?;
     let settings = registry::settings(engine.manifest());
     {
         // As later on the tick thread, so that what runs at the start computes the same numbers.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ipc::artifact::Artifact;
 use ipc::segment::{SegmentRef, Session};
-use runtime_host::host::engine::{LoadError, Loader};
+use runtime_host::host::engine::{FunctionImports, LoadError, Loader};
 
 use crate::fixture::{Assist, Folder};
 use crate::harness::Host;
@@ -97,7 +97,7 @@ fn a_host_says_that_a_damaged_artifact_is_worth_another_compile() {
 }
 
 fn refusal_of(artifact: &Artifact) -> ipc::message::Refusal {
-    match Loader::new().unwrap().load_checked(artifact) {
+    match Loader::new().unwrap().load_checked(artifact, FunctionImports::Refused) {
         Ok(_) => panic!("it was loaded"),
         Err(error) => error.to_refusal(),
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use ipc::lane::{self, LaneReader};
 use ipc::segment::Session;
-use runtime_host::host::engine::Loader;
+use runtime_host::host::engine::{FunctionImports, Loader};
 use runtime_host::host::program::Program;
 use runtime_host::host::tick_thread::{TickThread, TickThreadOptions};
 use runtime_host::registry::runtime::Assembly;
@@ -15,7 +15,7 @@ use crate::harness::{block, expected, start};
 
 /// An initialised audio program.
 fn program(assist: &Assist) -> Box<Program> {
-    let mut engine = Loader::new().unwrap().load_checked(&assist.artifact()).unwrap();
+    let mut engine = Loader::new().unwrap().load_checked(&assist.artifact(), FunctionImports::Refused).unwrap();
     engine.initialise().unwrap();
     let settings = settings(engine.manifest());
     let binding = (audio::TYPE.bind)(&audio::TYPE, &settings, &engine);
