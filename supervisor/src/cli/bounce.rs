@@ -26,11 +26,19 @@ pub struct Arguments {
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// How much to render.
-    #[arg(long, value_name = "N", value_parser = seconds)]
+    #[arg(long, value_name = "N", value_parser = renderable_seconds)]
     seconds: f64,
     /// The WAV file.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
+}
+
+/// Seconds that fit into a WAV file, which holds 4 GiB: a little more than three hours at 48 kHz.
+fn renderable_seconds(text: &str) -> Result<f64, String> {
+    const LONGEST_SECONDS: f64 = 3.0 * 3600.0;
+    seconds(text).and_then(|seconds| {
+        if seconds <= LONGEST_SECONDS { Ok(seconds) } else { Err("a WAV file holds at most three hours (10800)".to_owned()) }
+    })
 }
 
 /// Carries the command out.
@@ -67,7 +75,7 @@ impl Bouncer<'_> {
         if let Some(line) = &self.line {
             line.clear();
         }
-        let Some(frames) = self.frames else { return };
+        let Some(frames) = self.frames.filter(|frames| *frames > 0) else { return };
         let bad = match self.meter.non_finite() {
             0 => String::new(),
             count => format!(", {count} samples were not finite and are silent"),

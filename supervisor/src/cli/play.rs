@@ -52,6 +52,15 @@ pub struct Arguments {
 
 /// Carries the command out.
 pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
+    let outcome = play(arguments);
+    if arguments.json {
+        let verdict = outcome.as_ref().map_or_else(CommandError::verdict, |verdict| *verdict);
+        render::print(&json!({ "event": "ended", "exitCode": exit::code(verdict) }).to_string());
+    }
+    outcome
+}
+
+fn play(arguments: &Arguments) -> Result<Verdict, CommandError> {
     let programs = source::read_all(&arguments.files)?;
     if let Some(wav) = &arguments.wav {
         check_output(wav, &arguments.files)?;
@@ -64,7 +73,7 @@ pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
     });
     let mut player = Player::new(arguments, &job);
     let verdict = run_job(&job, &mut player)?;
-    player.finish(verdict);
+    player.finish();
     Ok(verdict)
 }
 
@@ -87,11 +96,8 @@ impl<'a> Player<'a> {
         Self { arguments, job, line: LiveLine::text(), meter: Meter::default(), sample_rate: DEFAULT_SAMPLE_RATE_HZ, frames: 0 }
     }
 
-    fn finish(&self, verdict: Verdict) {
+    fn finish(&self) {
         self.line.clear();
-        if self.arguments.json {
-            render::print(&json!({ "event": "ended", "exitCode": exit::code(verdict) }).to_string());
-        }
         if self.frames > 0 {
             let recorded = self.arguments.wav.as_ref().map(|wav| format!(", recorded into {}", wav.display())).unwrap_or_default();
             let bad = match self.meter.non_finite() {

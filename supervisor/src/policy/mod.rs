@@ -415,8 +415,11 @@ impl Policy {
             return;
         }
         program.phase = Phase::Failed;
-        self.verdict = self.verdict.max(verdict);
-        actions.push(Action::Tell(Report::Failed { runtime, failure }));
+        // What only follows from the end of the session is not news: the first cause has been told.
+        if self.stage == Stage::Working {
+            self.verdict = self.verdict.max(verdict);
+            actions.push(Action::Tell(Report::Failed { runtime, failure }));
+        }
         if matches!(program.lane, Lane::Created(_)) {
             actions.push(Action::UnlinkLane(runtime));
         }

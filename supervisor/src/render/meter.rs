@@ -51,7 +51,6 @@ impl LiveLine {
     pub fn show(&self, text: String) {
         if self.is_drawn {
             self.bar.set_message(text);
-            self.bar.tick();
         }
     }
 
