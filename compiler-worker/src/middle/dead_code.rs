@@ -1,0 +1,152 @@
+//! Removes what has no effect: computations nobody uses, writes to locals nobody reads, results of `if`s nobody takes.
+//!
+//! A walk against the order of execution, so that what becomes unused on the way is seen in time. Whatever can trap, writes memory or
+//! calls the host stays. Pure computation.
+
+use super::function::{Function, Kind, Op, Region, Results, Value};
+use super::operators::Const;
+use super::program::Program;
+
+/// Cleans every function.
+pub fn remove(program: &mut Program) {
+    program.functions.iter_mut().for_each(remove_from);
+}
+
+/// Cleans one function.
+pub fn remove_from(function: &mut Function) {
+    let mut body = std::mem::take(&mut function.body);
+    let mut walk = Walk::of(function, &body);
+    walk.region(&mut body);
+    if walk.has_renamed {
+        walk.apply_names(&mut body);
+    }
+    function.body = body;
+}
+
+struct Walk<'a> {
+    function: &'a mut Function,
+    uses: Vec<u32>,
+    /// Reads of each local that are still there.
+    reads: Vec<u32>,
+    known: Vec<Option<Const>>,
+    /// New numbers of results that had to move together.
+    names: Vec<Option<Value>>,
+    has_renamed: bool,
+}
+
+impl<'a> Walk<'a> {
+    fn of(function: &'a mut Function, body: &Region) -> Self {
+        let (values, locals) = (function.values.len(), function.locals.len());
+        let mut walk = Self {
+            function,
+            uses: vec![0; values],
+            reads: vec![0; locals],
+            known: vec![None; values],
+            names: vec![None; values],
+            has_renamed: false,
+        };
+        walk.count(body);
+        walk
+    }
+
+    fn count(&mut self, region: &Region) {
+        for op in &region.ops {
+            op.kind.for_each_operand(|value| self.uses[value.0 as usize] += 1);
+            match op.kind {
+                Kind::LocalGet(local) => self.reads[local.0 as usize] += 1,
+                Kind::Const(constant) => self.known[op.results.first as usize] = Some(constant),
+                _ => {}
+            }
+            op.kind.regions().for_each(|inner| self.count(inner));
+        }
+        region.yields.iter().for_each(|value| self.uses[value.0 as usize] += 1);
+    }
+
+    fn region(&mut self, region: &mut Region) {
+        let mut kept = Vec::with_capacity(region.ops.len());
+        while let Some(mut op) = region.ops.pop() {
+            if self.is_dead(&op) {
+                self.release(&op.kind);
+                continue;
+            }
+            if matches!(op.kind, Kind::If { .. } | Kind::Block { .. }) {
+                self.prune_results(&mut op);
+            }
+            op.kind.regions_mut().for_each(|inner| self.region(inner));
+            if is_empty(&op) {
+                self.release(&op.kind);
+                continue;
+            }
+            kept.push(op);
+        }
+        kept.reverse();
+        region.ops = kept;
+    }
+
+    fn is_dead(&self, op: &Op) -> bool {
+        match op.kind {
+            Kind::LocalSet(local, _) => self.reads[local.0 as usize] == 0,
+            _ => op.kind.is_pure(|value| self.known[value.0 as usize]) && op.results.iter().all(|value| self.uses[value.0 as usize] == 0),
+        }
+    }
+
+    /// The operation is gone, and with it its uses of other values.
+    fn release(&mut self, kind: &Kind) {
+        kind.for_each_operand(|value| self.uses[value.0 as usize] -= 1);
+        if let Kind::LocalGet(local) = kind {
+            self.reads[local.0 as usize] -= 1;
+        }
+    }
+
+    /// Drops the results nobody uses, and what the regions yield for them. Only where all ways out go through the yields.
+    fn prune_results(&mut self, op: &mut Op) {
+        let used: Vec<bool> = op.results.iter().map(|value| self.uses[value.0 as usize] > 0).collect();
+        if used.iter().all(|&used| used) || op.kind.regions().any(|region| super::forward::branches_to(region, 0)) {
+            return;
+        }
+        let uses = &mut self.uses;
+        for region in op.kind.regions_mut() {
+            let mut index = 0;
+            region.yields.retain(|value| {
+                index += 1;
+                if !used[index - 1] {
+                    uses[value.0 as usize] -= 1;
+                }
+                used[index - 1]
+            });
+        }
+        op.results = self.renumber(op.results, &used);
+    }
+
+    /// Results have to be consecutive: the ones that stay get new numbers.
+    fn renumber(&mut self, results: Results, used: &[bool]) -> Results {
+        let first = self.function.values.len() as u32;
+        let mut count = 0;
+        for (value, _) in results.iter().zip(used).filter(|(_, used)| **used) {
+            let ty = self.function.type_of(value);
+            let again = self.function.new_value(ty);
+            self.names[value.0 as usize] = Some(again);
+            self.uses.push(self.uses[value.0 as usize]);
+            self.known.push(None);
+            self.names.push(None);
+            self.has_renamed = true;
+            count += 1;
+        }
+        if count == 0 { Results::NONE } else { Results { first, count } }
+    }
+
+    fn apply_names(&self, region: &mut Region) {
+        let name = |value: &mut Value| *value = self.names[value.0 as usize].unwrap_or(*value);
+        for op in &mut region.ops {
+            op.kind.for_each_operand_mut(name);
+            op.kind.regions_mut().for_each(|inner| self.apply_names(inner));
+        }
+        region.yields.iter_mut().for_each(name);
+    }
+}
+
+/// An `if` that does nothing on either side, or a loop that does nothing each time.
+fn is_empty(op: &Op) -> bool {
+    let is_empty = |region: &Region| region.ops.is_empty() && region.yields.is_empty();
+    matches!(op.kind, Kind::If { .. } | Kind::Repeat { .. }) && op.kind.regions().all(is_empty)
+}

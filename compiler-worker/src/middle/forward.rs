@@ -1,0 +1,463 @@
+//! Forwarding: reads of locals and of memory at constant addresses become the values that are known to be there, constant
+//! computations their results, and accesses at constant addresses lose their guards.
+//!
+//! One walk in execution order. Where two branches meet that leave different values in a place, the `if` itself gives the value as a
+//! further result. Stores stay where they are, so that memory is right whenever something else looks at it. Nothing
+//! is known across a loop's back edge about what the loop writes. Pure computation.
+
+use std::collections::{HashMap, HashSet};
+
+use super::fold::{Folded, fold};
+use super::function::{Address, Function, Kind, Local, Op, Region, Results, Source, Value};
+use super::operators::{Const, Load, Store, Type};
+use super::program::Program;
+use super::slots::{Held, Mark, Place, Slots};
+
+/// Places that one `if` hands out at most; with more, the places are read again instead.
+const MAX_MERGED: usize = 24;
+
+/// Runs the walk over every function.
+pub fn forward(program: &mut Program) {
+    let writers = memory_writers(program);
+    let memory_bytes: Vec<u64> = program.memories.iter().map(super::program::Memory::bytes).collect();
+    let imports = program.imports.len();
+    for function in &mut program.functions {
+        forward_function(function, &Surroundings { writers: &writers, imports, memory_bytes: &memory_bytes });
+    }
+}
+
+/// What a function's walk has to know of the rest of the program.
+pub struct Surroundings<'a> {
+    /// Defined functions that write memory, themselves or through others.
+    pub writers: &'a [bool],
+    pub imports: usize,
+    pub memory_bytes: &'a [u64],
+}
+
+impl Surroundings<'_> {
+    /// Whether a call may change memory. The host's functions may.
+    fn writes(&self, kind: &Kind) -> bool {
+        match kind {
+            Kind::Call { function, .. } => (function.0 as usize).checked_sub(self.imports).is_none_or(|index| self.writers[index]),
+            _ => false,
+        }
+    }
+}
+
+/// Which defined functions write memory.
+pub fn memory_writers(program: &Program) -> Vec<bool> {
+    let mut writes: Vec<bool> = program.functions.iter().map(|function| region_writes(&function.body)).collect();
+    loop {
+        let mut is_stable = true;
+        for (index, function) in program.functions.iter().enumerate() {
+            let mut calls_writer = false;
+            super::inline::for_each_callee(&function.body, &mut |callee| {
+                calls_writer |= program.defined(callee).is_none_or(|callee| writes[callee]);
+            });
+            if calls_writer && !writes[index] {
+                writes[index] = true;
+                is_stable = false;
+            }
+        }
+        if is_stable {
+            return writes;
+        }
+    }
+}
+
+fn region_writes(region: &Region) -> bool {
+    region.ops.iter().any(|op| {
+        let writes = matches!(op.kind, Kind::Store { .. } | Kind::MemoryCopy { .. } | Kind::MemoryClear { .. } | Kind::MemoryInit { .. });
+        writes || op.kind.regions().any(region_writes)
+    })
+}
+
+/// Runs the walk over one function.
+pub fn forward_function(function: &mut Function, surroundings: &Surroundings<'_>) {
+    let mut body = std::mem::take(&mut function.body);
+    let count = function.values.len();
+    let mut walk = Walk { function, surroundings, names: vec![None; count], known: vec![None; count], slots: Slots::default() };
+    walk.region(&mut body);
+    function.body = body;
+}
+
+struct Walk<'a> {
+    function: &'a mut Function,
+    surroundings: &'a Surroundings<'a>,
+    /// What values have turned out to be the same as.
+    names: Vec<Option<Value>>,
+    /// Constants that values are.
+    known: Vec<Option<Const>>,
+    slots: Slots,
+}
+
+impl Walk<'_> {
+    fn name(&self, value: Value) -> Value {
+        self.names.get(value.0 as usize).copied().flatten().unwrap_or(value)
+    }
+
+    fn constant_of(&self, value: Value) -> Option<Const> {
+        self.known.get(value.0 as usize).copied().flatten()
+    }
+
+    fn rename(&mut self, old: Value, new: Value) {
+        self.names[old.0 as usize] = Some(new);
+    }
+
+    fn learn(&mut self, value: Value, constant: Const) {
+        if self.known.len() <= value.0 as usize {
+            self.known.resize(self.function.values.len(), None);
+        }
+        self.known[value.0 as usize] = Some(constant);
+    }
+
+    /// Walks a region; leaves out what cannot be reached behind a terminator.
+    fn region(&mut self, region: &mut Region) {
+        let ops = std::mem::take(&mut region.ops);
+        let mut out = Vec::with_capacity(ops.len());
+        for op in ops {
+            self.op(op, &mut out);
+            if out.last().is_some_and(|last: &Op| last.kind.is_terminator()) {
+                region.ops = out;
+                region.yields.clear();
+                return;
+            }
+        }
+        for value in &mut region.yields {
+            *value = self.name(*value);
+        }
+        region.ops = out;
+    }
+
+    fn op(&mut self, mut op: Op, out: &mut Vec<Op>) {
+        op.kind.for_each_operand_mut(|value| *value = self.name(*value));
+        match op.kind {
+            Kind::Const(constant) => {
+                self.learn(Value(op.results.first), constant);
+                out.push(op);
+            }
+            Kind::LocalGet(local) => self.local_get(local, op, out),
+            Kind::LocalSet(local, value) => {
+                self.slots.set(Place::Local(local), Some(Held { value, load: Load::I32 }));
+                out.push(op);
+            }
+            Kind::Load { op: load, address, is_guarded } => self.load(load, address, is_guarded, op, out),
+            Kind::Store { op: store, address, value, is_guarded } => self.store(store, address, value, is_guarded, op, out),
+            Kind::MemoryCopy { to, .. } => {
+                self.slots.forget_memory(Some(to.memory));
+                out.push(op);
+            }
+            Kind::MemoryClear { .. } | Kind::MemoryInit { .. } => {
+                self.slots.forget_memory(None);
+                out.push(op);
+            }
+            Kind::Call { .. } => {
+                if self.surroundings.writes(&op.kind) {
+                    self.slots.forget_memory(None);
+                }
+                out.push(op);
+            }
+            Kind::If { condition, then, otherwise } => match self.constant_of(condition) {
+                Some(Const::I32(condition)) => {
+                    let taken = if condition != 0 { then } else { otherwise };
+                    self.block(taken, op.results, op.source, out);
+                }
+                _ => self.if_else(condition, then, otherwise, op.results, op.source, out),
+            },
+            Kind::Block { body } => self.block(body, op.results, op.source, out),
+            Kind::Repeat { cap, index, body } => self.repeat(cap, index, body, op.source, out),
+            _ => self.compute(op, out),
+        }
+    }
+
+    fn compute(&mut self, op: Op, out: &mut Vec<Op>) {
+        let folded = fold(&op.kind, |value| self.constant_of(value));
+        match folded {
+            None => out.push(op),
+            Some(Folded::Value(value)) => self.rename(Value(op.results.first), value),
+            Some(Folded::Const(constant)) => {
+                self.learn(Value(op.results.first), constant);
+                out.push(Op { kind: Kind::Const(constant), ..op });
+            }
+            Some(Folded::WithConst(operator, left, constant)) => {
+                let right = self.make_constant(constant, op.source, out);
+                out.push(Op { kind: Kind::Binary { op: operator, left, right }, ..op });
+            }
+        }
+    }
+
+    fn make_constant(&mut self, constant: Const, source: Source, out: &mut Vec<Op>) -> Value {
+        let value = self.function.new_value(constant.ty());
+        self.learn(value, constant);
+        out.push(Op { kind: Kind::Const(constant), results: Results::one(value), source });
+        value
+    }
+
+    fn local_get(&mut self, local: Local, op: Op, out: &mut Vec<Op>) {
+        let result = Value(op.results.first);
+        if let Some(held) = self.slots.get(Place::Local(local)) {
+            self.rename(result, held.value);
+            return;
+        }
+        self.slots.set(Place::Local(local), Some(Held { value: result, load: Load::I32 }));
+        out.push(op);
+    }
+
+    // --------------------------------------------------------------------------------------------- memory
+
+    /// The constant address of an access that lies inside its memory; `Err` if it is constant and does not.
+    fn constant_address(&self, address: Address, bytes: u32) -> Option<Result<u32, ()>> {
+        let Some(Const::I32(base)) = self.constant_of(address.base) else { return None };
+        let start = u64::from(base as u32) + u64::from(address.offset);
+        let size = self.surroundings.memory_bytes.get(address.memory as usize).copied().unwrap_or(0);
+        Some(if start + u64::from(bytes) <= size { Ok(start as u32) } else { Err(()) })
+    }
+
+    fn load(&mut self, load: Load, address: Address, is_guarded: bool, mut op: Op, out: &mut Vec<Op>) {
+        let result = Value(op.results.first);
+        match self.constant_address(address, load.bytes()) {
+            Some(Ok(at)) => {
+                if let Some(value) = self.slots.loaded(load, address.memory, at) {
+                    self.rename(result, value);
+                    return;
+                }
+                self.slots.note_load(load, address.memory, at, result);
+                op.kind = Kind::Load { op: load, address, is_guarded: false };
+            }
+            Some(Err(())) if is_guarded => {
+                let zero = load.result().zero();
+                self.learn(result, zero);
+                op.kind = Kind::Const(zero);
+            }
+            _ => {}
+        }
+        out.push(op);
+    }
+
+    fn store(&mut self, store: Store, address: Address, value: Value, is_guarded: bool, mut op: Op, out: &mut Vec<Op>) {
+        match self.constant_address(address, store.bytes()) {
+            Some(Ok(at)) => {
+                let stored = store.matching_load().map(|load| Held { value, load });
+                if stored.is_some_and(|held| self.slots.loaded(held.load, address.memory, at) == Some(value)) {
+                    return;
+                }
+                self.slots.note_store(store.bytes(), address.memory, at, stored);
+                op.kind = Kind::Store { op: store, address, value, is_guarded: false };
+            }
+            Some(Err(())) if is_guarded => return,
+            _ => self.slots.forget_memory(Some(address.memory)),
+        }
+        out.push(op);
+    }
+
+    // ------------------------------------------------------------------------------------------ structure
+
+    /// A block nobody branches out of is no block.
+    fn block(&mut self, mut body: Region, results: Results, source: Source, out: &mut Vec<Op>) {
+        if branches_to(&body, 0) {
+            let mark = self.slots.mark();
+            self.region(&mut body);
+            self.slots.roll_back(mark);
+            self.forget_written(&body);
+            out.push(Op { kind: Kind::Block { body }, results, source });
+            return;
+        }
+        leave_label_out(&mut body, 0);
+        self.region(&mut body);
+        let is_terminated = body.is_terminated();
+        out.extend(body.ops);
+        if !is_terminated {
+            for (result, value) in results.iter().zip(body.yields) {
+                self.rename(result, value);
+            }
+        }
+    }
+
+    fn if_else(&mut self, condition: Value, mut then: Region, mut otherwise: Region, results: Results, source: Source, out: &mut Vec<Op>) {
+        let is_left_early = branches_to(&then, 0) || branches_to(&otherwise, 0);
+        let mark = self.slots.mark();
+        self.region(&mut then);
+        let after_then = self.outcome(mark);
+        self.region(&mut otherwise);
+        let after_else = self.outcome(mark);
+        let mut places: Vec<Place> = after_then.iter().chain(&after_else).map(|(place, _)| *place).collect();
+        places.sort_unstable();
+        places.dedup();
+
+        if is_left_early {
+            // Somebody comes here with what was in the places half-way.
+            self.forget_written(&then);
+            self.forget_written(&otherwise);
+            out.push(Op { kind: Kind::If { condition, then, otherwise }, results, source });
+            return;
+        }
+        if then.is_terminated() && otherwise.is_terminated() {
+            out.push(Op { kind: Kind::If { condition, then, otherwise }, results, source });
+            out.push(Op { kind: Kind::Unreachable, results: Results::NONE, source });
+            return;
+        }
+        if places.len() > MAX_MERGED {
+            for (changes, region) in [(&after_then, &then), (&after_else, &otherwise)] {
+                // What a branch changes that never comes back here has not changed here.
+                if !region.is_terminated() {
+                    changes.iter().for_each(|(place, _)| self.slots.set(*place, None));
+                }
+            }
+            out.push(Op { kind: Kind::If { condition, then, otherwise }, results, source });
+            return;
+        }
+        let merged = self.merge(&places, (&mut then, &after_then), (&mut otherwise, &after_else));
+        let all = self.with_results(results, &merged);
+        out.push(Op { kind: Kind::If { condition, then, otherwise }, results: all, source });
+    }
+
+    /// What a branch has changed, and takes the changes back.
+    fn outcome(&mut self, mark: Mark) -> Changes {
+        let places = self.slots.changed_since(mark);
+        let changes = places.into_iter().map(|place| (place, self.slots.get(place))).collect();
+        self.slots.roll_back(mark);
+        changes
+    }
+
+    /// Where branches meet: the places that both leave with a known value, which become yields of both. All others are unknown.
+    fn merge(&mut self, places: &[Place], then: (&mut Region, &Changes), otherwise: (&mut Region, &Changes)) -> Vec<(Place, Load, Type)> {
+        let mut merged = Vec::new();
+        for &place in places {
+            let before = self.slots.get(place);
+            let held = |changes: &Changes| changes.iter().find(|(other, _)| *other == place).map_or(before, |(_, held)| *held);
+            let (in_then, in_else) = match (then.0.is_terminated(), otherwise.0.is_terminated()) {
+                (false, false) => (held(then.1), held(otherwise.1)),
+                (false, true) => (held(then.1), held(then.1)),
+                _ => (held(otherwise.1), held(otherwise.1)),
+            };
+            match (in_then, in_else) {
+                (Some(a), Some(b)) if a == b && before == Some(a) => {}
+                (Some(a), Some(b)) if a.load == b.load => {
+                    let ends = [(&mut *then.0, a), (&mut *otherwise.0, b)];
+                    for (region, held) in ends {
+                        if !region.is_terminated() {
+                            region.yields.push(held.value);
+                        }
+                    }
+                    merged.push((place, a.load, self.function.type_of(a.value)));
+                }
+                _ => self.slots.set(place, None),
+            }
+        }
+        merged
+    }
+
+    /// Results of an `if`: its own, renamed, and one for each merged place.
+    fn with_results(&mut self, own: Results, merged: &[(Place, Load, Type)]) -> Results {
+        if merged.is_empty() {
+            return own;
+        }
+        let first = self.function.values.len() as u32;
+        for result in own.iter() {
+            let ty = self.function.type_of(result);
+            let again = self.function.new_value(ty);
+            self.rename(result, again);
+        }
+        for &(place, load, ty) in merged {
+            let value = self.function.new_value(ty);
+            self.slots.set(place, Some(Held { value, load }));
+        }
+        Results { first, count: own.count + merged.len() as u32 }
+    }
+
+    fn repeat(&mut self, cap: u32, index: Local, mut body: Region, source: Source, out: &mut Vec<Op>) {
+        self.slots.set(Place::Local(index), None);
+        self.forget_written(&body);
+        let mark = self.slots.mark();
+        self.region(&mut body);
+        self.slots.roll_back(mark);
+        out.push(Op { kind: Kind::Repeat { cap, index, body }, results: Results::NONE, source });
+    }
+
+    /// Forgets everything that the region writes.
+    fn forget_written(&mut self, body: &Region) {
+        let mut written = Written::default();
+        written.region(body, self);
+        let mut locals: Vec<Local> = written.locals.into_iter().collect();
+        locals.sort_unstable();
+        locals.into_iter().for_each(|local| self.slots.set(Place::Local(local), None));
+        if written.is_everything {
+            self.slots.forget_memory(None);
+            return;
+        }
+        written.memories.into_iter().for_each(|memory| self.slots.forget_memory(Some(memory)));
+        for (memory, address, bytes) in written.words {
+            self.slots.note_store(bytes, memory, address, None);
+        }
+    }
+}
+
+/// Places a branch has changed and what they hold at its end.
+type Changes = Vec<(Place, Option<Held>)>;
+
+/// What a region writes.
+#[derive(Default)]
+struct Written {
+    locals: HashSet<Local>,
+    /// Memory, address, bytes.
+    words: Vec<(u32, u32, u32)>,
+    /// Memories written at unknown addresses.
+    memories: Vec<u32>,
+    is_everything: bool,
+    /// Constants met inside the region.
+    constants: HashMap<Value, u32>,
+}
+
+impl Written {
+    fn region(&mut self, region: &Region, walk: &Walk<'_>) {
+        for op in &region.ops {
+            match &op.kind {
+                Kind::Const(Const::I32(value)) => {
+                    self.constants.insert(Value(op.results.first), *value as u32);
+                }
+                Kind::LocalSet(local, _) | Kind::Repeat { index: local, .. } => {
+                    self.locals.insert(*local);
+                }
+                Kind::Store { op, address, .. } => match self.address(*address, walk) {
+                    Some(start) => self.words.push((address.memory, start, op.bytes())),
+                    None => self.memories.push(address.memory),
+                },
+                Kind::MemoryCopy { to, .. } => self.memories.push(to.memory),
+                Kind::MemoryClear { .. } | Kind::MemoryInit { .. } => self.is_everything = true,
+                kind @ Kind::Call { .. } => self.is_everything |= walk.surroundings.writes(kind),
+                _ => {}
+            }
+            op.kind.regions().for_each(|inner| self.region(inner, walk));
+        }
+    }
+
+    fn address(&self, address: Address, walk: &Walk<'_>) -> Option<u32> {
+        let base = walk.name(address.base);
+        let base = self.constants.get(&base).copied().or_else(|| match walk.constant_of(base) {
+            Some(Const::I32(value)) => Some(value as u32),
+            _ => None,
+        });
+        base?.checked_add(address.offset)
+    }
+}
+
+/// Whether something in the region branches to the label of this depth (as seen from its start).
+pub fn branches_to(region: &Region, label: u32) -> bool {
+    region.ops.iter().any(|op| {
+        let goes = matches!(&op.kind, Kind::Branch { depth, .. } | Kind::BranchIf { depth, .. } if *depth == label);
+        goes || op.kind.regions().any(|inner| branches_to(inner, label + op.kind.label_levels()))
+    })
+}
+
+/// The block around a region disappears: branches beyond it have one level less to go.
+fn leave_label_out(region: &mut Region, label: u32) {
+    for op in &mut region.ops {
+        if let Kind::Branch { depth, .. } | Kind::BranchIf { depth, .. } = &mut op.kind
+            && *depth > label
+        {
+            *depth -= 1;
+        }
+        let levels = op.kind.label_levels();
+        op.kind.regions_mut().for_each(|inner| leave_label_out(inner, label + levels));
+    }
+}

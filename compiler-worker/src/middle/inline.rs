@@ -1,0 +1,299 @@
+//! Inlining: calls of small functions, and of functions that are called only once, become the callee's own operations.
+//!
+//! Programs of the language are many small modules and library functions, so that calls are a third of their cost, and no pass sees
+//! across one. Callees are finished before their callers. Recursive functions stay calls. Lines keep their source. Functions
+//! nobody calls or exports any more are removed at the end.
+
+use std::collections::HashSet;
+
+use super::function::{Function, FunctionId, Kind, Local, Op, Region, Results, Value};
+use super::program::Program;
+
+/// A callee of at most this many operations is inlined wherever it is called.
+const SMALL_OPS: usize = 120;
+
+/// A function does not grow beyond this many operations: compiling it natively takes time in proportion, and one edit of any
+/// of its parts compiles all of it again.
+const MAX_OPS: usize = 60_000;
+
+/// Inlines what is worth it, everywhere.
+pub fn inline(program: &mut Program) {
+    let graph = CallGraph::of(program);
+    let mut sizes: Vec<usize> = program.functions.iter().map(|function| size_of(&function.body)).collect();
+    for &index in &graph.callees_first {
+        let mut function = std::mem::take(&mut program.functions[index]);
+        let mut body = std::mem::take(&mut function.body);
+        let renamed = vec![None; function.values.len()];
+        let mut site = Site { program, graph: &graph, sizes: &sizes, function: &mut function, renamed, size: sizes[index] };
+        site.region(&mut body);
+        sizes[index] = site.size;
+        function.body = body;
+        program.functions[index] = function;
+    }
+    remove_unused(program);
+}
+
+/// Number of operations in a region, nested ones included.
+pub fn size_of(region: &Region) -> usize {
+    region.ops.iter().map(|op| 1 + op.kind.regions().map(size_of).sum::<usize>()).sum()
+}
+
+/// Calls `visit` with every function the region calls.
+pub fn for_each_callee(region: &Region, visit: &mut impl FnMut(FunctionId)) {
+    for op in &region.ops {
+        if let Kind::Call { function, .. } = &op.kind {
+            visit(*function);
+        }
+        op.kind.regions().for_each(|inner| for_each_callee(inner, visit));
+    }
+}
+
+/// Who calls whom, among defined functions.
+pub struct CallGraph {
+    /// Callees before callers, as far as recursion allows.
+    pub callees_first: Vec<usize>,
+    /// Functions that take part in a recursion.
+    pub is_recursive: Vec<bool>,
+    /// Calls of each function, and one for each export.
+    uses: Vec<u32>,
+}
+
+impl CallGraph {
+    pub fn of(program: &Program) -> Self {
+        let count = program.functions.len();
+        let mut callees: Vec<Vec<usize>> = vec![Vec::new(); count];
+        let mut uses = vec![0; count];
+        for (index, function) in program.functions.iter().enumerate() {
+            for_each_callee(&function.body, &mut |callee| {
+                if let Some(callee) = program.defined(callee) {
+                    uses[callee] += 1;
+                    callees[index].push(callee);
+                }
+            });
+        }
+        for export in &program.exports {
+            if let Some(index) = program.defined(export.function) {
+                uses[index] += 1;
+            }
+        }
+        let (callees_first, is_recursive) = order(&callees);
+        Self { callees_first, is_recursive, uses }
+    }
+}
+
+/// Depth-first order with finished callees first (Tarjan's strongly connected components, without recursion of our own).
+fn order(callees: &[Vec<usize>]) -> (Vec<usize>, Vec<bool>) {
+    const UNSEEN: u32 = u32::MAX;
+    let count = callees.len();
+    let (mut number, mut low) = (vec![UNSEEN; count], vec![0u32; count]);
+    let (mut finished, mut is_recursive) = (Vec::with_capacity(count), vec![false; count]);
+    let (mut component, mut is_open) = (Vec::new(), vec![false; count]);
+    let mut next_number = 0;
+    for root in 0..count {
+        let mut path: Vec<(usize, usize)> = if number[root] == UNSEEN { vec![(root, 0)] } else { Vec::new() };
+        while let Some(&(function, next)) = path.last() {
+            if next == 0 {
+                (number[function], low[function]) = (next_number, next_number);
+                next_number += 1;
+                component.push(function);
+                is_open[function] = true;
+            }
+            if let Some(&callee) = callees[function].get(next) {
+                if let Some(last) = path.last_mut() {
+                    last.1 += 1;
+                }
+                if callee == function {
+                    is_recursive[function] = true;
+                }
+                if number[callee] == UNSEEN {
+                    path.push((callee, 0));
+                } else if is_open[callee] {
+                    low[function] = low[function].min(number[callee]);
+                }
+                continue;
+            }
+            path.pop();
+            if let Some(&(caller, _)) = path.last() {
+                low[caller] = low[caller].min(low[function]);
+            }
+            if low[function] == number[function] {
+                let start = component.iter().rposition(|&member| member == function).unwrap_or(0);
+                let members = component.split_off(start);
+                for &member in &members {
+                    is_open[member] = false;
+                    is_recursive[member] |= members.len() > 1;
+                }
+                finished.extend(members.into_iter().rev());
+            }
+        }
+    }
+    (finished, is_recursive)
+}
+
+/// The function that calls are being inlined into.
+struct Site<'a> {
+    program: &'a Program,
+    graph: &'a CallGraph,
+    /// Operations of every function, as far as it is finished.
+    sizes: &'a [usize],
+    function: &'a mut Function,
+    /// What results of inlined calls have become.
+    renamed: Vec<Option<Value>>,
+    size: usize,
+}
+
+impl Site<'_> {
+    fn region(&mut self, region: &mut Region) {
+        let ops = std::mem::take(&mut region.ops);
+        region.ops.reserve(ops.len());
+        for mut op in ops {
+            op.kind.for_each_operand_mut(|value| *value = self.name(*value));
+            match op.kind {
+                Kind::Call { function, ref arguments } if self.is_worth_it(function) => {
+                    let arguments = arguments.clone();
+                    self.inline(&op, function, &arguments, &mut region.ops);
+                }
+                _ => {
+                    op.kind.regions_mut().for_each(|inner| self.region(inner));
+                    region.ops.push(op);
+                }
+            }
+        }
+        for value in &mut region.yields {
+            *value = self.name(*value);
+        }
+    }
+
+    fn name(&self, value: Value) -> Value {
+        self.renamed.get(value.0 as usize).copied().flatten().unwrap_or(value)
+    }
+
+    fn is_worth_it(&self, callee: FunctionId) -> bool {
+        let Some(index) = self.program.defined(callee) else { return false };
+        if self.graph.is_recursive[index] {
+            return false;
+        }
+        let size = self.sizes[index];
+        (size <= SMALL_OPS || self.graph.uses[index] == 1) && self.size + size <= MAX_OPS
+    }
+
+    /// Puts the callee's operations in place of the call.
+    fn inline(&mut self, call: &Op, callee: FunctionId, arguments: &[Value], ops: &mut Vec<Op>) {
+        let Some(index) = self.program.defined(callee) else { return };
+        let callee = &self.program.functions[index];
+        self.size += self.sizes[index] + callee.locals.len() * 2;
+        let values = self.function.values.len() as u32;
+        let locals = self.function.locals.len() as u32;
+        self.function.values.extend(&callee.values);
+        self.function.locals.extend(&callee.locals);
+        self.enter(call, callee, arguments, locals, ops);
+
+        let mut copy = Copy { values, locals, returns: false };
+        let body = copy.region(&callee.body, 0);
+        if copy.returns {
+            ops.push(Op { kind: Kind::Block { body }, results: call.results, source: call.source });
+            return;
+        }
+        ops.extend(body.ops);
+        for (result, value) in call.results.iter().zip(body.yields) {
+            self.renamed[result.0 as usize] = Some(value);
+        }
+    }
+
+    /// Parameters get the arguments; other locals are zero at every call.
+    fn enter(&mut self, call: &Op, callee: &Function, arguments: &[Value], first_local: u32, ops: &mut Vec<Op>) {
+        let set = |local: usize, value| Kind::LocalSet(Local(first_local + local as u32), value);
+        for (index, &argument) in arguments.iter().enumerate() {
+            ops.push(Op { kind: set(index, argument), results: Results::NONE, source: call.source });
+        }
+        for (index, &ty) in callee.locals.iter().enumerate().skip(callee.params) {
+            let zero = self.function.new_value(ty);
+            ops.push(Op { kind: Kind::Const(ty.zero()), results: Results::one(zero), source: call.source });
+            ops.push(Op { kind: set(index, zero), results: Results::NONE, source: call.source });
+        }
+    }
+}
+
+/// Copies a callee's body into its caller's numbering.
+struct Copy {
+    values: u32,
+    locals: u32,
+    /// The body returns from its middle.
+    returns: bool,
+}
+
+impl Copy {
+    fn region(&mut self, region: &Region, depth: u32) -> Region {
+        let ops = region.ops.iter().map(|op| self.op(op, depth)).collect();
+        Region { ops, yields: region.yields.iter().map(|value| Value(value.0 + self.values)).collect() }
+    }
+
+    /// `depth` counts the labels inside the callee.
+    fn op(&mut self, op: &Op, depth: u32) -> Op {
+        let mut kind = match &op.kind {
+            Kind::If { condition, then, otherwise } => {
+                Kind::If { condition: *condition, then: self.region(then, depth + 1), otherwise: self.region(otherwise, depth + 1) }
+            }
+            Kind::Block { body } => Kind::Block { body: self.region(body, depth + 1) },
+            Kind::Repeat { cap, index, body } => Kind::Repeat { cap: *cap, index: self.local(*index), body: self.region(body, depth + 2) },
+            Kind::Return { values } => {
+                self.returns = true;
+                Kind::Branch { depth, values: values.clone() }
+            }
+            Kind::LocalGet(local) => Kind::LocalGet(self.local(*local)),
+            Kind::LocalSet(local, value) => Kind::LocalSet(self.local(*local), *value),
+            other => other.clone(),
+        };
+        kind.for_each_operand_mut(|value| value.0 += self.values);
+        let results = Results { first: op.results.first + self.values, count: op.results.count };
+        Op { kind, results, source: op.source }
+    }
+
+    fn local(&self, local: Local) -> Local {
+        Local(local.0 + self.locals)
+    }
+}
+
+/// Removes functions that nobody calls or exports, and numbers the others anew.
+fn remove_unused(program: &mut Program) {
+    let mut used: HashSet<FunctionId> = program.exports.iter().map(|export| export.function).collect();
+    let mut open: Vec<FunctionId> = used.iter().copied().collect();
+    while let Some(id) = open.pop() {
+        if let Some(function) = program.function(id) {
+            for_each_callee(&function.body, &mut |callee| {
+                if used.insert(callee) {
+                    open.push(callee);
+                }
+            });
+        }
+    }
+    let imports = program.imports.len() as u32;
+    let mut next = imports;
+    let numbers: Vec<u32> = (0..program.functions.len())
+        .map(|index| {
+            let is_used = used.contains(&program.id_of(index));
+            next += u32::from(is_used);
+            if is_used { next - 1 } else { u32::MAX }
+        })
+        .collect();
+    let renumber = |id: &mut FunctionId| {
+        if let Some(index) = id.0.checked_sub(imports) {
+            id.0 = numbers[index as usize];
+        }
+    };
+    let mut index = 0;
+    program.functions.retain(|_| {
+        index += 1;
+        numbers[index - 1] != u32::MAX
+    });
+    for function in &mut program.functions {
+        super::program::for_each_region_mut(&mut function.body, &mut |region| {
+            for op in &mut region.ops {
+                if let Kind::Call { function, .. } = &mut op.kind {
+                    renumber(function);
+                }
+            }
+        });
+    }
+    program.exports.iter_mut().for_each(|export| renumber(&mut export.function));
+}
