@@ -17,16 +17,15 @@ mod program;
 mod replies;
 #[cfg(test)]
 mod simulation;
+mod starting;
 #[cfg(test)]
 mod tests;
 mod vocabulary;
 
 use std::collections::BTreeMap;
 
-use ipc::limits::DEFAULT_SAMPLE_RATE_HZ;
-
 use self::process::{Death, Process};
-use self::program::{COMPILE_ATTEMPTS, Lane, Phase, Program};
+use self::program::{Lane, Phase, Program};
 pub use self::vocabulary::*;
 
 /// How far the session is.
@@ -204,210 +203,6 @@ impl Policy {
         }
     }
 
-    /// Starts whatever has become possible.
-    fn advance(&mut self, now_ms: u64, actions: &mut Vec<Action>) {
-        match self.stage {
-            Stage::Working => {}
-            Stage::NotBegun | Stage::Stopping { .. } | Stage::Killing { .. } | Stage::Over => return,
-        }
-        self.compile_next(now_ms, actions);
-        self.settle_sample_rate();
-        self.open_device(now_ms, actions);
-        for runtime in (0..self.programs.len()).map(RuntimeIndex) {
-            self.start_program(now_ms, runtime, actions);
-            if self.programs[runtime.0].phase == Phase::Failed {
-                self.close(now_ms, Child::Host(runtime), actions);
-            }
-        }
-        self.begin_rendering(actions);
-    }
-
-    /// One compile at a time, so that each has the whole of its deadline and a dead worker fails one program for its fault.
-    fn compile_next(&mut self, now_ms: u64, actions: &mut Vec<Action>) {
-        let Some(index) = self.programs.iter().position(|program| program.phase == Phase::Queued) else { return };
-        let runtime = RuntimeIndex(index);
-        if !self.process(Child::Worker).is_usable() {
-            self.fail(runtime, Failure::NoWorker, Verdict::Environment, actions);
-            return self.compile_next(now_ms, actions);
-        }
-        if self.compiling.is_some() || !self.process(Child::Worker).is_joined() {
-            return;
-        }
-        self.last_request += 1;
-        self.compiling = Some(Compiling { runtime, request: self.last_request, deadline_ms: now_ms + deadlines::COMPILE_MS });
-        let program = &mut self.programs[index];
-        program.phase = Phase::Compiling;
-        let settings = program.settings.clone();
-        actions.push(Action::Compile { runtime, request: self.last_request, settings });
-    }
-
-    /// The first program (in the order of the command line) that delivers blocks settles the session's sample rate, once no
-    /// program before it can still do so. A bounce waits for all of them: it makes a file of all programs or none.
-    fn settle_sample_rate(&mut self) {
-        let needs_device = match self.goal {
-            Goal::Play { .. } | Goal::Bounce => true,
-            Goal::Check | Goal::Compile | Goal::Run | Goal::ListDevices => false,
-        };
-        let is_unready = |program: &Program| program.phase.is_compiling() || program.phase == Phase::Failed;
-        if !needs_device || self.sample_rate.is_some() || (self.goal == Goal::Bounce && self.programs.iter().any(is_unready)) {
-            return;
-        }
-        for program in &self.programs {
-            if program.phase.is_compiling() {
-                return;
-            }
-            if let Phase::Ready { plan: Some(plan), .. } = &program.phase
-                && plan.has_lane
-            {
-                self.sample_rate = Some((plan.sample_rate, Some(program.name.clone())));
-                return;
-            }
-        }
-        if self.programs.iter().any(|program| !program.phase.is_over()) {
-            self.sample_rate = Some((DEFAULT_SAMPLE_RATE_HZ, None));
-        }
-    }
-
-    fn open_device(&mut self, now_ms: u64, actions: &mut Vec<Action>) {
-        if self.device != Device::Closed || !self.process(Child::Device).is_joined() {
-            return;
-        }
-        if self.goal == Goal::ListDevices {
-            actions.push(Action::ListDevices);
-        } else if let Some((sample_rate, _)) = self.sample_rate {
-            actions.push(Action::OpenDevice { sample_rate });
-        } else {
-            return;
-        }
-        self.device = Device::Opening { deadline_ms: now_ms + deadlines::OPEN_DEVICE_MS };
-    }
-
-    fn start_program(&mut self, now_ms: u64, runtime: RuntimeIndex, actions: &mut Vec<Action>) {
-        let program = &self.programs[runtime.0];
-        let Phase::Ready { artifact, plan } = program.phase.clone() else { return };
-        let host = self.process(Child::Host(runtime));
-        let Some(plan) = plan else {
-            if host.is_joined() {
-                self.programs[runtime.0].phase = Phase::Starting { artifact: artifact.clone(), deadline_ms: None };
-                actions.push(Action::RunProgram { runtime, artifact });
-            }
-            return;
-        };
-        let Some((session_rate, settled_by)) = self.sample_rate.clone() else { return };
-        if plan.has_lane && plan.sample_rate != session_rate {
-            let message = other_rate(plan.sample_rate, session_rate, settled_by.as_deref());
-            return self.fail(runtime, Failure::Unplayable { message, line: None }, Verdict::Program, actions);
-        }
-        let lane = match (plan.has_lane, program.lane.clone()) {
-            (false, Lane::None | Lane::Asked | Lane::Created(_)) => None,
-            (true, Lane::None) => {
-                self.programs[runtime.0].lane = Lane::Asked;
-                return actions.push(Action::CreateLane(runtime));
-            }
-            (true, Lane::Asked) => return,
-            (true, Lane::Created(lane)) => Some(lane),
-        };
-        self.add_lane(runtime, lane.as_ref(), actions);
-        if self.process(Child::Host(runtime)).is_joined() {
-            let deadline_ms = Some(now_ms + deadlines::START_RUNTIME_MS);
-            self.programs[runtime.0].phase = Phase::Starting { artifact: artifact.clone(), deadline_ms };
-            actions.push(Action::StartRuntime { runtime, artifact, plan, lane });
-        }
-    }
-
-    fn add_lane(&mut self, runtime: RuntimeIndex, lane: Option<&ipc::segment::SegmentRef>, actions: &mut Vec<Action>) {
-        let is_device_told = match self.device {
-            Device::Opening { .. } | Device::Open => true,
-            Device::Closed | Device::Stopping | Device::Stopped => false,
-        };
-        let program = &mut self.programs[runtime.0];
-        if let Some(lane) = lane
-            && is_device_told
-            && !program.is_lane_added
-        {
-            program.is_lane_added = true;
-            actions.push(Action::AddLane { runtime, lane: lane.clone() });
-        }
-    }
-
-    fn begin_rendering(&mut self, actions: &mut Vec<Action>) {
-        for index in 0..self.programs.len() {
-            // A runtime may have been started before the device could be told of its lane.
-            if let Lane::Created(lane) = self.programs[index].lane.clone()
-                && !self.programs[index].phase.is_over()
-            {
-                self.add_lane(RuntimeIndex(index), Some(&lane), actions);
-            }
-        }
-        let is_ready = |program: &Program| match program.phase {
-            Phase::Running | Phase::Held => program.is_lane_mapped,
-            Phase::Queued | Phase::Compiling | Phase::Inspecting { .. } | Phase::Ready { .. } => false,
-            Phase::Starting { .. } | Phase::Done | Phase::Failed => false,
-        };
-        if self.goal == Goal::Bounce && self.device == Device::Open && !self.is_rendering_begun && self.programs.iter().all(is_ready) {
-            self.is_rendering_begun = true;
-            actions.push(Action::BeginRendering);
-        }
-    }
-
-    fn inspected(&mut self, runtime: RuntimeIndex, inspection: Inspection, actions: &mut Vec<Action>) {
-        let Some(program) = self.programs.get_mut(runtime.0) else { return };
-        let Phase::Inspecting { artifact } = program.phase.clone() else { return };
-        let release = Action::Release { segment: artifact.name.clone() };
-        match inspection {
-            Inspection::Playable(plan) => {
-                let lines = plan.log.iter().cloned();
-                actions.extend(lines.map(|line| Action::Tell(Report::Log { runtime, line })));
-                if self.goal == Goal::Bounce && !plan.has_lane {
-                    let message = format!("a bounce renders audio; this program runs under the runtime type `{}`", plan.runtime_type);
-                    actions.push(release);
-                    return self.fail(runtime, Failure::Unplayable { message, line: None }, Verdict::Program, actions);
-                }
-                program.phase = Phase::Ready { artifact, plan: Some(plan) };
-            }
-            Inspection::Runnable => program.phase = Phase::Ready { artifact, plan: None },
-            Inspection::NeedsSettings(settings) => {
-                actions.push(release);
-                if program.settings.is_none() {
-                    program.settings = Some(settings);
-                    program.phase = Phase::Queued;
-                } else {
-                    let message = "what it is to be compiled with does not settle".to_owned();
-                    self.fail(runtime, Failure::NotCompiled(message), Verdict::Environment, actions);
-                }
-            }
-            Inspection::Unplayable { message, line } => {
-                actions.push(release);
-                self.fail(runtime, Failure::Unplayable { message, line }, Verdict::Program, actions);
-            }
-            Inspection::Delivered => {
-                program.phase = Phase::Done;
-                actions.push(release);
-            }
-            Inspection::NotDelivered { reason } => {
-                actions.push(release);
-                self.fail(runtime, Failure::NotDelivered { reason }, Verdict::Input, actions);
-            }
-            Inspection::Damaged { reason } => {
-                actions.push(release);
-                self.compile_again(runtime, reason, actions);
-            }
-        }
-    }
-
-    /// An artifact arrived damaged: makes it once more, then gives up.
-    fn compile_again(&mut self, runtime: RuntimeIndex, reason: String, actions: &mut Vec<Action>) {
-        let Some(program) = self.programs.get_mut(runtime.0) else { return };
-        if program.attempts < COMPILE_ATTEMPTS && self.stage == Stage::Working {
-            program.attempts += 1;
-            program.phase = Phase::Queued;
-            actions.push(Action::Tell(Report::CompilingAgain { runtime, reason }));
-        } else {
-            let message = format!("its artifact arrived damaged {COMPILE_ATTEMPTS} times ({reason}); check the machine's memory");
-            self.fail(runtime, Failure::NotCompiled(message), Verdict::Environment, actions);
-        }
-    }
-
     /// A program will not run (any more). Tells so once, and lets go of what it had.
     fn fail(&mut self, runtime: RuntimeIndex, failure: Failure, verdict: Verdict, actions: &mut Vec<Action>) {
         let Some(program) = self.programs.get_mut(runtime.0) else { return };
@@ -494,10 +289,4 @@ impl Policy {
             Child::Host(runtime) => self.fail(runtime, Failure::NoHost, Verdict::Program, actions),
         }
     }
-}
-
-/// Why a program cannot join a session of another sample rate.
-fn other_rate(asked: u32, session: u32, settled_by: Option<&str>) -> String {
-    let by = settled_by.map(|name| format!(", as \"{name}\" asks for")).unwrap_or_default();
-    format!("it asks for {asked} Hz, but this session runs at {session} Hz{by}; give all programs the same audioRuntime.sampleRate")
 }

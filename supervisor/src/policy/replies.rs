@@ -64,6 +64,8 @@ impl Policy {
             HostReply::RunMemory { memory, offset, bytes } => actions.push(Action::Tell(Report::Memory { memory, offset, bytes })),
             HostReply::RunDone { dumps } => self.run_done(runtime, dumps, actions),
             HostReply::RunFailed { fault } => self.fail(runtime, Failure::Fault(fault), Verdict::Program, actions),
+            // No command that starts this kind of session changes a running program.
+            HostReply::Live(_) => {}
             HostReply::Stopped => self.host_stopped(now_ms, runtime, actions),
         }
     }

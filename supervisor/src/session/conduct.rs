@@ -255,6 +255,7 @@ impl Shell<'_> {
             goal,
             memory_regions: self.job.memory_regions.clone(),
             environment: settings.environment,
+            previous: None,
             work_budget: settings.work_budget,
             generation: GENERATION,
         };
