@@ -14,6 +14,7 @@ pub mod futex;
 pub mod hash;
 pub mod lane;
 pub mod limits;
+pub mod live;
 pub mod manifest;
 pub mod message;
 pub mod plan;

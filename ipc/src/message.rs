@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::Diagnostic;
 use crate::fault::Fault;
+use crate::live::{LiveReply, LiveRequest};
+use crate::manifest::Manifest;
 use crate::segment::SegmentRef;
 
 /// What a process of the one binary does.
@@ -52,6 +54,8 @@ pub struct CompileRequest {
     pub memory_regions: Vec<String>,
     /// Values that replace (or add) names of the program's `constants env` block. Empty: the block stands as written.
     pub environment: Vec<(String, f64)>,
+    /// Manifest of the revision that runs now: memory is laid out so that as little as possible moves.
+    pub previous: Option<Box<Manifest>>,
     /// Work budget of one call of an export, in middle-representation operations; 0 means none.
     pub work_budget: u64,
     /// Generation that the artifact's segment carries.
@@ -108,6 +112,8 @@ pub enum HostRequest {
     Start(StartRuntime),
     /// Run a program without a clock and report what its memory holds.
     Run(RunJob),
+    /// Change the running runtime.
+    Live(LiveRequest),
     /// End the runtime; answered with `Stopped`.
     Stop,
 }
@@ -174,6 +180,8 @@ pub enum HostReply {
     RunDone { dumps: Vec<ItemValue> },
     /// A `RunJob` ended early.
     RunFailed { fault: Fault },
+    /// How a change of the running runtime went.
+    Live(LiveReply),
     /// The runtime has ended.
     Stopped,
 }

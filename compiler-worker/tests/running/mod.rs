@@ -21,6 +21,7 @@ impl Running {
             goal: CompileGoal::Wasm,
             memory_regions: Vec::new(),
             environment: Vec::new(),
+            previous: None,
             work_budget: 0,
             generation: 1,
         };

@@ -14,6 +14,7 @@ pub fn request(source: &str) -> CompileRequest {
         goal: CompileGoal::Wasm,
         memory_regions: Vec::new(),
         environment: Vec::new(),
+        previous: None,
         work_budget: 0,
         generation: 1,
     }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use ipc::channel;
 use ipc::engine::TICK_THREAD_STACK_BYTES;
 use ipc::manifest::Manifest;
+use ipc::live::LiveReply;
 use ipc::message::{HostReply, HostRequest, HostStatus, Refusal, RunJob, StartRuntime};
 use ipc::segment::{SegmentRef, SessionId};
 
@@ -134,6 +135,11 @@ impl Control {
             (State::Ending(running), Event::Request(HostRequest::Stop)) => {
                 self.state = State::Ending(running);
                 Ok(())
+            }
+            (state, Event::Request(HostRequest::Live(request))) => {
+                self.state = state;
+                let reason = plain_refusal("no program runs in this host".to_owned());
+                self.send(HostReply::Live(LiveReply::Refused { request: request.request, reason }))
             }
             (State::Running(running) | State::Ending(running), Event::TickThreadEnded) => self.take_apart(running),
             (State::Job { cancelled }, Event::JobEnded(last)) => {

@@ -1,0 +1,146 @@
+//! Changing a runtime while it runs: what the supervisor asks of a host between two ticks, and what the host answers
+//! (DESIGN §9).
+//!
+//! Every request takes effect at the start of exactly one tick, and its answer names that tick: requests and their ticks are
+//! the log by which a runtime can be replayed. A request may name the tick itself (`at_tick`): that is how a replay gives
+//! it. One that names a tick in the past takes effect at the next one.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::fault::Fault;
+use crate::hash::ContentHash;
+use crate::message::{ItemValue, Refusal};
+use crate::plan::{MigrationPlan, StateKey};
+use crate::segment::SegmentRef;
+
+/// Names a request of the supervisor; unique within a runtime.
+pub type RequestId = u64;
+
+/// Supervisor to runtime host, inside `HostRequest::Live`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LiveRequest {
+    pub request: RequestId,
+    /// The first tick it may take effect in; `None` for the next one.
+    pub at_tick: Option<u64>,
+    pub what: LiveChange,
+}
+
+/// What is to change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum LiveChange {
+    /// Run another revision (classes B and C, and resets). Answered by `SwapProgress` until it is over. A newer swap
+    /// supersedes one that is still pending.
+    Swap(Box<Swap>),
+    /// New defaults in the running memory (class A): patch, then run the init-only modules once if the plan says so. The
+    /// engine stays; the artifact's manifest takes the place of the running one.
+    Patch(Box<Patch>),
+    /// Drop the pending swap.
+    CancelSwap,
+    /// Start again from the defaults: full initialisation of the running revision.
+    Reset,
+    /// Stop ticking; an `audio` runtime delivers silence. A swap that waits for `Boundary::Freeze` takes effect.
+    Freeze,
+    /// Go on ticking.
+    Run,
+    /// Write values; with a ramp, reach them after so many frames (`audio`) or ticks, in equal steps at tick starts.
+    Set { values: Vec<SetItem>, ramp_ticks: u32 },
+    /// Read items. Answered by `LiveReply::Values`.
+    Get { items: Vec<String> },
+}
+
+/// Another revision for a running runtime.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Swap {
+    pub artifact: SegmentRef,
+    pub revision: ContentHash,
+    /// How state gets from the running revision into this one; `None` starts from the defaults.
+    pub there: Option<MigrationPlan>,
+    /// How it gets back if the trial fails.
+    pub back: Option<MigrationPlan>,
+    pub boundary: Boundary,
+    /// For how many ticks the old revision is kept, to take over when this one fails; 0 for no trial.
+    pub trial_ticks: u32,
+    /// Frames over which an `audio` runtime blends from the old revision's sound to the new one's; 0 for none.
+    pub crossfade_frames: u32,
+    /// Folder that relative asset paths start from.
+    pub base_directory: PathBuf,
+}
+
+/// New defaults for the running revision.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Patch {
+    /// Artifact of the edited program; only its manifest is used.
+    pub artifact: SegmentRef,
+    pub revision: ContentHash,
+    pub plan: MigrationPlan,
+}
+
+/// Where a swap may take effect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Boundary {
+    /// The next tick after the engine is ready.
+    Frame,
+    /// The next tick after a rising edge of this item (`MODULE:ITEM`) of the running program: from zero or less to more.
+    Pulse { item: String },
+    /// When the runtime is frozen.
+    Freeze,
+}
+
+/// One value to write.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SetItem {
+    /// `MODULE:ITEM`, a bare item name that is unique, or either with an element index (`buffer[3]`).
+    pub item: String,
+    pub value: f64,
+}
+
+/// Runtime host to supervisor, inside `HostReply::Live`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum LiveReply {
+    Swap { request: RequestId, progress: SwapProgress },
+    /// Anything but a swap or a read took effect at the start of this tick. `carried` is set for patches.
+    Applied { request: RequestId, tick: u64, carried: Option<Carried> },
+    Values { request: RequestId, tick: u64, values: Vec<ItemValue> },
+    /// Nothing was changed.
+    Refused { request: RequestId, reason: Refusal },
+}
+
+impl LiveReply {
+    /// The request it answers.
+    pub fn request(&self) -> RequestId {
+        match self {
+            Self::Swap { request, .. } | Self::Applied { request, .. } | Self::Values { request, .. } | Self::Refused { request, .. } => {
+                *request
+            }
+        }
+    }
+}
+
+/// How far a swap is. Exactly one of `Committed`, `Superseded`, `Cancelled` and a `LiveReply::Refused` comes for each;
+/// after `Committed` exactly one of `TrialPassed`, `RolledBack` and `TrialCutShort` when there is a trial.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum SwapProgress {
+    /// The engine is ready and waits for its boundary.
+    Pending { build_us: u64 },
+    /// The first tick of the new revision. `commit_ns` is what the tick thread spent on it, copies included.
+    Committed { tick: u64, commit_ns: u64, carried: Carried },
+    Superseded,
+    Cancelled,
+    TrialPassed { tick: u64 },
+    /// The new revision failed in this tick, and the old one computed it instead, with the state of the tick's start.
+    RolledBack { tick: u64, fault: Fault },
+    /// The trial ended because another change was committed.
+    TrialCutShort { tick: u64 },
+}
+
+/// What a migration carried.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Carried {
+    pub copied_bytes: u64,
+    pub relocated_addresses: u64,
+    pub patched_bytes: u64,
+    /// Items of which addresses lost their target and went back to their default.
+    pub lost: Vec<StateKey>,
+}
