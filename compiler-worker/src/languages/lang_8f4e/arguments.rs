@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use super::error::SyntaxCode;
+use super::power::power;
 use super::program::{LiteralKind, PointeeQuery};
 
 /// A number of the language before it has a place in a program.
@@ -116,11 +117,6 @@ impl Operator {
     }
 }
 
-/// JavaScript's `**`, which differs from IEEE pow where the base is ±1 and the exponent is not finite.
-fn power(base: f64, exponent: f64) -> f64 {
-    if exponent.is_nan() || (exponent.is_infinite() && base.abs() == 1.0) { f64::NAN } else { base.powf(exponent) }
-}
-
 /// Tells what a token is.
 pub fn classify(token: &str) -> Result<Value<'_>, TokenError> {
     if let Some(folded) = literal_expression(token)? {
@@ -142,8 +138,8 @@ pub fn classify(token: &str) -> Result<Value<'_>, TokenError> {
 fn literal_expression(token: &str) -> Result<Option<Number>, TokenError> {
     let is_operator = |byte: &u8| matches!(byte, b'*' | b'/' | b'^');
     let bytes = token.as_bytes();
-    let Some(at) = bytes.iter().position(|byte| is_operator(byte)) else { return Ok(None) };
-    if at == 0 || at + 1 == bytes.len() || bytes[at + 1..].iter().any(|byte| is_operator(byte)) {
+    let Some(at) = bytes.iter().position(is_operator) else { return Ok(None) };
+    if at == 0 || at + 1 == bytes.len() || bytes[at + 1..].iter().any(is_operator) {
         return Ok(None);
     }
     let (left, right) = (&token[..at], &token[at + 1..]);

@@ -19,6 +19,9 @@ pub fn translate(request: &CompileRequest) -> Result<Translated, Vec<Diagnostic>
     let options = FrontOptions { memory_regions: request.memory_regions.clone(), environment: request.environment.clone() };
     let program = resolve(&request.source, &options)?;
     let (functions, translated) = lower(&program).map_err(|errors| diagnostics(errors, &program))?;
+    if !program.directive_errors.is_empty() {
+        return Err(diagnostics(program.directive_errors.clone(), &program));
+    }
     Ok(Translated { program: translated, manifest: manifest::describe(request, &program, &functions), image: image(&program) })
 }
 

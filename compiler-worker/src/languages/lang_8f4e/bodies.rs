@@ -153,8 +153,8 @@ fn labels(block: &ParsedBlock<'_>, directive: Directive) -> Vec<(String, Span)> 
 }
 
 fn loop_cap(block: &ParsedBlock<'_>) -> Option<u32> {
-    let caps = block.statements.iter().filter(|statement| statement.word == Word::Directive(Directive::LoopCap));
-    caps.last().and_then(|statement| match statement.arguments.first()?.value {
+    let mut caps = block.statements.iter().filter(|statement| statement.word == Word::Directive(Directive::LoopCap));
+    caps.next_back().and_then(|statement| match statement.arguments.first()?.value {
         // A cap beyond 32 bits could not be reached either.
         Value::Number(number) => Some(number.value as u32),
         _ => None,

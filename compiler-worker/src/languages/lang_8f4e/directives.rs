@@ -36,7 +36,7 @@ struct Found<'t> {
 impl Scan<'_> {
     /// Reads the comments of the block's lines and appends what concerns a runtime.
     pub fn read(&self, lines: &[&str], config: &mut Vec<ConfigEntry>, errors: &mut Vec<LanguageError>) {
-        if !lines.iter().any(|line| line.contains(['@', '~'])) {
+        if !lines.iter().any(|line| line.bytes().any(|byte| matches!(byte, b'@' | b'~'))) {
             return;
         }
         let mut found: Vec<Found<'_>> = Vec::new();
@@ -122,7 +122,9 @@ fn span_of(line: &str, token: &str, index: u32) -> Span {
 mod tests {
     use super::*;
 
-    fn scan(word: BlockWord, lines: &[&str]) -> (Vec<(String, Vec<String>, u32)>, Vec<(i32, u32)>) {
+    type Kept = (String, Vec<String>, u32);
+
+    fn scan(word: BlockWord, lines: &[&str]) -> (Vec<Kept>, Vec<(i32, u32)>) {
         let (mut config, mut errors) = (Vec::new(), Vec::new());
         Scan { word, name: "m", block: Some(0), line: 10 }.read(lines, &mut config, &mut errors);
         let config = config.into_iter().map(|entry| (entry.directive, entry.arguments, entry.line)).collect();

@@ -30,6 +30,7 @@ pub enum LineKind {
 pub struct UnterminatedString(pub Span);
 
 /// JavaScript's `\s`, which is also what `trim` removes.
+#[inline]
 pub fn is_space(c: char) -> bool {
     match c {
         '\t'..='\r' | ' ' => true,
@@ -48,7 +49,7 @@ pub fn trim(text: &str) -> &str {
 
 /// Tells what kind of line this is.
 pub fn line_kind(line: &str) -> LineKind {
-    let text = line.trim_start_matches(is_space);
+    let text = if line.starts_with(|first: char| first.is_ascii_alphabetic()) { line } else { line.trim_start_matches(is_space) };
     match text.as_bytes() {
         [] | [b';', ..] => return LineKind::Skipped,
         [b'-'] | [b'-', b';', ..] => {}
@@ -60,7 +61,8 @@ pub fn line_kind(line: &str) -> LineKind {
 
 /// The first `;` counts here even inside a string: that is how the language looks for comments at this point.
 fn comment_hides_line(text: &str) -> bool {
-    text.split_once(';').is_some_and(|(_, comment)| comment.contains(['\r', '\u{2028}', '\u{2029}']))
+    let can_hide = |byte: u8| byte == b'\r' || !byte.is_ascii();
+    text.bytes().any(can_hide) && text.split_once(';').is_some_and(|(_, comment)| comment.contains(['\r', '\u{2028}', '\u{2029}']))
 }
 
 /// Cuts an instruction line into tokens and appends them to `tokens`. An unquoted `;` ends the line.
@@ -109,7 +111,12 @@ struct Cursor<'a> {
 
 impl Cursor<'_> {
     fn peek(&self) -> Option<char> {
-        self.line[self.offset..].chars().next()
+        // Nearly every character is a single byte; those need no decoding.
+        match self.line.as_bytes().get(self.offset) {
+            Some(&byte) if byte.is_ascii() => Some(char::from(byte)),
+            Some(_) => self.line.get(self.offset..)?.chars().next(),
+            None => None,
+        }
     }
 
     fn bump(&mut self) -> Option<char> {
@@ -119,7 +126,11 @@ impl Cursor<'_> {
         Some(c)
     }
 
+    #[inline]
     fn skip_while(&mut self, matches: impl Fn(char) -> bool) {
+        let ascii = self.line.as_bytes()[self.offset..].iter().take_while(|byte| byte.is_ascii() && matches(char::from(**byte))).count();
+        self.offset += ascii;
+        self.column += ascii as u32;
         while self.peek().is_some_and(&matches) {
             self.bump();
         }

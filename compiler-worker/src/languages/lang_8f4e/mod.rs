@@ -24,6 +24,7 @@ pub mod layout;
 pub mod lexer;
 pub mod manifest;
 pub mod parsed;
+pub mod power;
 pub mod program;
 pub mod project;
 pub mod references;
@@ -55,13 +56,12 @@ pub fn resolve(source: &[u8], options: &FrontOptions) -> Result<Program, Vec<Dia
     let project = project::parse(source).map_err(|error| diagnostics(vec![error], &Outline::default()))?;
     let outline = Outline::new(&project).map_err(|error| diagnostics(vec![error], &Outline::default()))?;
     match resolve_blocks(&project, &outline, options) {
-        Ok(mut program) if outline.directive_errors.is_empty() => {
+        Ok(mut program) => {
             program.config = outline.config;
             program.blocks = outline.infos;
+            program.directive_errors = outline.directive_errors;
             Ok(program)
         }
-        // Directives in comments are no part of the language, so what is wrong with them comes last.
-        Ok(_) => Err(diagnostics(outline.directive_errors.clone(), &outline)),
         Err(errors) => Err(diagnostics(errors, &outline)),
     }
 }

@@ -6,6 +6,7 @@
 
 use ipc::manifest::{ConfigEntry, PointeeType};
 
+use super::error::LanguageError;
 use super::instruction::Instruction;
 
 /// A resolved program.
@@ -28,6 +29,8 @@ pub struct Program {
     pub environment: Vec<(String, f64)>,
     /// Every block that has code or declarations; `BlockId` indexes it.
     pub blocks: Vec<BlockInfo>,
+    /// Directives in comments that are wrong. The language itself ignores comments, so they count after all other errors.
+    pub directive_errors: Vec<LanguageError>,
 }
 
 /// Index into [`Program::blocks`].

@@ -115,6 +115,10 @@ fn starts_with_word(line: &str, word: &str) -> bool {
 }
 
 fn opener(line: &str) -> Option<BlockWord> {
+    // Asked of every line of the file: most are told apart by their first letter.
+    if !matches!(line.as_bytes().first(), Some(b'm' | b'f' | b'c' | b'p' | b'n' | b'i' | b'e' | b'g')) {
+        return None;
+    }
     BLOCK_WORDS.iter().find(|(_, opener, _)| starts_with_word(line, opener)).map(|(word, ..)| *word)
 }
 
