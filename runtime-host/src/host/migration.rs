@@ -114,7 +114,7 @@ impl Migration {
     }
 
     /// Carries everything back from `failed` to `good`, which holds what it held when `swap` was carried out. Addresses that
-    /// lost their target in that swap stay as they were: their target is back.
+    /// `failed` has not changed since stay as they were then, and so do those that had lost their target: it is back.
     pub fn roll_back_rt(&mut self, swap: &Self, failed: &impl Memories, good: &mut impl MemoriesMut) -> Result<Carried, OtherMemories> {
         self.carry_rt(failed, good, Some(swap))
     }
@@ -170,13 +170,15 @@ impl Migration {
         Ok(carried)
     }
 
-    /// Whether the address that this migration was to write to `place` had lost its target.
-    fn lost_at_rt(&self, place: Place) -> bool {
+    /// What this migration made of the word `kept` on its way to `place`; `None` when its target was gone.
+    fn carried_to_rt(&self, place: Place, kept: u32) -> Option<u32> {
         let after = self.plan.relocations.partition_point(|relocation| relocation.to <= place);
-        let Some(index) = after.checked_sub(1) else { return false };
-        let relocation = &self.plan.relocations[index];
-        let word = (place.address - relocation.to.address.min(place.address)) / WORD_BYTES;
-        relocation.to.memory == place.memory && word < relocation.count && self.is_lost_rt(self.first_word[index] + u64::from(word))
+        let relocation = after.checked_sub(1).map(|index| &self.plan.relocations[index]);
+        match relocation {
+            Some(relocation) if covers_rt(relocation, place) => follow_rt(relocation, &self.plan.targets, kept),
+            // Addresses that are not relocated are copied.
+            Some(_) | None => Some(kept),
+        }
     }
 
     fn is_lost_rt(&self, word: u64) -> bool {
@@ -198,19 +200,30 @@ fn relocate_rt(
 ) {
     for index in 0..relocation.count {
         let source = Place { address: relocation.from.address + index * WORD_BYTES, ..relocation.from };
-        if swap.is_some_and(|swap| swap.lost_at_rt(source)) {
+        let destination = Place { address: relocation.to.address + index * WORD_BYTES, ..relocation.to };
+        let value = word_rt(bytes_rt(from, source, WORD_BYTES as usize));
+        let kept = word_rt(bytes_rt(to, destination, WORD_BYTES as usize));
+        if swap.is_some_and(|swap| is_as_left_rt(swap.carried_to_rt(source, kept), value)) {
             continue;
         }
-        let value = word_rt(bytes_rt(from, source, WORD_BYTES as usize));
         let Some(address) = follow_rt(relocation, targets, value) else {
             carried.lost += 1;
             lose(index);
             continue;
         };
         carried.relocated += u64::from(address != value);
-        let destination = Place { address: relocation.to.address + index * WORD_BYTES, ..relocation.to };
         bytes_mut_rt(to, destination, WORD_BYTES as usize).copy_from_slice(&address.to_le_bytes());
     }
+}
+
+/// Whether a word is what the swap made of it, so that there is nothing to carry back. Where its target was gone it is.
+fn is_as_left_rt(carried: Option<u32>, value: u32) -> bool {
+    carried.is_none_or(|carried| carried == value)
+}
+
+fn covers_rt(relocation: &Relocation, place: Place) -> bool {
+    let offset = place.address.wrapping_sub(relocation.to.address);
+    relocation.to.memory == place.memory && u64::from(offset) < u64::from(relocation.count) * u64::from(WORD_BYTES)
 }
 
 /// Where what `address` points at is now; `None` when it is gone.
