@@ -4,6 +4,7 @@
 //! file each; [`optimise`] runs them. A pass must not change a bit of any result, of memory after a call, or of where a
 //! call traps and what memory holds then. Pure computation.
 
+pub mod budget;
 pub mod dead_code;
 pub mod fold;
 pub mod forward;
@@ -25,7 +26,8 @@ pub fn optimise(program: &mut Program, work_budget: u64) {
     check(program, "forwarding");
     dead_code::remove(program);
     check(program, "removal of dead code");
-    let _ = work_budget;
+    budget::apply(program, work_budget);
+    check(program, "the work budget");
 }
 
 /// In builds with debug assertions: every value is defined before it is used, with the right type.
