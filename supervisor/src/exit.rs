@@ -19,8 +19,7 @@ Exit codes:
   0    all is well (for play: also after Ctrl-C)
   1    a program is wrong, or failed while it ran
   2    the command line, or a file it names, is not usable
-  3    the machine or a part of Continuo failed (no shared memory, a process died, no output could be opened);
-       `continuo doctor` says what is missing
+  3    the machine or a part of Continuo failed; see `continuo doctor`
   130  interrupted before the work was done, or while stopping";
 
 /// The exit code for a session's verdict.

@@ -19,7 +19,7 @@ Examples:
   continuo bounce drums.8f4e --seconds 60 -o drums.wav
   continuo bounce drums.8f4e bass.8f4e --seconds 8.5 -o both.wav    mixed
 
-The same engine as `play`, without a clock: the same programs give the same samples. The file has 32-bit float samples, two
+The same engine as `play`, without a clock: the same programs give the same samples. The file has 32-bit float samples, two \
 channels, and the programs' sample rate. If one of several programs is wrong, no file is made.")]
 pub struct Arguments {
     /// The programs.

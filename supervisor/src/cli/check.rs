@@ -17,9 +17,9 @@ Examples:
   continuo check drums.8f4e
   continuo check drums.8f4e --json | jq '.diagnostics[0].line'
 
-The JSON object has two keys: `file`, and `diagnostics`, a list with the first error first. Each has `stage` (project,
-syntax or compiler), `code` within that stage, `line` and `column` in the file (from 1), `length` in characters,
-`lineInBlock` (the block's opener is 0), `block` (`kind` and `id`), `instruction`, `message`, `hint`, and `include` (the
+The JSON object has two keys: `file`, and `diagnostics`, a list with the first error first. Each has `stage` (project, \
+syntax or compiler), `code` within that stage, `line` and `column` in the file (from 1), `length` in characters, \
+`lineInBlock` (the block's opener is 0), `block` (`kind` and `id`), `instruction`, `message`, `hint`, and `include` (the \
 library file it is in). What does not apply is null. Where the check itself failed there is a third key, `error`.")]
 pub struct Arguments {
     /// The program.

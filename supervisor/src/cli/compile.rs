@@ -18,7 +18,7 @@ Examples:
   continuo compile drums.8f4e -o drums.wasm
   continuo compile drums.8f4e -o drums.wasm --manifest drums.json
 
-The manifest describes the memory (modules, items, addresses, types), the exports and imports, the settings and the source
+The manifest describes the memory (modules, items, addresses, types), the exports and imports, the settings and the source \
 map of the program.")]
 pub struct Arguments {
     /// The program.

@@ -23,10 +23,10 @@ Examples:
   continuo play drums.8f4e --wav take.wav          recorded as it is played
   continuo play drums.8f4e --device null --wav take.wav --seconds 30
 
-Every program runs in a process of its own; one that fails does not touch the others. Without a device the programs play on
-in real time, unheard but recorded, until one appears. Ctrl-C fades out and ends everything; a second one ends at once.
-With --json every event is one JSON object a line: processStarted, log, compiled, runtimeStarted, deviceOpened, sounding,
-runtimeStatus, meter, fault, failed, died, processFailed, moved, recordingFailed, stopping, runtimeStopped, deviceStopped,
+Every program runs in a process of its own; one that fails does not touch the others. Without a device the programs play on \
+in real time, unheard but recorded, until one appears. Ctrl-C fades out and ends everything; a second one ends at once. \
+With --json every event is one JSON object a line: processStarted, log, compiled, runtimeStarted, deviceOpened, sounding, \
+runtimeStatus, meter, fault, failed, died, processFailed, moved, recordingFailed, stopping, runtimeStopped, deviceStopped, \
 ended.")]
 pub struct Arguments {
     /// The programs.

@@ -28,13 +28,13 @@ const ANONYMOUS: &str = "__anonymous__";
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  continuo run lfo.8f4e --cycles 100                        all its values after 100 cycles
-  continuo run lfo.8f4e --cycles 100 --dump lfo:out         one of them
-  continuo run osc.8f4e --set osc:frequency=220 --entry buffer --capture osc:output --out osc.raw --cycles 375
-  continuo run osc.8f4e --cycles 0 --dump-memory start.bin  the memory after initialisation
+  continuo run lfo.8f4e --cycles 100                   all its values after 100 cycles
+  continuo run lfo.8f4e --cycles 100 --dump lfo:out    one of them
+  continuo run lfo.8f4e --cycles 0 --dump-memory m.bin the memory after initialisation
+  continuo run osc.8f4e --entry buffer --cycles 375 --capture osc:out --out osc.raw
 
-A program is initialised, then in each cycle its entry `main` (or what --entry names) is called once. Arithmetic is strictly
-IEEE; nothing depends on time. Items are named MODULE:ITEM, or ITEM alone where only one module has it; --set takes an element
+A program is initialised, then in each cycle its entry `main` (or what --entry names) is called once. Arithmetic is strictly \
+IEEE; nothing depends on time. Items are named MODULE:ITEM, or ITEM alone where only one module has it; --set takes an element \
 as MODULE:ITEM[3]. Without --dump, --dump-memory and --capture all scalar items are shown.")]
 pub struct Arguments {
     /// The program.
@@ -54,7 +54,7 @@ pub struct Arguments {
     /// Show this item at the end. Repeatable.
     #[arg(long, value_name = "ITEM")]
     dump: Vec<String>,
-    /// Write the whole memory into this file at the end; memory regions go into FILE.<region>.
+    /// Write the whole memory into this file at the end; memory each memory region goes into FILE.REGION.
     #[arg(long, value_name = "FILE")]
     dump_memory: Option<PathBuf>,
     /// Append this item's bytes to the file of --out after every cycle. Repeatable.
@@ -69,7 +69,7 @@ pub struct Arguments {
     /// Do not load binary assets.
     #[arg(long)]
     no_assets: bool,
-    /// Print the items as one JSON object, `{\"items\": {\"MODULE:ITEM\": value}}`.
+    /// Print the items as one JSON object: under `items`, values by MODULE:ITEM.
     #[arg(long)]
     json: bool,
 }

@@ -52,7 +52,7 @@ pub fn fault(program: &ProgramText, fault: &Fault, consequence: &str, has_colour
     let finding = Finding {
         level: Level::ERROR,
         id: None,
-        title: format!("in tick {} of \"{}\" {}{repeats}", fault.tick, program.name, fault.kind.explanation()),
+        title: format!("tick {} of \"{}\": {}{repeats}", fault.tick, program.name, fault.kind.explanation()),
         line: fault.line,
         column: None,
         length: None,

@@ -8,7 +8,7 @@ pub mod sentences;
 
 use std::io::{IsTerminal, Write};
 
-/// Whether to use colours on standard error: it is a terminal, and the user has not declined (https://no-color.org).
+/// Whether to use colours on standard error: it is a terminal, and the user has not declined (<https://no-color.org>).
 pub fn has_colour() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

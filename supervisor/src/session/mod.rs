@@ -1,7 +1,7 @@
 //! A session: one supervisor and all it starts. This is the shell around [`crate::policy`]: it owns the processes, channels,
 //! lanes and timers, turns everything that happens into events, and carries the policy's actions out.
 //!
-//! Life cycle: [`Session::open`] removes what dead sessions left and takes the session's lock and directory; [`conduct`]
+//! Life cycle: [`Session::open`] removes what dead sessions left and takes the session's lock and directory; [`conduct()`]
 //! runs one job to its end; dropping the session removes its names. After a SIGKILL the next `open` does that instead.
 
 mod conduct;
