@@ -366,7 +366,8 @@ pub struct MigrationPlan {
     pub to: ContentHash,
     /// Bytes to copy, ascending by destination, adjacent ones merged.
     pub copies: Vec<CopyRange>,
-    /// Addresses to carry over, ascending by destination. Empty where nothing moved: then addresses are among `copies`.
+    /// Addresses to carry over, ascending by destination. Empty where nothing moved: then
+    /// addresses are among `copies`.
     pub relocations: Vec<Relocation>,
     /// What addresses can no longer mean what they meant, ascending by place. An address in none of these stays as it is.
     pub targets: Vec<TargetRange>,

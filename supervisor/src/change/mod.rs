@@ -64,13 +64,20 @@ pub fn classify(old: Revision, new: Revision, context: &Context) -> ChangeReport
 /// The plan that carries the state of `old` over to `new`, whose memories hold their defaults. In class A, where code and
 /// memory stay, only its patches are of use.
 pub fn plan(old: Revision, new: Revision) -> MigrationPlan {
-    moving::make(&Matching::of(old, new), &Image::of(new.image))
+    let matching = Matching::of(old, new);
+    let targets = moving::targets(&matching);
+    let relocates = !targets.is_empty();
+    moving::make(&matching, targets, relocates, &Image::of(new.image))
 }
 
 /// The plan that carries the state of `failed` back to `good`, whose memories still hold what they held when `failed` took
 /// over. What `failed` has no equal of stays as it was then: dropped and reset items, and defaults that `failed` changed.
 pub fn plan_back(failed: Revision, good: Revision) -> MigrationPlan {
-    let mut back = plan(failed, good);
+    let matching = Matching::of(failed, good);
+    let targets = moving::targets(&matching);
+    // Addresses that were relocated on the way there may have lost their target, so they are no plain bytes on the way back.
+    let relocates = !targets.is_empty() || !moving::targets(&Matching::of(good, failed)).is_empty();
+    let mut back = moving::make(&matching, targets, relocates, &Image::of(good.image));
     back.patches.clear();
     back
 }

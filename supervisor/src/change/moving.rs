@@ -10,20 +10,21 @@ use ipc::plan::{CopyRange, DefaultAddress, MigrationPlan, Place, Relocation, Tar
 use super::defaults::Image;
 use super::matching::{Matching, Pair};
 
-pub fn make(matching: &Matching, new_image: &Image) -> MigrationPlan {
+/// The plan with these targets. `relocates` says whether addresses are carried as such or are among the copied bytes.
+pub fn make(matching: &Matching, targets: Vec<TargetRange>, relocates: bool, new_image: &Image) -> MigrationPlan {
     let mut plan = MigrationPlan {
         from: matching.old.revision,
         to: matching.new.revision,
         copies: Vec::new(),
         relocations: Vec::new(),
-        targets: targets(matching),
+        targets,
         patches: Vec::new(),
         pointers: Vec::new(),
         resets: matching.pairs.iter().filter(|pair| pair.is_reset()).map(|pair| pair.new.key()).collect(),
         reruns_init_only: reruns_init_only(matching),
     };
     for pair in &matching.pairs {
-        carry(&mut plan, pair);
+        carry(&mut plan, pair, relocates && pair.holds_addresses());
         plan.patches.extend(pair.patched.iter().map(|range| patch(pair, range, new_image)));
     }
     plan.copies = merge_copies(plan.copies);
@@ -35,10 +36,9 @@ pub fn make(matching: &Matching, new_image: &Image) -> MigrationPlan {
 // ------------------------------------------------------------------------------------------- copies, relocations
 
 /// Adds what keeps its state: everything that both have, apart from what gets a new default.
-fn carry(plan: &mut MigrationPlan, pair: &Pair) {
-    let follows_targets = pair.holds_addresses() && !plan.targets.is_empty();
+fn carry(plan: &mut MigrationPlan, pair: &Pair, relocates: bool) {
     let kept = kept(pair);
-    if follows_targets && !kept.is_empty() {
+    if relocates && !kept.is_empty() {
         let pointer = plan.pointers.len() as u32;
         plan.pointers.push(pair.new.key());
         plan.relocations.extend(kept.iter().map(|range| relocation(pair, range, pointer)));
