@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::handle::{ClientId, Ticket};
-use super::limits::{MAX_CALL_BYTES, MAX_CALLS, MAX_CALLS_PER_CLIENT, URGENT_CALLS};
+use super::limits::{MAX_CALL_BYTES, MAX_CALLS, URGENT_CALLS};
 use super::protocol::RequestId;
 
 /// A request that waits for its answer.
@@ -12,6 +12,7 @@ pub struct Waiting {
     pub client: ClientId,
     pub id: RequestId,
     pub method: &'static str,
+    pub is_change: bool,
     line_bytes: usize,
 }
 
@@ -29,25 +30,23 @@ pub struct Applicant {
     pub id: RequestId,
     pub method: &'static str,
     pub is_urgent: bool,
+    pub is_change: bool,
     pub line_bytes: usize,
-    /// Requests of the same client that wait already.
-    pub client_calls: usize,
 }
 
 impl Calls {
     /// Lets a request in, or gives its id back because there are too many.
     pub fn admit(&mut self, call: Applicant) -> Result<Ticket, RequestId> {
         let extra = if call.is_urgent { URGENT_CALLS } else { 0 };
-        let has_room = call.client_calls < MAX_CALLS_PER_CLIENT + extra
-            && self.waiting.len() < MAX_CALLS + extra
-            && (call.is_urgent || self.line_bytes + call.line_bytes <= MAX_CALL_BYTES);
+        let has_room = self.waiting.len() < MAX_CALLS + extra && (call.is_urgent || self.line_bytes + call.line_bytes <= MAX_CALL_BYTES);
         if !has_room {
             return Err(call.id);
         }
         self.last_ticket += 1;
         let ticket = Ticket(self.last_ticket);
         self.line_bytes += call.line_bytes;
-        self.waiting.insert(ticket, Waiting { client: call.client, id: call.id, method: call.method, line_bytes: call.line_bytes });
+        let Applicant { client, id, method, is_change, line_bytes, .. } = call;
+        self.waiting.insert(ticket, Waiting { client, id, method, is_change, line_bytes });
         Ok(ticket)
     }
 
@@ -67,18 +66,17 @@ impl Calls {
 mod tests {
     use super::*;
 
-    fn applicant(client: u64, client_calls: usize, line_bytes: usize) -> Applicant {
-        let id = RequestId::Number(1);
-        Applicant { client: ClientId(client), id, method: "push", is_urgent: false, line_bytes, client_calls }
+    fn applicant(line_bytes: usize) -> Applicant {
+        let (client, id) = (ClientId(1), RequestId::Number(1));
+        Applicant { client, id, method: "push", is_urgent: false, is_change: true, line_bytes }
     }
 
     #[test]
-    fn waiting_requests_are_bounded_in_number_per_client_and_together() {
+    fn waiting_requests_are_bounded_in_number() {
         let mut calls = Calls::default();
-        assert!(calls.admit(applicant(1, MAX_CALLS_PER_CLIENT, 10)).is_err());
-        let tickets: Vec<Ticket> = (0..MAX_CALLS as u64).map(|client| calls.admit(applicant(client, 0, 10)).unwrap()).collect();
-        assert!(calls.admit(applicant(9, 0, 10)).is_err());
-        assert!(calls.admit(Applicant { is_urgent: true, ..applicant(9, 0, 10) }).is_ok(), "panic gets through");
+        let tickets: Vec<Ticket> = (0..MAX_CALLS).map(|_| calls.admit(applicant(10)).unwrap()).collect();
+        assert!(calls.admit(applicant(10)).is_err());
+        assert!(calls.admit(Applicant { is_urgent: true, ..applicant(10) }).is_ok(), "panic gets through");
         assert!(calls.settle(tickets[0]).is_some());
         assert!(calls.settle(tickets[0]).is_none(), "only the first answer counts");
     }
@@ -86,9 +84,9 @@ mod tests {
     #[test]
     fn waiting_requests_are_bounded_in_bytes() {
         let mut calls = Calls::default();
-        let first = calls.admit(applicant(1, 0, MAX_CALL_BYTES)).unwrap();
-        assert!(calls.admit(applicant(2, 0, 1)).is_err());
+        let first = calls.admit(applicant(MAX_CALL_BYTES)).unwrap();
+        assert!(calls.admit(applicant(1)).is_err());
         calls.settle(first).unwrap();
-        assert!(calls.admit(applicant(2, 0, 1)).is_ok());
+        assert!(calls.admit(applicant(1)).is_ok());
     }
 }

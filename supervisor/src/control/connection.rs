@@ -12,7 +12,10 @@ use std::time::Instant;
 use rustix::event::PollFlags;
 
 use super::input::{Input, LineTooLong};
-use super::limits::{CLOSING_DEADLINE, HANDSHAKE_DEADLINE, MAX_LINE_BYTES, MAX_REPLY_BYTES, UNREAD_DEADLINE, UNREAD_HIGH_WATER_BYTES};
+use super::limits::{
+    CLOSING_DEADLINE, HANDSHAKE_DEADLINE, MAX_LINE_BYTES, MAX_QUICK_CALLS_PER_CLIENT, MAX_REPLY_BYTES, UNREAD_DEADLINE,
+    UNREAD_HIGH_WATER_BYTES,
+};
 use super::output::{Output, Overflow};
 use super::protocol::{
     Answer, ErrorCode, ErrorReply, Request, RequestId, RuntimeName, Topic, Topics, Unreadable, lagged_line, parse, reply_line,
@@ -55,8 +58,10 @@ pub struct Connection {
     has_ended: bool,
     /// It reads nothing more either.
     is_gone: bool,
-    /// Requests that wait for their answer.
-    pub calls: usize,
+    /// Changes that wait for their answer.
+    pub changes: usize,
+    /// Other requests that wait for their answer.
+    quick_calls: usize,
     pub malformed_in_a_row: u32,
     pub topics: Topics,
     /// Of events that concern one runtime, it wants only this one's.
@@ -76,7 +81,8 @@ impl Connection {
             unread_since: None,
             has_ended: false,
             is_gone: false,
-            calls: 0,
+            changes: 0,
+            quick_calls: 0,
             malformed_in_a_row: 0,
             topics: Topics::default(),
             runtime: None,
@@ -137,6 +143,21 @@ impl Connection {
         let received = Received { request: parse(line), line_bytes: line.len() };
         self.allowance.take(received.line_bytes);
         Some(received)
+    }
+
+    /// Counts a request that waits for its answer from now on.
+    pub fn count_call(&mut self, is_change: bool) {
+        *self.calls(is_change) += 1;
+    }
+
+    /// Counts a request that has its answer.
+    pub fn uncount_call(&mut self, is_change: bool) {
+        let calls = self.calls(is_change);
+        *calls = calls.saturating_sub(1);
+    }
+
+    fn calls(&mut self, is_change: bool) -> &mut usize {
+        if is_change { &mut self.changes } else { &mut self.quick_calls }
     }
 
     /// Forgets the line of the last request.
@@ -239,7 +260,7 @@ impl Connection {
             return is_silent;
         }
         // A client that only shut down its sending side still reads what it has asked for.
-        is_silent && self.output.is_empty() && (is_closing || (self.calls == 0 && self.topics.is_empty()))
+        is_silent && self.output.is_empty() && (is_closing || (self.changes + self.quick_calls == 0 && self.topics.is_empty()))
     }
 
     fn wants_input(&self) -> bool {
@@ -249,9 +270,10 @@ impl Connection {
             && (self.is_gone || self.output.unread_bytes() < UNREAD_HIGH_WATER_BYTES)
     }
 
-    /// Whether there is a line that its unread replies and its stage allow to be handled.
+    /// Whether there is a line that its stage and its unanswered and unread requests allow to be handled.
     fn may_handle(&self) -> bool {
         self.input.has_line()
+            && self.quick_calls < MAX_QUICK_CALLS_PER_CLIENT
             && !matches!(self.stage, Stage::Closing { .. })
             && (self.is_gone || self.output.unread_bytes() < UNREAD_HIGH_WATER_BYTES)
     }
@@ -283,5 +305,73 @@ impl Connection {
     fn vanish(&mut self, now: Instant) {
         (self.is_gone, self.has_ended) = (true, true);
         self.stage = Stage::Closing { deadline: now };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A connection, and its client's end of it.
+    fn pair(now: Instant) -> (Connection, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        (Connection::new(ours, now), theirs)
+    }
+
+    fn read(mut stream: UnixStream) -> String {
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn whoever_does_not_say_hello_is_told_and_closed() {
+        let start = Instant::now();
+        let (mut connection, theirs) = pair(start);
+        connection.check_deadlines(start + HANDSHAKE_DEADLINE - Duration::from_millis(1));
+        assert!(!connection.is_over() && connection.interest() == Some(PollFlags::IN));
+        let late = start + HANDSHAKE_DEADLINE;
+        assert_eq!(connection.deadline(start), Some(late));
+        connection.check_deadlines(late);
+        connection.send(late);
+        assert!(connection.is_over());
+        drop(connection);
+        assert!(read(theirs).contains("handshake_timeout"));
+    }
+
+    #[test]
+    fn whoever_reads_nothing_for_long_is_given_up() {
+        let start = Instant::now();
+        let (mut connection, _theirs) = pair(start);
+        connection.stage = Stage::Open;
+        while connection.output.is_empty() {
+            let error = ErrorReply::new(ErrorCode::Internal, "x".repeat(500));
+            connection.reply(None, &Err(error), start);
+            connection.send(start);
+        }
+        connection.check_deadlines(start + UNREAD_DEADLINE - Duration::from_millis(1));
+        assert!(!connection.is_over());
+        connection.check_deadlines(start + UNREAD_DEADLINE);
+        assert!(connection.is_over());
+    }
+
+    #[test]
+    fn a_peer_that_has_gone_still_has_made_its_requests() {
+        let start = Instant::now();
+        let (mut connection, mut theirs) = pair(start);
+        connection.stage = Stage::Open;
+        theirs.write_all(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"panic\"}\nhalf a li").unwrap();
+        drop(theirs);
+        let mut scratch = [0; 1_024];
+        connection.receive(PollFlags::IN | PollFlags::HUP, &mut scratch, start).unwrap();
+        assert!(!connection.is_over() && connection.interest().is_none());
+        assert!(connection.next_request(start).unwrap().request.is_ok());
+        connection.finish_line().unwrap();
+        connection.receive(PollFlags::empty(), &mut scratch, start).unwrap();
+        assert!(connection.next_request(start).is_none() && connection.is_over());
     }
 }

@@ -27,14 +27,19 @@ pub const RESERVED_DESCRIPTORS: u64 = 64;
 /// How long a client may take from connecting to its `hello`.
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Requests of one client that may wait for their answer.
-pub const MAX_CALLS_PER_CLIENT: usize = 32;
+/// Changes of one client (pushes and the like) that may wait for their answer. They can wait long: for a compile, for a
+/// boundary. One more is told `busy`.
+pub const MAX_CHANGES_PER_CLIENT: usize = 32;
+
+/// Other requests of one client that may wait for their answer. They are answered at once, so no further request is read
+/// until one of them is.
+pub const MAX_QUICK_CALLS_PER_CLIENT: usize = 32;
 
 /// Requests of all clients that may wait for their answer. The supervisor's queue for them never needs more room than
 /// [`CALL_QUEUE`].
 pub const MAX_CALLS: usize = 256;
 
-/// Further requests accepted beyond both limits when they are urgent (`panic`, `shutdown`).
+/// Further requests accepted beyond that when they are urgent (`panic`, `shutdown`).
 pub const URGENT_CALLS: usize = 32;
 
 /// Room that the supervisor's queue needs so that it is never full.

@@ -43,6 +43,8 @@ fn of_process(pid: Option<u32>) -> String {
 #[derive(Debug)]
 pub struct Ownership {
     address: Address,
+    /// Whether the socket is ours, to be removed with us.
+    is_listening: bool,
     /// Holds the lock as long as it is open. Not inherited: std opens everything close-on-exec.
     _lock: File,
 }
@@ -53,14 +55,14 @@ impl Ownership {
         for _ in 0..ATTEMPTS {
             make_private(&address.directory)?;
             if let Some(lock) = try_lock(&address)? {
-                return Ok(Self { address, _lock: lock });
+                return Ok(Self { address, is_listening: false, _lock: lock });
             }
         }
         Err(ListenError::Owned { session: address.session.as_str().to_owned(), pid: None })
     }
 
     /// Binds the socket, in place of one that a dead session left.
-    pub fn listen(&self) -> Result<UnixListener, ListenError> {
+    pub fn listen(&mut self) -> Result<UnixListener, ListenError> {
         let path = self.address.socket();
         match fs::symlink_metadata(&path) {
             Ok(found) if found.file_type().is_socket() => remove(&path)?,
@@ -69,8 +71,12 @@ impl Ownership {
             Err(source) => return Err(ListenError::Io { operation: "look at", path, source }),
         }
         // Between these two calls the mode of the directory keeps others out.
-        let failed = |operation| move |source| ListenError::Io { operation, path: self.address.socket(), source };
+        let failed = |operation| {
+            let path = path.clone();
+            move |source| ListenError::Io { operation, path, source }
+        };
         let listener = UnixListener::bind(&path).map_err(failed("listen on"))?;
+        self.is_listening = true;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed("restrict"))?;
         listener.set_nonblocking(true).map_err(failed("prepare"))?;
         Ok(listener)
@@ -80,7 +86,9 @@ impl Ownership {
 impl Drop for Ownership {
     fn drop(&mut self) {
         // In this order, and both before the lock is let go: whoever takes it next starts from nothing.
-        let _ = fs::remove_file(self.address.socket());
+        if self.is_listening {
+            let _ = fs::remove_file(self.address.socket());
+        }
         let _ = fs::remove_file(self.address.lock());
         let _ = fs::remove_dir(&self.address.directory); // Goes only when this was the last session.
     }

@@ -40,12 +40,13 @@ impl Allowance {
     }
 
     fn refill(&mut self, now: Instant) {
-        let passed_ms = now.saturating_duration_since(self.counted_until).as_millis().min(1_000_000) as u64;
+        // Thousandths of a unit per millisecond are units per second.
+        let passed_ms = u64::try_from(now.saturating_duration_since(self.counted_until).as_millis()).unwrap_or(u64::MAX);
         self.counted_until += Duration::from_millis(passed_ms);
-        let gained = passed_ms * u64::from(UNITS_PER_SECOND);
+        let gained = passed_ms.saturating_mul(u64::from(UNITS_PER_SECOND));
         let paid = gained.min(self.debt_milliunits);
         self.debt_milliunits -= paid;
-        self.milliunits = (self.milliunits + gained - paid).min(u64::from(UNIT_BURST) * MILLIS_PER_UNIT);
+        self.milliunits = self.milliunits.saturating_add(gained - paid).min(u64::from(UNIT_BURST) * MILLIS_PER_UNIT);
     }
 }
 

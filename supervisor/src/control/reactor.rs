@@ -23,7 +23,7 @@ use super::calls::{Applicant, Calls};
 use super::connection::{Connection, Received, Stage};
 use super::handle::{Call, ClientId, Counters, Outgoing, Shared, Ticket};
 use super::limits::{
-    ACCEPT_PAUSE, ACCEPTS_PER_TURN, EVENT_QUEUE, LINES_PER_TURN, MAX_CALLS_PER_CLIENT, MAX_CLIENTS, MAX_JSON_DEPTH, MAX_LINE_BYTES,
+    ACCEPT_PAUSE, ACCEPTS_PER_TURN, EVENT_QUEUE, LINES_PER_TURN, MAX_CHANGES_PER_CLIENT, MAX_CLIENTS, MAX_JSON_DEPTH, MAX_LINE_BYTES,
     MAX_MALFORMED_IN_A_ROW, MAX_REPLY_BYTES, READ_CHUNK_BYTES, RESERVED_DESCRIPTORS, UNITS_PER_SECOND,
 };
 use super::protocol::{
@@ -148,7 +148,7 @@ impl<S: Sink> Reactor<S> {
             Counters::count(&self.shared.counters.replies_dropped);
             return;
         };
-        connection.calls = connection.calls.saturating_sub(1);
+        connection.uncount_call(waiting.is_change);
         let outcome = match outcome {
             Ok(answer) if answer.method() != waiting.method => {
                 let message = format!("the supervisor answered `{}` with an answer to `{}`", waiting.method, answer.method());
@@ -319,7 +319,7 @@ impl<S: Sink> Reactor<S> {
             limits: ClientLimits {
                 line_bytes: MAX_LINE_BYTES as u64,
                 json_depth: MAX_JSON_DEPTH as u64,
-                calls_waiting: MAX_CALLS_PER_CLIENT as u64,
+                changes_waiting: MAX_CHANGES_PER_CLIENT as u64,
                 requests_per_second: u64::from(UNITS_PER_SECOND),
                 events_unread: EVENT_QUEUE as u64,
             },
@@ -329,9 +329,11 @@ impl<S: Sink> Reactor<S> {
     /// Hands a request to the supervisor's event loop.
     fn forward(&mut self, client: ClientId, id: RequestId, verb: Verb, line_bytes: usize, now: Instant) {
         let Some(connection) = self.clients.get_mut(&client) else { return };
-        let client_calls = connection.calls;
-        let applicant = Applicant { client, id, method: verb.method(), is_urgent: verb.is_urgent(), line_bytes, client_calls };
-        let ticket = match self.calls.admit(applicant) {
+        let (is_change, is_urgent) = (verb.is_change(), verb.is_urgent());
+        let is_too_much = is_change && connection.changes >= MAX_CHANGES_PER_CLIENT;
+        let applicant = Applicant { client, id, method: verb.method(), is_urgent, is_change, line_bytes };
+        let admitted = if is_too_much { Err(applicant.id) } else { self.calls.admit(applicant) };
+        let ticket = match admitted {
             Ok(ticket) => ticket,
             Err(id) => {
                 Counters::count(&self.shared.counters.refused_busy);
@@ -340,7 +342,7 @@ impl<S: Sink> Reactor<S> {
                 return;
             }
         };
-        connection.calls += 1;
+        connection.count_call(is_change);
         self.shared.counters.calls_waiting.store(self.calls.len() as u64, Ordering::Relaxed);
         let error = match self.sink.offer(Call { ticket, client, verb }) {
             Ok(()) => return,

@@ -53,7 +53,7 @@ impl Server {
     /// Takes the session's name and listens. Fails with [`ListenError::Owned`] if another supervisor has it.
     pub fn listen(address: Address, identity: Identity, sink: impl Sink) -> Result<Self, ListenError> {
         let session = address.session.clone();
-        let ownership = Ownership::take(address)?;
+        let mut ownership = Ownership::take(address)?;
         let listener = ownership.listen()?;
         let shared = Shared::new().map_err(ListenError::Thread)?;
         let mut reactor = Reactor::new(listener, session, identity, shared.clone(), sink).map_err(ListenError::Thread)?;

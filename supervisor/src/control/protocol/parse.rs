@@ -30,7 +30,7 @@ pub fn parse(line: &[u8]) -> Result<Request, Unreadable> {
         let message = format!("the line nests deeper than {MAX_JSON_DEPTH} levels");
         return Err(anonymous(ErrorReply::new(ErrorCode::TooDeep, message)));
     }
-    let head: Head = serde_json::from_str(text).map_err(|error| anonymous(unreadable_head(&error)))?;
+    let head = head(text).map_err(anonymous)?;
     let id = request_id(head.id).map_err(anonymous)?;
     match verb(text, head.jsonrpc, head.method, &head.params) {
         Ok(verb) => Ok(Request { id, verb }),
@@ -57,6 +57,18 @@ fn is_shallow(line: &[u8]) -> bool {
         }
     }
     true
+}
+
+fn head(text: &str) -> Result<Head, ErrorReply> {
+    // An array would be taken for the values of the head's fields in order.
+    if text.trim_ascii_start().starts_with('{') {
+        return serde_json::from_str(text).map_err(|error| unreadable_head(&error));
+    }
+    let message = "not a JSON-RPC 2.0 request: expected one object in the line (there are no batches)";
+    match serde_json::from_str::<IgnoredAny>(text) {
+        Ok(_) => Err(ErrorReply::new(ErrorCode::InvalidRequest, message)),
+        Err(error) => Err(unreadable_head(&error)),
+    }
 }
 
 fn unreadable_head(error: &serde_json::Error) -> ErrorReply {
@@ -102,6 +114,14 @@ fn verb(text: &str, jsonrpc: Loose, method: Loose, params: &Loose) -> Result<Ver
     })
 }
 
+/// What serde says of a field, without its place in the line (the field says that) and the names of Rust's types.
+fn in_words(problem: &str) -> String {
+    const TYPES: [(&str, &str); 3] = [("f64", "a number"), ("u32", "a whole number"), ("u64", "a whole number")];
+    let problem = problem.rfind(" at line ").and_then(|place| problem.get(..place)).unwrap_or(problem);
+    let named = TYPES.iter().find_map(|(name, words)| Some((problem.strip_suffix(name)?, words)));
+    named.map_or_else(|| problem.to_owned(), |(rest, words)| format!("{rest}{words}"))
+}
+
 fn invalid(code: ErrorCode, field: &str, problem: &str) -> ErrorReply {
     ErrorReply::new(code, format!("{field}: {problem}")).in_field(field)
 }
@@ -126,7 +146,7 @@ impl ReadParams for Reader<'_> {
         let mut json = serde_json::Deserializer::from_str(text);
         let body: Body<P> = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let field = error.path().to_string();
-            invalid(ErrorCode::InvalidParams, &field, &error.inner().to_string())
+            invalid(ErrorCode::InvalidParams, &field, &in_words(&error.inner().to_string()))
         })?;
         match body.params.check() {
             Ok(()) => Ok(body.params),
@@ -251,6 +271,8 @@ mod tests {
         (r#"{"jsonrpc":"1.0","id":1,"method":"ping"}"#, ErrorCode::InvalidRequest, Some("jsonrpc"), "expected \"2.0\""),
         (r#"{"jsonrpc":"2.0","id":1}"#, ErrorCode::InvalidRequest, Some("method"), "not nothing"),
         (r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}"#, ErrorCode::InvalidRequest, None, "duplicate field `id`"),
+        (r#"["2.0",1,"ping"]"#, ErrorCode::InvalidRequest, None, "expected one object"),
+        (r#"[1,"#, ErrorCode::ParseError, None, "not JSON"),
         (r#"{"jsonrpc":"2.0","id":1,"method":"fly"}"#, ErrorCode::UnknownMethod, Some("method"), "no verb `fly`"),
         (r#"{"jsonrpc":"2.0","id":1,"method":"ping","params":[]}"#, ErrorCode::InvalidParams, Some("params"), "not an array"),
         (r#"{"jsonrpc":"2.0","id":1,"method":"stop"}"#, ErrorCode::InvalidParams, Some("params"), "missing field `runtime`"),
@@ -301,6 +323,12 @@ mod tests {
             ErrorCode::InvalidParams,
             Some("params.gain"),
             "from 0 to 8",
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"cancel","params":{"change":-1}}"#,
+            ErrorCode::InvalidParams,
+            Some("params.change"),
+            "invalid value: integer `-1`, expected a whole number",
         ),
     ];
 

@@ -44,7 +44,12 @@ fn lines(id: &Value, error: &Value, methods: &Map<String, Value>, notifications:
             line(&format!("request: {name}"), properties, &["id", "method"])
         })
         .collect();
-    let results: Vec<&Value> = methods.values().map(|method| &method["result"]).collect();
+    let mut results: Vec<&Value> = Vec::new();
+    for result in methods.values().map(|method| &method["result"]) {
+        if !results.contains(&result) {
+            results.push(result);
+        }
+    }
     lines.push(line("reply", json!({ "id": id, "result": { "anyOf": results } }), &["id", "result"]));
     let any_id = json!({ "anyOf": [id, { "type": "null" }] });
     lines.push(line("error reply", json!({ "id": any_id, "error": error }), &["id", "error"]));
@@ -178,10 +183,12 @@ mod tests {
     fn every_example_of_the_description_fits_the_schema() {
         let schema = committed();
         for line in examples().iter().flatten() {
-            let (Spoken::Client(line) | Spoken::Supervisor(line)) = line;
-            if let Ok(value) = serde_json::from_str(line) {
-                let is_refused = matches!(parse(line.as_bytes()), Err(ref unreadable) if value["method"] != "event" && value["method"] != "lagged" && value["result"].is_null() && value["error"].is_null() && unreadable.id.is_some());
-                assert!(is_refused || check(&schema, &schema, &value).is_ok(), "{:?}\n{line}", check(&schema, &schema, &value));
+            let (line, is_refused) = match line {
+                Spoken::Client(line) => (line, parse(line.as_bytes()).is_err()),
+                Spoken::Supervisor(line) => (line, false),
+            };
+            if !is_refused {
+                assert_eq!(check(&schema, &schema, &json(line)), Ok(()), "{line}");
             }
         }
     }

@@ -180,6 +180,11 @@ impl Verb {
     pub fn is_urgent(&self) -> bool {
         matches!(self, Self::Panic(_) | Self::Shutdown(_))
     }
+
+    /// Whether its answer may take long: it waits for a compile or for a boundary.
+    pub fn is_change(&self) -> bool {
+        matches!(self, Self::Push(_) | Self::Plan(_) | Self::Confirm(_) | Self::Rollback(_))
+    }
 }
 
 macro_rules! params {
@@ -455,7 +460,7 @@ answers! {
     pub struct ClientLimits {
         pub line_bytes: u64,
         pub json_depth: u64,
-        pub calls_waiting: u64,
+        pub changes_waiting: u64,
         pub requests_per_second: u64,
         pub events_unread: u64,
     }
