@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 use tests::jack_server::JackServer;
-use tests::playing::{Folder, Playing, run, text};
+use tests::playing::{Folder, Playing, run, send_signal, text};
 use tests::programs::{RAMP_STEP, ramp, silence};
 
 /// Places where a ramp does not go on by one step. `left` is one channel of a ramp program.
@@ -42,6 +42,28 @@ fn the_paced_null_device_records_every_sample_from_the_first_on() {
     let jumps = jumps(&steady);
     assert!(jumps.is_empty() || underruns(&playing) > 0, "jumps at {jumps:?} without an underrun");
     assert!(frames[start..start + 90_000].iter().all(|frame| frame[0] == -frame[1] || !jumps.is_empty()));
+}
+
+#[test]
+fn a_killed_host_does_not_change_one_sample_of_another_runtime() {
+    let folder = Folder::new();
+    let (program, quiet) = (folder.file("ramp.8f4e", ramp()), folder.file("quiet.8f4e", silence()));
+    let wav = folder.path().join("take.wav");
+    let arguments = ["--device", "null", "--seconds", "2", "--lead", "16", "--wav", text(&wav), text(&program), text(&quiet)];
+    let mut playing = Playing::start(&folder, &arguments, &[]);
+    let is_quiet = |event: &serde_json::Value| event["event"] == "processStarted" && event["runtime"] == "quiet";
+    let pid = playing.wait_until("the quiet host", is_quiet)["pid"].as_u64().expect("a process has a pid");
+    playing.wait_for("sounding");
+    playing.wait_for("sounding");
+    send_signal(pid as u32, Signal::KILL);
+    assert_eq!(playing.wait_for("died")["runtime"], "quiet");
+    playing.wait();
+    let frames = read_wav(&wav);
+    let start = frames.iter().position(|frame| frame != &[0.0, 0.0]).expect("something was recorded");
+    let left: Vec<f32> = frames[start..start + 90_000].iter().map(|frame| frame[0]).collect();
+    let lanes = playing.seen().iter().filter(|event| event["event"] == "meter").flat_map(|event| event["lanes"].as_array());
+    let lost = lanes.flatten().filter(|lane| lane["runtime"] == "ramp").filter_map(|lane| lane["underruns"].as_u64()).max();
+    assert!(jumps(&left).is_empty() || lost > Some(0), "jumps at {:?} without an underrun of its own", jumps(&left));
 }
 
 #[test]

@@ -1,0 +1,53 @@
+//! What the engine costs, beside what others cost: tables with a baseline measured in the same run (`./dev bench [NAME…]`).
+//!
+//! One file per table. What happens in one process is called directly; whole-process figures come from the release binary that
+//! lies beside this one. The sides of a comparison take turns ([`sampling`]), so that both see the same machine; the machine
+//! is printed first, because absolute figures mean nothing without it. A baseline that cannot be measured here (no node, no C
+//! compiler, other engines) is quoted, and says so. Nothing here asserts a time.
+
+mod artifact;
+mod c;
+mod compile;
+mod generate;
+mod host_rig;
+mod machine;
+mod memory;
+mod playback;
+mod processes;
+mod programs;
+mod sampling;
+mod startup;
+mod table;
+mod tick;
+mod transport;
+mod v8;
+
+use std::process::ExitCode;
+
+/// A table's name on the command line, and what prints it.
+const TABLES: [(&str, fn()); 6] = [
+    ("compile", compile::print),
+    ("tick", tick::print),
+    ("artifact", artifact::print),
+    ("transport", transport::print),
+    ("startup", startup::print),
+    ("memory", memory::print),
+];
+
+fn main() -> ExitCode {
+    // Cargo adds options of its own, such as `--bench`.
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let names: Vec<&str> = TABLES.iter().map(|(name, _)| *name).collect();
+    if let Some(unknown) = wanted.iter().find(|name| !names.contains(&name.as_str())) {
+        eprintln!("there is no table `{unknown}`; there is {}", names.join(", "));
+        return ExitCode::from(2);
+    }
+    machine::print();
+    for (name, print) in TABLES {
+        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
+            print();
+        }
+    }
+    machine::print_load("after");
+    ExitCode::SUCCESS
+}
