@@ -14,6 +14,8 @@ pub enum FaultKind {
     StackOverflow,
     /// The tick used up its work budget: a loop that does not end soon enough.
     Runaway,
+    /// The tick took so much processor time that its output came too late.
+    DeadlineExceeded,
     /// Any other trap.
     Trap,
     /// A sample that is not a number or infinite was about to leave the host.
@@ -29,6 +31,7 @@ impl FaultKind {
             Self::OutOfBounds => "a pointer pointed outside the program's memory",
             Self::StackOverflow => "functions called each other too deeply",
             Self::Runaway => "the tick did more work than its budget allows (a loop that runs too long)",
+            Self::DeadlineExceeded => "the tick took longer than it may",
             Self::Trap => "the program trapped",
             Self::NonFinite => "a sample was not a finite number; it was replaced by silence",
         }

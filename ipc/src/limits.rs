@@ -65,6 +65,17 @@ pub const BULK_CHUNK_BYTES: usize = 256 << 10;
 /// memories are reported in chunks instead.
 pub const MAX_DUMP_ELEMENTS: u64 = 500_000;
 
+/// Requests for a running runtime that may wait for their ticks at a time. A performer never has more than a few on the
+/// way; a replay sends its log in portions.
+pub const MAX_LIVE_REQUESTS: usize = 1_024;
+
+/// Values of one runtime that may be on a ramp at a time: far more knobs than there are hands.
+pub const MAX_RAMPS: usize = 256;
+
+/// Bytes of a program's memory up to which a trial keeps a copy of every tick's start: copying them costs some 0.2 ms at
+/// most, a fraction of a block. A larger program is rolled back with what the failed tick left.
+pub const MAX_SNAPSHOT_BYTES: u64 = 4 << 20;
+
 /// How long a child may take from start to its handshake, in milliseconds.
 pub const HANDSHAKE_DEADLINE_MS: u64 = 5_000;
 

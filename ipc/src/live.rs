@@ -3,7 +3,16 @@
 //!
 //! Every request takes effect at the start of exactly one tick, and its answer names that tick: requests and their ticks are
 //! the log by which a runtime can be replayed. A request may name the tick itself (`at_tick`): that is how a replay gives
-//! it. One that names a tick in the past takes effect at the next one.
+//! it. One that names a tick in the past takes effect at the next one. Those of one tick take effect in the order they came
+//! in.
+//!
+//! Ticks are numbered whether the program runs in them or not: for `audio`, tick n is block n of the lane. While a runtime is
+//! frozen or held its ticks pass, silent, without executing the program.
+//!
+//! A host that replays does not run into ticks whose requests are still on the way: it executes only ticks below a horizon,
+//! which starts at `StartRuntime::run_until` and is raised with [`LiveChange::Proceed`] once every request below it has been
+//! sent. Requests for such a host are best sent in the order of their ticks, no more at a time than
+//! `limits::MAX_LIVE_REQUESTS`.
 
 use std::path::PathBuf;
 
@@ -38,16 +47,24 @@ pub enum LiveChange {
     Patch(Box<Patch>),
     /// Drop the pending swap.
     CancelSwap,
-    /// Start again from the defaults: full initialisation of the running revision.
+    /// Start again from the defaults: full initialisation of the running revision, assets included. Releases a held runtime.
     Reset,
     /// Stop ticking; an `audio` runtime delivers silence. A swap that waits for `Boundary::Freeze` takes effect.
     Freeze,
     /// Go on ticking.
     Run,
-    /// Write values; with a ramp, reach them after so many frames (`audio`) or ticks, in equal steps at tick starts.
+    /// Write values; with a ramp, reach them in so many equal steps, one at the start of each tick: the first step in the
+    /// tick of the answer, the value itself `ramp_ticks` - 1 ticks later. 0 and 1 write the value at once. A ramp follows
+    /// its item through a swap, and ends where the item is reset, dropped, or written by a newer request.
     Set { values: Vec<SetItem>, ramp_ticks: u32 },
-    /// Read items. Answered by `LiveReply::Values`.
+    /// Read items as they are at the start of a tick. Answered by `LiveReply::Values`.
     Get { items: Vec<String> },
+    /// End the running trial as failed: the old revision computes this tick. A replay gives rollbacks for exceeded deadlines
+    /// this way, because no clock decides in it.
+    RollBack,
+    /// Execute all ticks below `to_tick`: every request for them has been sent. Answered at once, with `to_tick`. Only for a
+    /// runtime that was started with a horizon, which it never lowers.
+    Proceed { to_tick: u64 },
 }
 
 /// Another revision for a running runtime.
@@ -62,7 +79,8 @@ pub struct Swap {
     pub boundary: Boundary,
     /// For how many ticks the old revision is kept, to take over when this one fails; 0 for no trial.
     pub trial_ticks: u32,
-    /// Frames over which an `audio` runtime blends from the old revision's sound to the new one's; 0 for none.
+    /// Frames over which an `audio` runtime blends from the old revision's sound to the new one's; 0 for none. The old
+    /// program goes on ticking meanwhile; if the trial fails, what `back` does not carry goes on from there.
     pub crossfade_frames: u32,
     /// Folder that relative asset paths start from.
     pub base_directory: PathBuf,
@@ -71,10 +89,16 @@ pub struct Swap {
 /// New defaults for the running revision.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Patch {
-    /// Artifact of the edited program; only its manifest is used.
+    /// Artifact of the edited program; its manifest is used, and its memory image for later resets.
     pub artifact: SegmentRef,
     pub revision: ContentHash,
     pub plan: MigrationPlan,
+    /// For how many ticks a failure undoes the patch: the old values come back, the init-only modules run once more if they
+    /// ran for the patch, and the failed tick is computed again. `LiveReply::Applied` is then followed by exactly one
+    /// `TrialPassed`, `RolledBack` or `TrialCutShort` of the same request. 0 for no trial.
+    pub trial_ticks: u32,
+    /// Folder that relative asset paths start from.
+    pub base_directory: PathBuf,
 }
 
 /// Where a swap may take effect.
@@ -99,12 +123,26 @@ pub struct SetItem {
 /// Runtime host to supervisor, inside `HostReply::Live`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum LiveReply {
-    Swap { request: RequestId, progress: SwapProgress },
+    Swap {
+        request: RequestId,
+        progress: SwapProgress,
+    },
     /// Anything but a swap or a read took effect at the start of this tick. `carried` is set for patches.
-    Applied { request: RequestId, tick: u64, carried: Option<Carried> },
-    Values { request: RequestId, tick: u64, values: Vec<ItemValue> },
+    Applied {
+        request: RequestId,
+        tick: u64,
+        carried: Option<Carried>,
+    },
+    Values {
+        request: RequestId,
+        tick: u64,
+        values: Vec<ItemValue>,
+    },
     /// Nothing was changed.
-    Refused { request: RequestId, reason: Refusal },
+    Refused {
+        request: RequestId,
+        reason: Refusal,
+    },
 }
 
 impl LiveReply {
@@ -119,20 +157,35 @@ impl LiveReply {
 }
 
 /// How far a swap is. Exactly one of `Committed`, `Superseded`, `Cancelled` and a `LiveReply::Refused` comes for each;
-/// after `Committed` exactly one of `TrialPassed`, `RolledBack` and `TrialCutShort` when there is a trial.
+/// after `Committed` exactly one of `TrialPassed`, `RolledBack` and `TrialCutShort` when there is a trial. A new revision
+/// whose init-only modules fail at the commit is committed and rolled back in the same tick; without a trial it is refused.
+/// A swap that still waits when the runtime ends is cancelled.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum SwapProgress {
     /// The engine is ready and waits for its boundary.
-    Pending { build_us: u64 },
+    Pending {
+        build_us: u64,
+    },
     /// The first tick of the new revision. `commit_ns` is what the tick thread spent on it, copies included.
-    Committed { tick: u64, commit_ns: u64, carried: Carried },
+    Committed {
+        tick: u64,
+        commit_ns: u64,
+        carried: Carried,
+    },
     Superseded,
     Cancelled,
-    TrialPassed { tick: u64 },
+    TrialPassed {
+        tick: u64,
+    },
     /// The new revision failed in this tick, and the old one computed it instead, with the state of the tick's start.
-    RolledBack { tick: u64, fault: Fault },
-    /// The trial ended because another change was committed.
-    TrialCutShort { tick: u64 },
+    RolledBack {
+        tick: u64,
+        fault: Fault,
+    },
+    /// The trial ended because another change was committed, or the runtime ended.
+    TrialCutShort {
+        tick: u64,
+    },
 }
 
 /// What a migration carried.

@@ -135,6 +135,9 @@ pub struct StartRuntime {
     pub base_directory: PathBuf,
     /// Render as fast as the lane is read: denormals and inputs as when live, but no deadline and no real-time priority.
     pub is_offline: bool,
+    /// Execute only ticks below this horizon until `LiveChange::Proceed` raises it: for replays. A runtime with a horizon is
+    /// not paced by a clock, whatever its type. `None`: no horizon.
+    pub run_until: Option<u64>,
 }
 
 /// Initialise a program, call it some times, show its memory. Strict IEEE, no clock.

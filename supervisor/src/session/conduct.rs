@@ -318,6 +318,7 @@ impl Shell<'_> {
             lane,
             base_directory: program.base_directory.clone(),
             is_offline,
+            run_until: None,
         };
         self.post(Child::Host(runtime), Letter::Host(HostRequest::Start(start)));
     }

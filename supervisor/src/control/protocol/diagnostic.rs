@@ -103,6 +103,7 @@ pub enum FaultKind {
     OutOfBounds,
     StackOverflow,
     Runaway,
+    DeadlineExceeded,
     Trap,
     NonFinite,
 }
@@ -116,6 +117,7 @@ impl From<ipc::fault::FaultKind> for FaultKind {
             Found::OutOfBounds => Self::OutOfBounds,
             Found::StackOverflow => Self::StackOverflow,
             Found::Runaway => Self::Runaway,
+            Found::DeadlineExceeded => Self::DeadlineExceeded,
             Found::Trap => Self::Trap,
             Found::NonFinite => Self::NonFinite,
         }
