@@ -24,7 +24,7 @@ pub fn make(matching: &Matching, targets: Vec<TargetRange>, relocates: bool, new
         reruns_init_only: reruns_init_only(matching),
     };
     for pair in &matching.pairs {
-        carry(&mut plan, pair, relocates && pair.holds_addresses());
+        carry(&mut plan, pair, relocates);
         plan.patches.extend(pair.patched.iter().map(|range| patch(pair, range, new_image)));
     }
     plan.copies = merge_copies(plan.copies);
@@ -38,6 +38,9 @@ pub fn make(matching: &Matching, targets: Vec<TargetRange>, relocates: bool, new
 /// Adds what keeps its state: everything that both have, apart from what gets a new default.
 fn carry(plan: &mut MigrationPlan, pair: &Pair, relocates: bool) {
     let kept = kept(pair);
+    // The target may be no byte of anything, an empty array for one; then only the default tells that it moved.
+    let has_moved_default = default_address(pair).is_some_and(|default| default.from != default.to);
+    let relocates = pair.holds_addresses() && (relocates || has_moved_default);
     if relocates && !kept.is_empty() {
         let pointer = plan.pointers.len() as u32;
         plan.pointers.push(pair.new.key());
@@ -60,12 +63,13 @@ fn copy(pair: &Pair, range: &Range<u32>) -> CopyRange {
 
 fn relocation(pair: &Pair, range: &Range<u32>, pointer: u32) -> Relocation {
     let (from_pointee, to_pointee) = pair.pointees();
-    let default = match (&pair.old.item.points_at, &pair.new.item.points_at) {
-        (Some(from), Some(to)) if !pair.new.item.is_array => Some(DefaultAddress { from: from.address, to: to.address }),
-        _ => None,
-    };
     let (from, to) = (at(pair.old.place(), range.start), at(pair.new.place(), range.start));
-    Relocation { from, to, count: (range.end - range.start) / 4, from_pointee, to_pointee, default, pointer }
+    Relocation { from, to, count: (range.end - range.start) / 4, from_pointee, to_pointee, default: default_address(pair), pointer }
+}
+
+fn default_address(pair: &Pair) -> Option<DefaultAddress> {
+    let (from, to) = (pair.old.item.points_at.as_ref()?, pair.new.item.points_at.as_ref()?);
+    (!pair.new.item.is_array).then_some(DefaultAddress { from: from.address, to: to.address })
 }
 
 fn at(place: Place, offset: u32) -> Place {

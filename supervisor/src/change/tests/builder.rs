@@ -312,6 +312,7 @@ impl Layout {
             byte_address,
             words,
             default_fingerprint: u64::from_le_bytes(hash.0[..8].try_into().unwrap()),
+            initial_bytes: initial.len() as u32,
             points_at,
             line: text.comment_lines + 2 + item as u32,
         }
