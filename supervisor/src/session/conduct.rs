@@ -15,6 +15,7 @@ use ipc::segment::{Segment, SegmentRef};
 
 use super::connection::{self, Incoming, Letter, Outbox};
 use super::job::{AUDIO_WORK_BUDGET, Job, OutputChoice, ProgramText, RUN_WORK_BUDGET, RunOrder};
+use super::last_words::LastWords;
 use super::process::{Process, Start};
 use super::{Session, planning, signals};
 use crate::policy::{Action, Child, CompileSettings, Event, Goal, Inspection, Plan, Policy, Report, RuntimeIndex, Verdict};
@@ -78,6 +79,7 @@ struct Member {
     /// Name of its doorway, until it has come in.
     doorway: Option<String>,
     outbox: Option<Outbox>,
+    last_words: LastWords,
 }
 
 struct Shell<'a> {
@@ -120,7 +122,11 @@ impl Shell<'_> {
             let deadline = self.policy.next_deadline_ms();
             let patience = deadline.map_or(IDLE, |at_ms| Duration::from_millis(at_ms.saturating_sub(self.now_ms())));
             match incoming.recv_timeout(patience) {
-                Ok(Incoming::Event(event)) => return self.noted(event),
+                Ok(Incoming::Event(event)) => {
+                    if let Some(event) = self.in_order(event) {
+                        return event;
+                    }
+                }
                 Ok(Incoming::Joined { child, outbox }) => {
                     if let Some(member) = self.children.get_mut(&child) {
                         member.outbox = Some(outbox);
@@ -135,14 +141,25 @@ impl Shell<'_> {
         }
     }
 
-    /// Lets the thread go that waits at the doorway of a child which died before it came in.
-    fn noted(&mut self, event: Event) -> Event {
-        if let Event::Died { child, .. } = event
-            && let Some(doorway) = self.children.get_mut(&child).and_then(|member| member.doorway.take())
-        {
-            Doorway::shut(&doorway);
+    /// Brings the end of a child behind everything it has said; see [`LastWords`]. `None`: the event has to wait.
+    fn in_order(&mut self, event: Event) -> Option<Event> {
+        match event {
+            Event::Died { child, end } => {
+                let Some(member) = self.children.get_mut(&child) else { return Some(event) };
+                // Lets the thread go that waits at the doorway of a child which died before it came in.
+                if let Some(doorway) = member.doorway.take() {
+                    Doorway::shut(&doorway);
+                }
+                member.last_words.died(end).map(|end| Event::Died { child, end })
+            }
+            Event::ChannelClosed { child } | Event::ChannelBroken { child, .. } | Event::NotJoined { child, .. } => {
+                let death = self.children.get_mut(&child).and_then(|member| member.last_words.read_out());
+                Some(death.map_or(event, |end| Event::Died { child, end }))
+            }
+            Event::Begin | Event::Spawned { .. } | Event::NotSpawned { .. } | Event::Joined { .. } => Some(event),
+            Event::WorkerSaid(_) | Event::HostSaid { .. } | Event::DeviceSaid(_) | Event::Inspected { .. } => Some(event),
+            Event::LaneCreated { .. } | Event::LaneNotCreated { .. } | Event::Signal | Event::DeadlinePassed => Some(event),
         }
-        event
     }
 
     fn carry_out(&mut self, action: Action) {
@@ -224,7 +241,7 @@ impl Shell<'_> {
             return Err(format!("cannot start a thread: {error}"));
         }
         let pid = process.pid;
-        self.children.insert(child, Member { process, doorway: Some(doorway_name), outbox: None });
+        self.children.insert(child, Member { process, doorway: Some(doorway_name), outbox: None, last_words: LastWords::default() });
         Ok(pid)
     }
 

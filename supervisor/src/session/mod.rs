@@ -8,6 +8,7 @@ mod conduct;
 mod connection;
 mod directory;
 mod job;
+mod last_words;
 mod planning;
 mod process;
 mod signals;
