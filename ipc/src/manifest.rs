@@ -13,7 +13,8 @@ use crate::hash::ContentHash;
 pub struct Manifest {
     /// Language and its version, such as `8f4e/v1`.
     pub language: String,
-    /// Hash of the source text, the environment and the memory regions: the revision's name.
+    /// Hash of all that the program depends on - source text, environment, memory regions, work budget - and of where its
+    /// modules lie, which depends on the revision before it: the revision's name.
     pub revision: ContentHash,
     /// Memories in index order. Memory 0 is the default memory, the others are regions.
     pub memories: Vec<MemoryInfo>,
@@ -107,6 +108,8 @@ pub struct Item {
     /// Fingerprint of the item's initial bytes (the first eight bytes of their hash, little-endian): tells whether its
     /// default changed. Where `points_at` is set, compare that instead: an address changes whenever its target moves.
     pub default_fingerprint: u64,
+    /// Bytes from its start up to the last initial one that is not zero.
+    pub initial_bytes: u32,
     /// The declared default is an address: of this memory, and this item where it names one.
     pub points_at: Option<PointsAt>,
     /// 1-based line of the file.

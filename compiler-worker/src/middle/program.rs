@@ -26,12 +26,14 @@ pub struct Memory {
     pub name: String,
     /// Bytes the program's items occupy.
     pub required_bytes: u64,
+    /// Bytes up to the end of the last one that initialisation writes, where that is more.
+    pub initial_bytes: u64,
 }
 
 impl Memory {
     /// Pages the memory has: minimum and maximum.
     pub fn pages(&self) -> u64 {
-        self.required_bytes.div_ceil(PAGE_BYTES).max(1)
+        self.required_bytes.max(self.initial_bytes).div_ceil(PAGE_BYTES).max(1)
     }
 
     /// Bytes the memory has.

@@ -358,6 +358,7 @@ fn item(name: &str, element: ElementType, count: Option<u32>, byte_address: u32,
         byte_address,
         words,
         default_fingerprint: 0,
+        initial_bytes: 0,
         points_at: None,
         line: MODULE_LINE + 1,
     }

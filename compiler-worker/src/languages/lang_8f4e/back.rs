@@ -3,6 +3,7 @@
 use ipc::artifact::DefaultBytes;
 use ipc::diagnostic::Diagnostic;
 use ipc::limits::MAX_DIAGNOSTICS;
+use ipc::manifest::Manifest;
 use ipc::message::CompileRequest;
 
 use super::analysis::{self, translate};
@@ -10,14 +11,23 @@ use super::error::LanguageError;
 use super::functions::Functions;
 use super::manifest;
 use super::program::Program;
-use super::{FrontOptions, resolve};
+use super::{FrontOptions, ID, resolve_after};
 use crate::languages::Translated;
 use crate::middle;
 
-/// Compiles a source text up to the middle.
+/// Compiles a source text up to the middle. Memory lies where the previous revision had it, as far as that is possible.
 pub fn translate(request: &CompileRequest) -> Result<Translated, Vec<Diagnostic>> {
+    let previous = request.previous.as_deref().filter(|previous| previous.language == ID);
+    // Whether a text is right must not depend on what ran before it: LANGUAGE §7 has the last word.
+    match previous.map(|previous| translate_after(request, Some(previous))) {
+        Some(Ok(translated)) => Ok(translated),
+        Some(Err(_)) | None => translate_after(request, None),
+    }
+}
+
+fn translate_after(request: &CompileRequest, previous: Option<&Manifest>) -> Result<Translated, Vec<Diagnostic>> {
     let options = FrontOptions { memory_regions: request.memory_regions.clone(), environment: request.environment.clone() };
-    let program = resolve(&request.source, &options)?;
+    let program = resolve_after(&request.source, &options, previous)?;
     let (functions, translated) = lower(&program).map_err(|errors| diagnostics(errors, &program))?;
     if !program.directive_errors.is_empty() {
         return Err(diagnostics(program.directive_errors.clone(), &program));

@@ -1,15 +1,16 @@
 //! Defaults and initial data (LANGUAGE §8): what each item starts with, and the data segments that put it there.
 //!
 //! Segments are made from initialisers only, never from declared sizes. Two items of one name share the default of the last,
-//! and items of no size still write theirs: the language's own quirks (LANGUAGE §25), which change what memory holds.
+//! and items of no size still write theirs: the language's own quirks (LANGUAGE §25), which change what memory holds. What they
+//! overwrite is decided in the layout of LANGUAGE §7, so that an item starts with the same bytes wherever it lies.
 
 use ipc::limits::MAX_DIAGNOSTICS;
 
-use super::arguments::{Name, Number, Value};
+use super::arguments::{Name, Number, Operand, Reference, Value};
 use super::error::{CompilerCode, LanguageError};
 use super::layout::{Layout, ModuleLayout, Slot};
 use super::parsed::ParsedArgument;
-use super::program::{DataSegment, DeclaredType, LiteralKind};
+use super::program::{DataSegment, DeclaredType, LiteralKind, Memory};
 use super::references::{Lookup, PointeeCounts, Range, Resolver, elements_behind};
 
 /// Bytes between two initialised places that are filled rather than starting another segment.
@@ -141,8 +142,9 @@ fn split_bytes(slot: &Slot<'_, '_>, resolver: &Resolver<'_, '_, '_>) -> Result<I
         match &argument.value {
             Value::Text(text) => bytes.extend(text.chars().map(byte_of).take(5)),
             value => match resolver.value(value).and_then(|resolved| byte(resolved.number)) {
-                Some(byte) => bytes.push(byte),
-                None => return Err(LanguageError::about(CompilerCode::SplitHexMixedTokens, slot.initial_place(index), &argument.text)),
+                // Whether an address is small enough must not depend on what ran before.
+                Some(byte) if !(resolver.layout.is_relative && mentions_address(value)) => bytes.push(byte),
+                _ => return Err(LanguageError::about(CompilerCode::SplitHexMixedTokens, slot.initial_place(index), &argument.text)),
             },
         }
     }
@@ -152,6 +154,16 @@ fn split_bytes(slot: &Slot<'_, '_>, resolver: &Resolver<'_, '_, '_>) -> Result<I
     bytes.resize(4, 0);
     let packed = bytes.iter().fold(0u32, |packed, &byte| packed << 8 | u32::from(byte));
     Ok(Initial::Number { value: f64::from(packed), range: None })
+}
+
+fn mentions_address(value: &Value<'_>) -> bool {
+    let is_address = |name: &Name<'_>| matches!(name, Name::Reference(reference) if !matches!(reference, Reference::Query { .. }));
+    let is_operand = |operand: &Operand<'_>| matches!(operand, Operand::Name(name) if is_address(name));
+    match value {
+        Value::Name(name) => is_address(name),
+        Value::Expression { left, right, .. } => is_operand(left) || is_operand(right),
+        Value::Number(_) | Value::Text(_) => false,
+    }
 }
 
 fn byte(number: Number) -> Option<u8> {
@@ -175,12 +187,49 @@ pub fn segments(layout: &Layout<'_, '_>, defaults: &Defaults) -> Vec<DataSegment
             if slot.declared.is_array && slot.count > 1.0 {
                 add_runs(module.memory, slot, initial, &mut candidates);
             } else if let Some(bytes) = scalar_bytes(slot.declared, initial) {
-                candidates.push(DataSegment { memory: module.memory, address: slot.byte_address, bytes });
+                candidates.push(DataSegment { memory: module.memory, address: slot.fresh_address, bytes });
             }
         }
     }
+    let segments = sort_and_merge(candidates);
+    if layout.is_relative { relocate(&segments, layout) } else { segments }
+}
+
+fn sort_and_merge(mut candidates: Vec<DataSegment>) -> Vec<DataSegment> {
     candidates.sort_by_key(|candidate| (candidate.memory, candidate.address));
     merge(candidates)
+}
+
+/// Cuts segments of a fresh layout at its items, and puts each piece where its item lies. Bytes outside of all items are left
+/// out: nothing can name them.
+fn relocate(segments: &[DataSegment], layout: &Layout<'_, '_>) -> Vec<DataSegment> {
+    let modules = layout.modules.iter();
+    let mut slots: Vec<_> = modules.flat_map(|module| module.slots.iter().map(move |slot| (module.memory, slot))).collect();
+    slots.retain(|(_, slot)| slot.content_bytes() > 0);
+    slots.sort_by_key(|(memory, slot)| (*memory, slot.fresh_address));
+    let mut pieces = Vec::new();
+    for segment in segments {
+        let (start, end) = (u64::from(segment.address), u64::from(segment.address) + segment.bytes.len() as u64);
+        let ends_before = |&(memory, slot): &(u32, &Slot<'_, '_>)| (memory, slot.fresh_end()) <= (segment.memory, start);
+        for (memory, slot) in &slots[slots.partition_point(ends_before)..] {
+            let first = u64::from(slot.fresh_address);
+            if *memory != segment.memory || first >= end {
+                break;
+            }
+            let (from, to) = (first.max(start), slot.fresh_end().min(end));
+            let bytes = segment.bytes[(from - start) as usize..(to - start) as usize].to_vec();
+            pieces.push(DataSegment { memory: *memory, address: slot.byte_address + (from - first) as u32, bytes });
+        }
+    }
+    sort_and_merge(pieces)
+}
+
+/// Makes memories large enough for their initial data: an item of no size may have a default behind the end of all items.
+pub fn reserve(memories: &mut [Memory], segments: &[DataSegment]) {
+    for segment in segments {
+        let memory = &mut memories[segment.memory as usize];
+        memory.initial_bytes = memory.initial_bytes.max(u64::from(segment.address) + segment.bytes.len() as u64);
+    }
 }
 
 /// Scalars, and arrays of at most one element: these take an array's default for a number, which is none.
@@ -202,7 +251,7 @@ fn add_runs(memory: u32, slot: &Slot<'_, '_>, initial: &Initial, candidates: &mu
             candidates.extend(run.take());
             continue;
         }
-        let address = slot.byte_address + index as u32 * slot.declared.element_bytes();
+        let address = slot.fresh_address + index as u32 * slot.declared.element_bytes();
         run.get_or_insert_with(|| DataSegment { memory, address, bytes: Vec::new() }).bytes.extend(bytes);
     }
     candidates.extend(run);

@@ -1,7 +1,7 @@
 //! Memory layout (LANGUAGE §6, §7): which slots each module has, and where they are.
 //!
 //! Modules are placed in the order of their ids, items in the order of their declarations with prototypes expanded in place.
-//! Nothing here allocates in proportion to a declared size.
+//! [`super::relative_layout`] then leaves modules where a previous revision had them. Nothing here allocates in proportion to a declared size.
 
 use std::borrow::Cow;
 
@@ -23,7 +23,8 @@ const RESERVED_REGIONS: [&str; 2] = ["default", DEFAULT_MEMORY];
 /// Memory items a program may have. As many as lines, so only the expansion of prototypes can exceed it.
 const MAX_ITEMS: usize = ipc::limits::MAX_SOURCE_LINES;
 
-const MAX_WORDS: u64 = MAX_PROGRAM_MEMORY_BYTES / 4;
+/// Words of all memories of a program together.
+pub(super) const MAX_WORDS: u64 = MAX_PROGRAM_MEMORY_BYTES / 4;
 
 /// One declaration with its place in memory.
 #[derive(Clone, Debug)]
@@ -36,6 +37,8 @@ pub struct Slot<'p, 'a> {
     /// Words occupied, padding before the item included.
     pub words: u32,
     pub end_byte_address: u32,
+    /// Where LANGUAGE §7 puts it, whatever was there before; the same as `byte_address` unless the layout is relative.
+    pub fresh_address: u32,
     /// What it is initialised with, as written.
     pub initial: &'p [ParsedArgument<'a>],
     /// Where errors about it are reported: its line, or that of the `shape` it stems from.
@@ -52,6 +55,16 @@ impl<'a> Slot<'_, 'a> {
             }
             _ => self.place,
         }
+    }
+
+    /// Bytes of the item's words, without the one that may align it.
+    pub fn content_bytes(&self) -> u64 {
+        content_words(self.declared, self.count) as u64 * 4
+    }
+
+    /// The end of those words in the layout of LANGUAGE §7.
+    pub fn fresh_end(&self) -> u64 {
+        u64::from(self.fresh_address) + self.content_bytes()
     }
 
     /// Bytes of the elements themselves.
@@ -91,6 +104,8 @@ pub struct Layout<'p, 'a> {
     pub by_id: NameMap<&'p str, usize>,
     /// Memories 0 … highest used index.
     pub memories: Vec<Memory>,
+    /// Some module is not where LANGUAGE §7 puts it, as a previous revision had it elsewhere.
+    pub is_relative: bool,
 }
 
 /// Refuses ids that are used twice: prototypes, then modules of all entries.
@@ -132,7 +147,7 @@ pub fn plan<'p, 'a>(blocks: &'p Blocks<'a>, regions: &[String]) -> Result<Layout
     let modules: Vec<ModuleLayout<'p, 'a>> = placed.into_iter().flatten().collect();
     let by_id = modules.iter().enumerate().map(|(index, module)| (module.id, index)).collect();
     let memories = memories(&modules, regions);
-    Ok(Layout { modules, order, by_id, memories })
+    Ok(Layout { modules, order, by_id, memories, is_relative: false })
 }
 
 /// Strings in the order JavaScript compares them: by UTF-16 code units.
@@ -156,11 +171,17 @@ fn check_regions(regions: &[String]) -> Result<(), LanguageError> {
 fn memories(modules: &[ModuleLayout<'_, '_>], regions: &[String]) -> Vec<Memory> {
     let highest = modules.iter().map(|module| module.memory).max().unwrap_or(0);
     let names = std::iter::once(DEFAULT_MEMORY).chain(regions.iter().map(String::as_str));
-    let required = |memory: u32| {
-        let used = modules.iter().filter(|module| module.memory == memory);
-        used.map(|module| u64::from(module.byte_address) + 4 * u64::from(module.words)).max().unwrap_or(0)
-    };
-    (0..=highest).zip(names).map(|(memory, name)| Memory { name: name.to_owned(), required_bytes: required(memory) }).collect()
+    let required = |memory| required_bytes(modules, memory);
+    (0..=highest)
+        .zip(names)
+        .map(|(memory, name)| Memory { name: name.to_owned(), required_bytes: required(memory), initial_bytes: 0 })
+        .collect()
+}
+
+/// Bytes of a memory up to the end of its last module (LANGUAGE §7).
+pub(super) fn required_bytes(modules: &[ModuleLayout<'_, '_>], memory: u32) -> u64 {
+    let used = modules.iter().filter(|module| module.memory == memory);
+    used.map(|module| u64::from(module.byte_address) + 4 * u64::from(module.words)).max().unwrap_or(0)
 }
 
 struct Planner<'r, 'p, 'a> {
@@ -248,17 +269,27 @@ impl<'p, 'a> Planner<'_, 'p, 'a> {
         let (byte_address, words) = self.allocate(layout.memory as usize, declared, count, place)?;
         layout.by_name.insert(name.clone(), layout.slots.len());
         let end_byte_address = end_address(byte_address, words);
-        layout.slots.push(Slot { name, declared, count, byte_address, words, end_byte_address, initial, place, is_from_shape });
+        let fresh_address = byte_address;
+        layout.slots.push(Slot {
+            name,
+            declared,
+            count,
+            byte_address,
+            words,
+            end_byte_address,
+            fresh_address,
+            initial,
+            place,
+            is_from_shape,
+        });
         Ok(())
     }
 
     /// Takes the words of one item; returns its byte address and how many words it took, padding included.
     fn allocate(&mut self, memory: usize, declared: DeclaredType, count: f64, place: Place<'_>) -> Result<(u32, u32), LanguageError> {
-        let size = declared.element_bytes();
         let start = self.cursors[memory];
-        let pad = if size == 8 { start % 2 } else { 0 };
-        // A negative count is an error, but one of a later stage; until then it takes no room.
-        let needed = (count * f64::from(size) / 4.0).ceil().max(0.0);
+        let pad = padding(declared, start);
+        let needed = content_words(declared, count);
         let used: u64 = self.cursors.iter().sum();
         if !needed.is_finite() || needed > MAX_WORDS as f64 || used + pad + needed as u64 > MAX_WORDS {
             let subject = format!("at most {MAX_PROGRAM_MEMORY_BYTES} bytes are possible");
@@ -270,8 +301,18 @@ impl<'p, 'a> Planner<'_, 'p, 'a> {
     }
 }
 
+/// Words of so many elements. A negative count is an error, but one of a later stage; until then it takes no room.
+fn content_words(declared: DeclaredType, count: f64) -> f64 {
+    (count * f64::from(declared.element_bytes()) / 4.0).ceil().max(0.0)
+}
+
+/// Words that align an item which would start at this word.
+pub(super) fn padding(declared: DeclaredType, start: u64) -> u64 {
+    if declared.element_bytes() == 8 { start % 2 } else { 0 }
+}
+
 /// Address of the last word, by the language's formula.
-fn end_address(byte_address: u32, words: u32) -> u32 {
+pub(super) fn end_address(byte_address: u32, words: u32) -> u32 {
     byte_address + 4 * words.saturating_sub(1)
 }
 

@@ -20,7 +20,7 @@ pub fn describe(request: &CompileRequest, program: &Program, functions: &Functio
     let mut hasher = Hasher::new(program, functions);
     Manifest {
         language: ID.to_owned(),
-        revision: revision(request),
+        revision: revision(request, program),
         memories: memories(program),
         modules: program.modules.iter().enumerate().map(|(index, module)| describe_module(program, &mut hasher, index, module)).collect(),
         entries: entries(program),
@@ -33,8 +33,8 @@ pub fn describe(request: &CompileRequest, program: &Program, functions: &Functio
     }
 }
 
-/// Names the revision: everything the compiled program depends on.
-fn revision(request: &CompileRequest) -> ContentHash {
+/// Names the revision: everything the compiled program depends on, and where the previous revision made its memory lie.
+fn revision(request: &CompileRequest, program: &Program) -> ContentHash {
     let mut bytes = Vec::new();
     let mut text = |text: &[u8]| {
         bytes.extend((text.len() as u64).to_le_bytes());
@@ -47,6 +47,9 @@ fn revision(request: &CompileRequest) -> ContentHash {
     }
     text(b"regions");
     request.memory_regions.iter().for_each(|region| text(region.as_bytes()));
+    text(&request.work_budget.to_le_bytes());
+    // Where the items of a module lie follows from where it starts.
+    program.modules.iter().for_each(|module| text(&module.byte_address.to_le_bytes()));
     ContentHash::of(&[&bytes])
 }
 
@@ -54,7 +57,7 @@ fn memories(program: &Program) -> Vec<MemoryInfo> {
     let memories = program.memories.iter().map(|memory| MemoryInfo {
         name: memory.name.clone(),
         required_bytes: memory.required_bytes,
-        pages: Memory { name: String::new(), required_bytes: memory.required_bytes }.pages(),
+        pages: Memory { name: String::new(), required_bytes: memory.required_bytes, initial_bytes: memory.initial_bytes }.pages(),
     });
     memories.collect()
 }
@@ -79,7 +82,8 @@ fn describe_module<'a>(program: &'a Program, hasher: &mut Hasher<'a>, index: usi
 
 fn describe_item(program: &Program, module: &Module, item: &program::Item, opener: u32) -> Item {
     let element = element_type(item.declared);
-    let count = item.count.clamp(0.0, f64::from(u32::MAX)) as u32;
+    let count = element_count(item.count);
+    let initial = initial(program, module.memory, item.byte_address, u64::from(count) * u64::from(element.bytes()));
     Item {
         name: item.name.clone(),
         element,
@@ -87,7 +91,8 @@ fn describe_item(program: &Program, module: &Module, item: &program::Item, opene
         count,
         byte_address: item.byte_address,
         words: item.words,
-        default_fingerprint: fingerprint(program, module.memory, item.byte_address, u64::from(count) * u64::from(element.bytes())),
+        default_fingerprint: fingerprint(&initial),
+        initial_bytes: initial.len() as u32,
         points_at: item.default_address.as_ref().map(|range| PointsAt {
             memory: range.memory,
             address: range.byte_address,
@@ -98,8 +103,13 @@ fn describe_item(program: &Program, module: &Module, item: &program::Item, opene
     }
 }
 
-/// Fingerprint of the initial bytes of a stretch of memory, zeros at its end left out.
-fn fingerprint(program: &Program, memory: u32, start: u32, bytes: u64) -> u64 {
+/// A declared count, as manifests have it: it may be fractional or negative (LANGUAGE §7).
+pub(super) fn element_count(declared: f64) -> u32 {
+    declared.clamp(0.0, f64::from(u32::MAX)) as u32
+}
+
+/// The initial bytes of a stretch of memory, zeros at its end left out.
+fn initial(program: &Program, memory: u32, start: u32, bytes: u64) -> Vec<u8> {
     let (start, end) = (u64::from(start), u64::from(start) + bytes);
     let mut initial: Vec<u8> = Vec::new();
     let first = program.data.partition_point(|data| (data.memory, u64::from(data.address) + data.bytes.len() as u64) <= (memory, start));
@@ -114,11 +124,17 @@ fn fingerprint(program: &Program, memory: u32, start: u32, bytes: u64) -> u64 {
         initial.extend(&data.bytes[skipped as usize..kept as usize]);
     }
     let length = initial.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
-    let hash = ContentHash::of(&[&initial[..length]]);
+    initial.truncate(length);
+    initial
+}
+
+fn fingerprint(initial: &[u8]) -> u64 {
+    let hash = ContentHash::of(&[initial]);
     hash.0.iter().take(8).rev().fold(0, |value, &byte| value << 8 | u64::from(byte))
 }
 
-fn element_type(declared: DeclaredType) -> ElementType {
+/// The type of an item's elements, as manifests have it.
+pub(super) fn element_type(declared: DeclaredType) -> ElementType {
     if declared.pointer_depth > 0 {
         // `int32` is never pointed at by name, so that `int` says all there is to say.
         let base = declared.base.pointee().unwrap_or(PointeeType::Int);

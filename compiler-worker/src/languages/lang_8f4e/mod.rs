@@ -28,10 +28,12 @@ pub mod power;
 pub mod program;
 pub mod project;
 pub mod references;
+pub mod relative_layout;
 pub mod structure;
 pub mod syntax;
 
 use ipc::diagnostic::Diagnostic;
+use ipc::manifest::Manifest;
 
 use blocks::Outline;
 use error::LanguageError;
@@ -50,12 +52,18 @@ pub struct FrontOptions {
     pub environment: Vec<(String, f64)>,
 }
 
-/// Resolves a program: everything up to the point where the operand stack matters. The language's first error comes first;
-/// further errors of the same stage follow where they are independent of it.
+/// Resolves a program that nothing runs of yet. See [`resolve_after`].
 pub fn resolve(source: &[u8], options: &FrontOptions) -> Result<Program, Vec<Diagnostic>> {
+    resolve_after(source, options, None)
+}
+
+/// Resolves a program: everything up to the point where the operand stack matters. The language's first error comes first;
+/// further errors of the same stage follow where they are independent of it. Memory is laid out relative to `previous`; an
+/// error may be due to that, and then there is none without it.
+pub fn resolve_after(source: &[u8], options: &FrontOptions, previous: Option<&Manifest>) -> Result<Program, Vec<Diagnostic>> {
     let project = project::parse(source).map_err(|error| diagnostics(vec![error], &Outline::default()))?;
     let outline = Outline::new(&project).map_err(|error| diagnostics(vec![error], &Outline::default()))?;
-    match resolve_blocks(&project, &outline, options) {
+    match resolve_blocks(&project, &outline, options, previous) {
         Ok(mut program) => {
             program.config = outline.config;
             program.blocks = outline.infos;
@@ -67,16 +75,26 @@ pub fn resolve(source: &[u8], options: &FrontOptions) -> Result<Program, Vec<Dia
 }
 
 /// The passes of LANGUAGE §1 up to the defaults, one after the other.
-fn resolve_blocks<'a>(project: &Project<'a>, outline: &Outline<'a>, options: &'a FrontOptions) -> Result<Program, Vec<LanguageError>> {
+fn resolve_blocks<'a>(
+    project: &Project<'a>,
+    outline: &Outline<'a>,
+    options: &'a FrontOptions,
+    previous: Option<&Manifest>,
+) -> Result<Program, Vec<LanguageError>> {
     let mut blocks = blocks::read(project, outline)?;
     layout::check_ids(&blocks)?;
     let environment = constants::resolve(&mut blocks, &options.environment)?;
-    let layout = layout::plan(&blocks, &options.memory_regions)?;
+    let mut layout = layout::plan(&blocks, &options.memory_regions)?;
+    if let Some(previous) = previous {
+        relative_layout::apply(&mut layout, previous);
+    }
     let defaults = defaults::resolve(&layout)?;
+    let data = defaults::segments(&layout, &defaults);
+    defaults::reserve(&mut layout.memories, &data);
     let mut program = Program {
         entries: blocks.entries.iter().map(|name| (*name).to_owned()).collect(),
         memories: layout.memories.clone(),
-        data: defaults::segments(&layout, &defaults),
+        data,
         environment,
         ..Program::default()
     };

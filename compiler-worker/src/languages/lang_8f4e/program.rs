@@ -53,6 +53,9 @@ pub struct BlockInfo {
 pub struct Memory {
     pub name: String,
     pub required_bytes: u64,
+    /// Bytes up to the end of the last one that `initDefaults` writes: more than the items occupy where one of no size has a
+    /// default of its own (LANGUAGE §25).
+    pub initial_bytes: u64,
 }
 
 /// Bytes that `initDefaults` writes.

@@ -65,6 +65,9 @@ impl<'l, 'p, 'a> Resolver<'l, 'p, 'a> {
     /// The value of an expression, if all of it is known.
     pub fn expression(&self, left: &Operand<'_>, operator: Operator, right: &Operand<'_>) -> Option<Resolved> {
         let (left, right) = (self.operand(left)?, self.operand(right)?);
+        if self.layout.is_relative && depends_on_layout(&left, operator, &right) {
+            return None;
+        }
         let number = operator.apply(left.number, right.number)?;
         let range = match operator {
             Operator::Add => match (left.range, right.range) {
@@ -212,6 +215,16 @@ fn address(range: Range) -> Resolved {
 
 fn last_word_bytes(words: u32) -> u32 {
     if words > 0 { 4 } else { 0 }
+}
+
+/// Whether the result says more than where something is. Texts must not mean something else, or be wrong, because of what ran
+/// before them: such a program is not laid out relative to another (see `back`).
+fn depends_on_layout(left: &Resolved, operator: Operator, right: &Resolved) -> bool {
+    match (operator, left.range, right.range) {
+        (_, None, None) | (Operator::Add, Some(_), None) | (Operator::Add, None, Some(_)) | (Operator::Subtract, Some(_), None) => false,
+        (Operator::Subtract, Some(left), Some(right)) => left.module != right.module,
+        _ => true,
+    }
 }
 
 /// The rest of a range behind an offset; none where the offset leaves it.

@@ -4,7 +4,7 @@ use super::build::{Targets, build};
 use super::{Bodies, Body, bodies};
 use crate::languages::lang_8f4e::error::LanguageError;
 use crate::languages::lang_8f4e::functions::{Functions, INIT_DEFAULTS, INIT_ONLY};
-use crate::languages::lang_8f4e::program::{Module, Program};
+use crate::languages::lang_8f4e::program::{self, Module, Program};
 use crate::middle::function::{Function, FunctionId, Kind, Op, Region, Results, Source};
 use crate::middle::program::{self as middle, Export, Import, Memory, Segment};
 
@@ -26,8 +26,7 @@ struct Numbering {
 
 /// Translates a program. On errors: the first of each body, functions before modules.
 pub fn translate(program: &Program, functions: &Functions, analysed: &Bodies) -> Result<middle::Program, Vec<LanguageError>> {
-    let memories: Vec<Memory> =
-        program.memories.iter().map(|memory| Memory { name: memory.name.clone(), required_bytes: memory.required_bytes }).collect();
+    let memories: Vec<Memory> = program.memories.iter().map(memory).collect();
     let numbering = number(program, functions);
     let targets = Targets {
         functions: numbering.functions.clone(),
@@ -44,6 +43,10 @@ pub fn translate(program: &Program, functions: &Functions, analysed: &Bodies) ->
         memories,
         budget: None,
     })
+}
+
+fn memory(memory: &program::Memory) -> Memory {
+    Memory { name: memory.name.clone(), required_bytes: memory.required_bytes, initial_bytes: memory.initial_bytes }
 }
 
 fn number(program: &Program, functions: &Functions) -> Numbering {
