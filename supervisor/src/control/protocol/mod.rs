@@ -4,10 +4,13 @@
 //! Pure data and pure functions: nothing here reads a socket or knows a session. Reading a line allocates in proportion
 //! to what the request legitimately holds, never panics, and names what is wrong.
 
+mod answers;
 mod change;
+mod checks;
 mod diagnostic;
 mod error;
 mod event;
+mod params;
 mod parse;
 #[cfg(test)]
 mod schema;
@@ -15,10 +18,13 @@ mod status;
 mod values;
 mod verbs;
 
+pub use self::answers::*;
 pub use self::change::*;
+pub use self::checks::Unfit;
 pub use self::diagnostic::*;
 pub use self::error::*;
 pub use self::event::*;
+pub use self::params::*;
 pub use self::parse::*;
 pub use self::status::*;
 pub use self::values::*;
