@@ -5,15 +5,9 @@ use std::time::{Duration, Instant};
 /// One side of a comparison: runs a number of repetitions and says how long they took.
 pub type Side<'a> = Box<dyn FnMut(u64) -> Duration + 'a>;
 
-/// What one side cost, in nanoseconds per repetition.
-#[derive(Clone, Copy, Debug)]
-pub struct Cost {
-    pub median_ns: f64,
-    pub minimum_ns: f64,
-}
-
-/// Runs all sides in turns for `rounds` rounds of `repetitions`, after one round that is thrown away.
-pub fn interleave(sides: &mut [Side<'_>], rounds: usize, repetitions: u64) -> Vec<Cost> {
+/// Runs all sides in turns for `rounds` rounds of `repetitions`, after one round that is thrown away. Returns what each cost:
+/// the median over its rounds, in nanoseconds per repetition.
+pub fn interleave(sides: &mut [Side<'_>], rounds: usize, repetitions: u64) -> Vec<f64> {
     let mut samples = vec![Vec::with_capacity(rounds); sides.len()];
     for round in 0..=rounds {
         for (side, samples) in sides.iter_mut().zip(&mut samples) {
@@ -23,12 +17,19 @@ pub fn interleave(sides: &mut [Side<'_>], rounds: usize, repetitions: u64) -> Ve
             }
         }
     }
-    samples.into_iter().map(|samples| cost(&samples)).collect()
+    samples.iter().map(|samples| quantile(samples, 0.5)).collect()
 }
 
-/// Median and minimum of samples in nanoseconds.
-pub fn cost(samples: &[f64]) -> Cost {
-    Cost { median_ns: quantile(samples, 0.5), minimum_ns: quantile(samples, 0.0) }
+/// How many repetitions of a side take about `round_ns`; at least one. Doubling from one, it also warms the side up.
+pub fn calibrated(side: &mut Side<'_>, round_ns: u64) -> u64 {
+    let mut repetitions = 1;
+    loop {
+        let took_ns = side(repetitions).as_nanos() as u64;
+        if took_ns >= round_ns || repetitions >= 1 << 20 {
+            return (repetitions * round_ns / took_ns.max(1)).clamp(1, repetitions);
+        }
+        repetitions *= 2;
+    }
 }
 
 /// The sample at `fraction` (0 … 1) of the sorted samples.
