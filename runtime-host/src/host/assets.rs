@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use ipc::artifact::DefaultBytes;
 use ipc::limits::MAX_ASSET_BYTES;
 use ipc::message::Refusal;
 
@@ -42,17 +43,21 @@ pub fn sizes(settings: &Settings, base_directory: &Path) -> Result<Vec<(String, 
 
 /// Loads every asset of the program into the items that it names.
 pub fn load(engine: &mut Engine, settings: &Settings, base_directory: &Path) -> Result<(), Refusal> {
+    engine.write_rt(&read_all(settings, base_directory)?);
+    Ok(())
+}
+
+/// Reads every asset of the program: the bytes that each of its items is to get.
+pub fn read_all(settings: &Settings, base_directory: &Path) -> Result<Vec<DefaultBytes>, Refusal> {
+    let mut parts = Vec::new();
     for asset in settings.assets() {
         let bytes = read(&asset, base_directory).map_err(|e| e.to_refusal(asset.line))?;
-        for target in &asset.targets {
+        parts.extend(asset.targets.iter().map(|target| {
             let length = (bytes.len() as u64).min(target.bytes()) as usize;
-            // An item that would reach beyond its memory is passed over.
-            if let Some(place) = engine.bytes_mut_rt(target.memory, target.byte_address, length) {
-                place.copy_from_slice(&bytes[..length]);
-            }
-        }
+            DefaultBytes { memory: target.memory, address: target.byte_address, bytes: bytes[..length].to_vec() }
+        }));
     }
-    Ok(())
+    Ok(parts)
 }
 
 /// Reads as much of the file as its largest item holds.

@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 
 use ipc::channel;
 use ipc::engine::TICK_THREAD_STACK_BYTES;
-use ipc::manifest::Manifest;
-use ipc::live::LiveReply;
+use ipc::live::{LiveReply, LiveRequest};
 use ipc::message::{HostReply, HostRequest, HostStatus, Refusal, RunJob, StartRuntime};
 use ipc::segment::{SegmentRef, SessionId};
 
 use super::engine::Loader;
+use super::live::desk::{Desk, Office};
+use super::live::layouts::Revision;
 use super::run_job;
 use super::start::{Prepared, plain_refusal, prepare};
 use super::tick_thread::{TickThread, TickThreadOptions};
@@ -27,6 +28,8 @@ use crate::registry::log_lines;
 const EVENT_QUEUE: usize = 16;
 /// How often the tick thread's reports are collected.
 const REPORT_INTERVAL: Duration = Duration::from_millis(20);
+/// The same while an answer is to be expected from it.
+const ANSWER_INTERVAL: Duration = Duration::from_millis(2);
 /// How often counters are sent.
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a runtime may take to fade out when the supervisor is gone.
@@ -48,7 +51,8 @@ pub enum Event {
 struct Running {
     runtime: String,
     type_id: &'static str,
-    manifest: Arc<Manifest>,
+    /// Where changes of it come in and answers go out.
+    desk: Desk,
     tick_thread: TickThread,
     next_status: Instant,
 }
@@ -61,6 +65,13 @@ enum State {
     Job {
         cancelled: Arc<AtomicBool>,
     },
+}
+
+impl Running {
+    /// How long the tick thread need not be looked at.
+    fn patience(&self) -> Duration {
+        if self.desk.is_waiting() { ANSWER_INTERVAL } else { REPORT_INTERVAL }
+    }
 }
 
 /// The supervisor cannot be reached any more.
@@ -100,7 +111,7 @@ impl Control {
 
     fn next_event(&mut self) -> Option<Event> {
         match &self.state {
-            State::Running(_) => match self.events.recv_timeout(REPORT_INTERVAL) {
+            State::Running(running) => match self.events.recv_timeout(running.patience()) {
                 Ok(event) => Some(event),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => Some(Event::Closed),
@@ -136,9 +147,14 @@ impl Control {
                 self.state = State::Ending(running);
                 Ok(())
             }
-            (state, Event::Request(HostRequest::Live(request))) => {
+            (State::Running(running), Event::Request(HostRequest::Live(request))) => {
+                self.state = State::Running(running);
+                self.change(request);
+                Ok(())
+            }
+            (state @ (State::Idle | State::Ending(_) | State::Job { .. }), Event::Request(HostRequest::Live(request))) => {
                 self.state = state;
-                let reason = plain_refusal("no program runs in this host".to_owned());
+                let reason = plain_refusal("no program that could be changed runs in this host".to_owned());
                 self.send(HostReply::Live(LiveReply::Refused { request: request.request, reason }))
             }
             (State::Running(running) | State::Ending(running), Event::TickThreadEnded) => self.take_apart(running),
@@ -200,17 +216,34 @@ impl Control {
         self.check_session(&segments)?;
         // A reply that cannot be sent is noticed with the next one.
         let mut reply = |reply| drop(self.replies.send(&reply));
-        let Prepared { runtime_type, runtime, program } = prepare(&self.loader, start, &mut reply)?;
-        let manifest = Arc::clone(program.engine().manifest());
+        let Prepared { runtime_type, runtime, program, image } = prepare(&self.loader, start, &mut reply)?;
+        let office = Office {
+            session: self.session.clone(),
+            runtime: start.runtime.clone(),
+            runtime_type,
+            base_directory: start.base_directory.clone(),
+        };
+        let revision = Revision { manifest: Arc::clone(program.engine().manifest()), image: Arc::new(image) };
+        let desk = Desk::new(office, program.identity(), program.engine().sizes(), revision);
         let ended = self.event_sender.clone();
         let options = TickThreadOptions {
             runtime_type,
             is_offline: start.is_offline,
+            run_until: start.run_until,
             on_end: Box::new(move || drop(ended.send(Event::TickThreadEnded))),
         };
         let tick_thread = TickThread::start(runtime, program, options)
             .map_err(|error| plain_refusal(format!("the tick thread cannot be started: {error}")))?;
-        Ok(Running { runtime: start.runtime.clone(), type_id: runtime_type.id, manifest, tick_thread, next_status: Instant::now() })
+        Ok(Running { runtime: start.runtime.clone(), type_id: runtime_type.id, desk, tick_thread, next_status: Instant::now() })
+    }
+
+    fn change(&mut self, request: LiveRequest) {
+        let State::Running(running) = &mut self.state else { return };
+        // A reply that cannot be sent is noticed with the next one.
+        let mut reply = |reply| drop(self.replies.send(&reply));
+        // What has happened before the request is heard before it is prepared.
+        running.desk.look(&mut running.tick_thread, &mut reply);
+        running.desk.take(request, &self.loader, &mut running.tick_thread, &mut reply);
     }
 
     fn start_job(&mut self, job: RunJob) -> Result<(), Gone> {
@@ -235,9 +268,14 @@ impl Control {
 
     /// The tick thread has ended: frees what it had.
     fn take_apart(&mut self, mut running: Running) -> Result<(), Gone> {
-        forward_reports(&self.replies, &mut running)?;
+        // A reply that cannot be sent is noticed with the next one.
+        let mut reply = |reply| drop(self.replies.send(&reply));
+        running.desk.look(&mut running.tick_thread, &mut reply);
         send_status(&self.replies, &running)?;
-        running.tick_thread.join();
+        let tick = running.tick_thread.counters().ticks();
+        if let Some(leftovers) = running.tick_thread.join() {
+            running.desk.close(leftovers, tick, &mut reply);
+        }
         self.log(&running.runtime, log_lines::destroying(running.type_id))?;
         self.send(HostReply::Stopped)
     }
@@ -245,8 +283,8 @@ impl Control {
     /// Forwards what the tick thread has to report, and its counters when it is time.
     fn look_at_tick_thread(&mut self) -> Result<(), Gone> {
         let (State::Running(running) | State::Ending(running)) = &mut self.state else { return Ok(()) };
-        while running.tick_thread.take_retired().is_some() {} // Freed here, not where it was replaced.
-        forward_reports(&self.replies, running)?;
+        let mut reply = |reply| drop(self.replies.send(&reply));
+        running.desk.look(&mut running.tick_thread, &mut reply);
         if Instant::now() >= running.next_status {
             running.next_status = Instant::now() + STATUS_INTERVAL;
             send_status(&self.replies, running)?;
@@ -262,7 +300,8 @@ impl Control {
                 let give_up = Instant::now() + FAREWELL;
                 while let Ok(event) = self.events.recv_timeout(give_up.saturating_duration_since(Instant::now())) {
                     if matches!(event, Event::TickThreadEnded) {
-                        return running.tick_thread.join();
+                        drop(running.tick_thread.join());
+                        return;
                     }
                 }
             }
@@ -274,14 +313,6 @@ impl Control {
 
 fn send(replies: &channel::Sender, reply: HostReply) -> Result<(), Gone> {
     replies.send(&reply).map_err(|_| Gone)
-}
-
-fn forward_reports(replies: &channel::Sender, running: &mut Running) -> Result<(), Gone> {
-    while let Some(report) = running.tick_thread.take_report() {
-        let fault = report.failure.to_fault(&running.manifest, report.tick, report.repeats);
-        send(replies, HostReply::Faulted { runtime: running.runtime.clone(), fault, held: report.held })?;
-    }
-    Ok(())
 }
 
 fn send_status(replies: &channel::Sender, running: &Running) -> Result<(), Gone> {

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use ipc::artifact::{Artifact, ArtifactError};
+use ipc::artifact::{Artifact, ArtifactError, DefaultBytes};
 use ipc::engine::engine_config;
 use ipc::limits::MAX_PROGRAM_MEMORY_BYTES;
 use ipc::manifest::{ExportInfo, Manifest};
@@ -19,8 +19,12 @@ use super::failure::Failure;
 const IMPORT_MODULE: &str = "host";
 /// The export that fills the memories with their defaults (LANGUAGE §15.2).
 const INITIALISE: &str = "initDefaults";
+/// The export that runs the init-only modules, where a program has any (LANGUAGE §24).
+pub const INIT_ONLY: &str = "initOnly";
 /// Bytes in a page of linear memory.
 const PAGE_BYTES: u64 = 65_536;
+/// Smallest page of the operating system.
+const OS_PAGE_BYTES: usize = 4_096;
 
 /// Why an artifact did not become an engine.
 #[derive(Debug, thiserror::Error)]
@@ -183,6 +187,42 @@ impl Engine {
         match self.export(INITIALISE) {
             Some(initialise) => self.call_rt(initialise),
             None => Ok(()), // `instantiate` has made sure that there is one.
+        }
+    }
+
+    /// Sizes of the memories in bytes.
+    pub fn sizes(&self) -> Vec<u64> {
+        (0..self.memories.len() as u32).map(|index| self.memory(index).len() as u64).collect()
+    }
+
+    /// Makes the operating system provide the pages of the program's items now, so that the tick thread does not wait for it.
+    /// Changes nothing.
+    pub fn touch(&mut self) {
+        let manifest = Arc::clone(&self.manifest);
+        for (index, info) in (0u32..).zip(&manifest.memories) {
+            let items = self.memory_mut(index).iter_mut().take(usize::try_from(info.required_bytes).unwrap_or(usize::MAX));
+            for byte in items.step_by(OS_PAGE_BYTES) {
+                *byte = std::hint::black_box(*byte);
+            }
+        }
+    }
+
+    /// Writes bytes to where they belong. What would reach beyond its memory is passed over.
+    pub fn write_rt(&mut self, parts: &[DefaultBytes]) {
+        for part in parts {
+            if let Some(place) = self.bytes_mut_rt(part.memory, part.address, part.bytes.len()) {
+                place.copy_from_slice(&part.bytes);
+            }
+        }
+    }
+
+    /// Makes the bytes of the program's items zero, as `initDefaults` does before it fills them.
+    pub fn clear_rt(&mut self) {
+        for index in 0..self.memories.len() {
+            let length = self.manifest.memories.get(index).map_or(0, |info| info.required_bytes);
+            let memory = self.memory_mut(index as u32);
+            let length = (memory.len() as u64).min(length) as usize;
+            memory[..length].fill(0);
         }
     }
 

@@ -20,6 +20,9 @@ impl Failure {
     /// A sample that was not a finite number; no line can be blamed for it.
     pub const NON_FINITE: Self = Self { kind: FaultKind::NonFinite, point: None };
 
+    /// A tick that took too much processor time; no single line can be blamed for it.
+    pub const DEADLINE_EXCEEDED: Self = Self { kind: FaultKind::DeadlineExceeded, point: None };
+
     /// Reads kind and place out of the error of a call into the program that `manifest` describes.
     pub fn of(error: &wasmtime::Error, manifest: &Manifest) -> Self {
         let mut points = error

@@ -1,11 +1,12 @@
 //! Memory items by name: finds what `MODULE:ITEM[3]` means, shows its values, writes values into it.
 //!
-//! Used by runs without a clock, on the thread that runs the program.
+//! Used by runs without a clock, on the thread that runs the program, and by the control thread for live requests.
 
 use ipc::manifest::{ElementType, Item, Manifest, ModuleInfo};
 use ipc::message::ElementValues;
 
 use super::engine::Engine;
+use super::live::ramps::to_bytes_rt;
 use crate::registry::number;
 
 /// Names offered when one is not found.
@@ -97,7 +98,23 @@ impl Place {
 
     /// The values of the elements, by their own type.
     pub fn values(&self, engine: &Engine) -> Result<ElementValues, ItemError> {
-        Ok(decode(self.element, self.bytes(engine)?))
+        Ok(self.decode(self.bytes(engine)?))
+    }
+
+    /// The values that these bytes are, by the item's type.
+    pub fn decode(&self, bytes: &[u8]) -> ElementValues {
+        decode(self.element, bytes)
+    }
+
+    /// The bytes of `value` as an element of the item: as many of them as the element has.
+    pub fn encode(&self, value: f64) -> Result<[u8; 8], ItemError> {
+        let whole = |bits| Ok(whole_number(value, bits).map_err(|range| range.error(value.to_string(), &self.name))?.to_le_bytes());
+        match self.element {
+            ElementType::Float32 | ElementType::Float64 => Ok(to_bytes_rt(self.element, value)),
+            ElementType::Int8 | ElementType::Int8u => whole(8),
+            ElementType::Int16 | ElementType::Int16u => whole(16),
+            ElementType::Int32 | ElementType::Pointer { .. } => whole(32),
+        }
     }
 
     /// Writes one value, or several separated by commas, from here on.
@@ -220,12 +237,26 @@ fn parse_float(text: &str, name: &str) -> Result<f64, ItemError> {
 
 fn parse_int(text: &str, name: &str, bits: u32) -> Result<i64, ItemError> {
     let number = parse_number(text).ok_or_else(|| ItemError::NotANumber { name: name.to_owned(), text: text.to_owned() })?;
-    let (least, greatest) = (-(1i64 << (bits - 1)), (1i64 << bits) - 1);
-    let whole = number.trunc();
-    if !(whole >= least as f64 && whole <= greatest as f64) {
-        return Err(ItemError::OutOfRange { name: name.to_owned(), text: text.to_owned(), least, greatest });
+    whole_number(number, bits).map_err(|range| range.error(text.to_owned(), name))
+}
+
+/// Whole numbers that fit into an element.
+struct WholeRange {
+    least: i64,
+    greatest: i64,
+}
+
+impl WholeRange {
+    fn error(&self, text: String, name: &str) -> ItemError {
+        ItemError::OutOfRange { name: name.to_owned(), text, least: self.least, greatest: self.greatest }
     }
-    Ok(whole as i64)
+}
+
+/// Cuts off what is after the point, if the rest fits into `bits`, signed or unsigned.
+fn whole_number(number: f64, bits: u32) -> Result<i64, WholeRange> {
+    let range = WholeRange { least: -(1i64 << (bits - 1)), greatest: (1i64 << bits) - 1 };
+    let whole = number.trunc();
+    if whole >= range.least as f64 && whole <= range.greatest as f64 { Ok(whole as i64) } else { Err(range) }
 }
 
 /// As in the language, a sign may stand before a hexadecimal number, and nothing is not a number.

@@ -2,15 +2,17 @@
 //!
 //! Two threads matter (DESIGN §7). The control thread (`control.rs`) talks to the supervisor, loads artifacts ([`engine`],
 //! `start.rs`) and frees what is no longer needed. The tick thread ([`tick_thread`]) runs the program under its runtime type
-//! ([`crate::registry`]). They meet in wait-free queues and atomics only. A program that fails is a fault to report
-//! ([`failure`], [`fault_log`]), never the end of the process.
+//! ([`crate::registry`]). They meet in wait-free queues and atomics only; how a program is changed between two of its ticks is
+//! told in [`live`]. A program that fails is a fault to report ([`failure`], [`fault_log`]), never the end of the process.
 
 pub mod assets;
 mod control;
 pub mod engine;
 pub mod failure;
 pub mod fault_log;
+pub mod horizon;
 pub mod items;
+pub mod live;
 pub mod migration;
 pub mod program;
 pub mod run_job;

@@ -2,10 +2,13 @@
 //!
 //! Prepared on the control thread, handed whole to the tick thread, and handed back to be freed.
 
+use ipc::artifact::DefaultBytes;
+use ipc::hash::ContentHash;
 use ipc::limits::{BLOCK_FRAMES, LANE_CHANNELS};
 
-use super::engine::{Engine, ExportHandle};
+use super::engine::{Engine, ExportHandle, INIT_ONLY};
 use super::failure::Failure;
+use super::live::handover::{Fade, Identity, LayoutId};
 
 /// Bytes of one block of one channel.
 pub const BLOCK_BYTES: usize = BLOCK_FRAMES * size_of::<f32>();
@@ -33,15 +36,63 @@ pub struct Binding {
 pub struct Program {
     engine: Engine,
     binding: Binding,
+    /// Runs the init-only modules; `None` when there are none.
+    init_only: Option<ExportHandle>,
+    identity: Identity,
+}
+
+/// A program that is blended out.
+#[derive(Clone, Copy)]
+pub struct Fading<'a> {
+    pub program: &'a Program,
+    /// How far it is at the start of the tick.
+    pub fade: Fade,
 }
 
 impl Program {
-    pub fn new(engine: Engine, binding: Binding) -> Self {
-        Self { engine, binding }
+    /// A program whose code is `layout` to the host; see [`super::live::layouts`].
+    pub fn new(engine: Engine, binding: Binding, layout: LayoutId) -> Self {
+        let init_only = engine.export(INIT_ONLY);
+        let identity = Identity { layout, revision: engine.manifest().revision };
+        Self { engine, binding, init_only, identity }
     }
 
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    pub fn engine_mut(&mut self) -> &mut Engine {
+        &mut self.engine
+    }
+
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    pub fn layout(&self) -> LayoutId {
+        self.identity.layout
+    }
+
+    pub fn revision(&self) -> ContentHash {
+        self.identity.revision
+    }
+
+    /// A patch has made another revision of it.
+    pub fn set_revision(&mut self, revision: ContentHash) {
+        self.identity.revision = revision;
+    }
+
+    /// Runs the init-only modules.
+    pub fn run_init_only_rt(&mut self) -> Result<(), Failure> {
+        match self.init_only {
+            Some(export) => self.engine.call_rt(export),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes bytes to where they belong.
+    pub fn write_rt(&mut self, parts: &[DefaultBytes]) {
+        self.engine.write_rt(parts);
     }
 
     /// Runs one tick.

@@ -2,12 +2,13 @@
 
 use std::sync::Once;
 
-use ipc::artifact::Artifact;
+use ipc::artifact::{Artifact, DefaultBytes};
 use ipc::message::{HostReply, Refusal, StartRuntime};
 
 use super::assets;
 use super::engine::{Engine, FunctionImports, LoadError, Loader};
 use super::failure::Failure;
+use super::live::layouts::FIRST_LAYOUT;
 use super::program::Program;
 use crate::realtime::flush_denormals;
 use crate::registry::runtime::{Assembly, Runtime};
@@ -21,6 +22,8 @@ pub struct Prepared {
     pub runtime_type: &'static RuntimeType,
     pub runtime: Box<dyn Runtime>,
     pub program: Box<Program>,
+    /// What its memories start from.
+    pub image: Vec<DefaultBytes>,
 }
 
 /// Prepares a runtime: loads its artifact, initialises its memory, fills in its assets, binds it to its type. `reply` is
@@ -37,18 +40,21 @@ pub fn prepare(loader: &Loader, start: &StartRuntime, reply: &mut dyn FnMut(Host
     });
     let mut engine = loader.load_checked(&artifact, FunctionImports::Refused).map_err(|e| e.to_refusal())?;
     let settings = registry::settings(engine.manifest());
-    {
-        // As later on the tick thread, so that what runs at the start computes the same numbers.
-        let _flushed = runtime_type.flushes_denormals.then(flush_denormals);
-        engine.initialise().map_err(|failure| initialisation_refusal(failure, &engine))?;
-    }
+    initialise(&mut engine, runtime_type)?;
     assets::load(&mut engine, &settings, &start.base_directory)?;
     let binding = (runtime_type.bind)(runtime_type, &settings, &engine);
     if binding.export.is_none() {
         reply(HostReply::Log { runtime: start.runtime.clone(), line: nothing_to_call(runtime_type) });
     }
     let runtime = (runtime_type.build)(&Assembly { start }).map_err(|e| plain_refusal(e.to_string()))?;
-    Ok(Prepared { runtime_type, runtime, program: Box::new(Program::new(engine, binding)) })
+    Ok(Prepared { runtime_type, runtime, program: Box::new(Program::new(engine, binding, FIRST_LAYOUT)), image: artifact.image })
+}
+
+/// Fills the memories with their defaults and runs the init-only modules.
+pub fn initialise(engine: &mut Engine, runtime_type: &RuntimeType) -> Result<(), Refusal> {
+    // As later on the tick thread, so that what runs at the start computes the same numbers.
+    let _flushed = runtime_type.flushes_denormals.then(flush_denormals);
+    engine.initialise().map_err(|failure| initialisation_refusal(failure, engine))
 }
 
 /// A refusal that blames no line.
@@ -62,7 +68,8 @@ fn initialisation_refusal(failure: Failure, engine: &Engine) -> Refusal {
     Refusal { message, line: fault.line, is_damaged: false }
 }
 
-fn nothing_to_call(ty: &RuntimeType) -> String {
+/// Says that a program has no export that its runtime type calls.
+pub fn nothing_to_call(ty: &RuntimeType) -> String {
     format!(
         "the program has no export `{}` that can be called without arguments, so the runtime `{}` runs nothing of it",
         ty.tick_export, ty.id

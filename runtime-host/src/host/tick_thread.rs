@@ -1,10 +1,9 @@
 //! The tick thread: runs a program tick by tick, in real time.
 //!
-//! Owned by the control thread, which starts and ends it. The two meet in wait-free queues and atomics only: prepared
-//! programs go in, retired programs and reports come out, counters are read. Nothing is allocated, freed, locked or
-//! formatted here, and the only system calls are the waits of the runtime type (DESIGN §5, P9); the test
-//! `a_tick_thread_does_not_allocate` runs it under an allocator that notices. What it owns when it ends goes back to the
-//! control thread to be freed there.
+//! Owned by the control thread, which starts and ends it. The two meet in wait-free queues and atomics only: commands go in,
+//! outcomes come out ([`super::live`]), counters are read. Nothing is allocated, freed, locked or formatted here, and the only
+//! system calls are the waits of the runtime type and its horizon (DESIGN §5, P9); the tests of `realtime_allocation.rs` run
+//! it under an allocator that notices. What it owns when it ends goes back to the control thread to be freed there.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -13,25 +12,19 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ipc::engine::TICK_THREAD_STACK_BYTES;
-use rtrb::{Consumer, Producer, RingBuffer};
 
-use super::failure::Failure;
-use super::fault_log::{FaultLog, Report};
+use super::horizon::Horizon;
+use super::live::handover::{Command, Outcome};
+use super::live::stage::{Leftovers, Stage, StageDoor};
 use super::program::Program;
 use crate::realtime::{RealtimeSection, flush_denormals, monotonic_ns_rt, promote_current_thread, tighten_timer_slack};
 use crate::registry::RuntimeType;
 use crate::registry::runtime::Runtime;
 
-/// Failing ticks in a row after which a program is held.
-pub const HOLD_AFTER_TICKS: u32 = 16;
 /// Longest wait before the thread looks whether it is to end.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// Longest time a fade-out may take, in nanoseconds, when nobody takes its blocks.
 const END_PATIENCE_NS: u64 = 150_000_000;
-/// Programs that may be on the way at a time.
-const PROGRAM_QUEUE: usize = 4;
-/// Reports that may be on the way at a time; what does not fit stays in the fault log until it does.
-const REPORT_QUEUE: usize = 64;
 
 /// What the control thread reads while the thread runs.
 #[derive(Default)]
@@ -41,7 +34,7 @@ pub struct Counters {
     lost_ticks: AtomicU64,
     non_finite: AtomicU64,
     is_realtime: AtomicBool,
-    is_held: AtomicBool,
+    is_held: Arc<AtomicBool>,
 }
 
 impl Counters {
@@ -74,18 +67,18 @@ impl Counters {
 }
 
 /// What a tick thread leaves behind, to be freed on the control thread.
-pub struct Remains {
+struct Remains {
     _runtime: Box<dyn Runtime>,
-    _program: Option<Box<Program>>,
+    stage: Stage,
 }
 
 /// A running tick thread, seen from the control thread.
 pub struct TickThread {
     stop: Arc<AtomicBool>,
     counters: Arc<Counters>,
-    prepared: Producer<Box<Program>>,
-    retired: Consumer<Box<Program>>,
-    reports: Consumer<Report>,
+    horizon: Arc<Horizon>,
+    has_horizon: bool,
+    door: StageDoor,
     thread: JoinHandle<Remains>,
 }
 
@@ -94,6 +87,8 @@ pub struct TickThreadOptions {
     pub runtime_type: &'static RuntimeType,
     /// Without real-time priority: nobody waits for it at a fixed time.
     pub is_offline: bool,
+    /// Only ticks below this are executed, until [`TickThread::proceed`] raises it.
+    pub run_until: Option<u64>,
     /// Called on the thread when it has ended, after its real-time part, however it ended.
     pub on_end: Box<dyn FnOnce() + Send>,
 }
@@ -101,61 +96,60 @@ pub struct TickThreadOptions {
 impl TickThread {
     /// Starts the thread with its first program.
     pub fn start(runtime: Box<dyn Runtime>, program: Box<Program>, options: TickThreadOptions) -> std::io::Result<Self> {
-        let (mut prepared, prepared_rt) = RingBuffer::new(PROGRAM_QUEUE);
-        let (retired_rt, retired) = RingBuffer::new(PROGRAM_QUEUE);
-        let (reports_rt, reports) = RingBuffer::new(REPORT_QUEUE);
         let stop = Arc::new(AtomicBool::new(false));
         let counters = Arc::new(Counters::default());
+        let horizon = Arc::new(Horizon::new(options.run_until));
         counters.ticks.store(runtime.first_tick(), Release);
-        // The queue is fresh and has room.
-        let _ = prepared.push(program);
+        let deadline_tick_ns = (!options.is_offline).then(|| runtime.tick_ns());
+        let (stage, door) = Stage::new(program, runtime.tick_frames(), deadline_tick_ns, Arc::clone(&counters.is_held));
         let tick_loop = TickLoop {
             tick: runtime.first_tick(),
             runtime,
-            program: None,
-            prepared: prepared_rt,
-            retired: retired_rt,
-            reports: reports_rt,
-            log: FaultLog::default(),
-            hold_report: None,
-            failed_in_a_row: 0,
+            stage,
             stop: Arc::clone(&stop),
             counters: Arc::clone(&counters),
+            horizon: Arc::clone(&horizon),
         };
+        let has_horizon = options.run_until.is_some();
         let thread = std::thread::Builder::new()
             .name("tick".to_owned())
             .stack_size(TICK_THREAD_STACK_BYTES)
             .spawn(move || run(tick_loop, options))?;
-        Ok(Self { stop, counters, prepared, retired, reports, thread })
+        Ok(Self { stop, counters, horizon, has_horizon, door, thread })
     }
 
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
 
-    /// Hands over a program that replaces the running one at the next tick. Returns it when too many are on the way.
-    pub fn replace(&mut self, program: Box<Program>) -> Result<(), Box<Program>> {
-        self.prepared.push(program).map_err(|rtrb::PushError::Full(program)| program)
+    /// Hands over a command. Returns it when too many are on the way.
+    pub fn send(&mut self, command: Command) -> Result<(), Command> {
+        self.door.commands.push(command).map_err(|rtrb::PushError::Full(command)| command)
     }
 
-    /// The next program that has been replaced; the caller frees it by dropping it.
-    pub fn take_retired(&mut self) -> Option<Box<Program>> {
-        self.retired.pop().ok()
+    /// The next outcome; the caller frees what it brings by dropping it.
+    pub fn take_outcome(&mut self) -> Option<Outcome> {
+        self.door.outcomes.pop().ok()
     }
 
-    /// The next report.
-    pub fn take_report(&mut self) -> Option<Report> {
-        self.reports.pop().ok()
+    /// Lets all ticks below `to_tick` be executed. Returns whether there is a horizon to raise.
+    pub fn proceed(&self, to_tick: u64) -> bool {
+        if self.has_horizon {
+            self.horizon.raise(to_tick);
+        }
+        self.has_horizon
     }
 
-    /// Asks the thread to fade out and end. Returns at once.
+    /// Asks the thread to fade out and end. Returns at once, but for waking it.
     pub fn request_stop(&self) {
         self.stop.store(true, Release);
+        self.horizon.raise(0);
     }
 
-    /// Waits for the thread and frees what it had.
-    pub fn join(self) {
-        drop(self.thread.join());
+    /// Waits for the thread and hands out what it had. `None` when it ended in a panic. Outcomes that have not been taken
+    /// are lost, so they are taken before, once the thread has said that it has ended.
+    pub fn join(self) -> Option<Leftovers> {
+        self.thread.join().ok().map(|remains| remains.stage.into_leftovers())
     }
 }
 
@@ -185,16 +179,10 @@ impl Drop for OnEnd {
 struct TickLoop {
     tick: u64,
     runtime: Box<dyn Runtime>,
-    program: Option<Box<Program>>,
-    prepared: Consumer<Box<Program>>,
-    retired: Producer<Box<Program>>,
-    reports: Producer<Report>,
-    log: FaultLog,
-    /// Says that the program is held, until it fits into the queue.
-    hold_report: Option<Report>,
-    failed_in_a_row: u32,
+    stage: Stage,
     stop: Arc<AtomicBool>,
     counters: Arc<Counters>,
+    horizon: Arc<Horizon>,
 }
 
 impl TickLoop {
@@ -202,16 +190,17 @@ impl TickLoop {
         {
             let _section = RealtimeSection::enter_rt();
             while !self.stop.load(Acquire) {
-                if self.runtime.wait_rt(PATIENCE) {
+                if self.horizon.wait_rt(self.tick, PATIENCE) && self.runtime.wait_rt(PATIENCE) {
                     self.tick_rt();
                 }
-                self.report_rt(monotonic_ns_rt());
+                self.stage.report_rt(monotonic_ns_rt());
             }
             self.end_rt();
         }
-        Remains { _runtime: self.runtime, _program: self.program }
+        Remains { _runtime: self.runtime, stage: self.stage }
     }
 
+    /// Fades out. Nothing stops it but time: the horizon is about what is heard before.
     fn end_rt(&mut self) {
         self.runtime.begin_end_rt();
         let give_up_ns = monotonic_ns_rt() + END_PATIENCE_NS;
@@ -220,71 +209,21 @@ impl TickLoop {
                 self.tick_rt();
             }
         }
-        let now_ns = monotonic_ns_rt();
-        while !self.reports.is_full() {
-            let Some(report) = self.hold_report.take().or_else(|| self.log.rest_rt(now_ns)) else { break };
-            let _ = self.reports.push(report);
-        }
+        self.stage.report_last_rt();
     }
 
     fn tick_rt(&mut self) {
         let begin_ns = monotonic_ns_rt();
-        self.take_prepared_rt();
-        let has_run = self.run_program_rt(begin_ns);
-        let non_finite = self.runtime.publish_rt(self.program.as_deref().filter(|_| has_run));
+        self.stage.begin_rt(self.tick);
+        let has_run = self.stage.run_rt(self.tick, &mut *self.runtime);
+        let non_finite = self.runtime.publish_rt(self.stage.sounding_rt(has_run));
         if non_finite > 0 {
             self.counters.non_finite.fetch_add(non_finite, Relaxed);
-            self.log.note_rt(Failure::NON_FINITE, self.tick, begin_ns);
+            self.stage.note_non_finite_rt(self.tick);
         }
+        self.stage.end_rt(has_run);
         self.tick += 1;
         self.count_rt(monotonic_ns_rt().saturating_sub(begin_ns));
-    }
-
-    /// Runs the program's tick, unless it is held. Returns whether its output is to be heard.
-    fn run_program_rt(&mut self, now_ns: u64) -> bool {
-        let is_held = self.failed_in_a_row >= HOLD_AFTER_TICKS;
-        let Some(program) = self.program.as_deref_mut().filter(|_| !is_held) else { return false };
-        self.runtime.sample_inputs_rt(program);
-        match program.tick_rt() {
-            Ok(()) => {
-                self.failed_in_a_row = 0;
-                true
-            }
-            Err(failure) => {
-                self.failed_in_a_row += 1;
-                self.log.note_rt(failure, self.tick, now_ns);
-                if self.failed_in_a_row == HOLD_AFTER_TICKS {
-                    self.hold_rt(failure, now_ns);
-                }
-                false
-            }
-        }
-    }
-
-    /// The program does not run any more, and the report of its last failure says so.
-    fn hold_rt(&mut self, failure: Failure, now_ns: u64) {
-        self.counters.is_held.store(true, Relaxed);
-        self.hold_report = self.log.take_rt(failure, now_ns).map(|report| Report { held: true, ..report });
-    }
-
-    fn take_prepared_rt(&mut self) {
-        // Only with room for the old program: nothing is freed on this thread.
-        while !self.retired.is_full() {
-            let Ok(next) = self.prepared.pop() else { return };
-            if let Some(old) = self.program.replace(next) {
-                let _ = self.retired.push(old);
-            }
-            self.failed_in_a_row = 0;
-            self.counters.is_held.store(false, Relaxed);
-        }
-    }
-
-    /// Sends what is due and fits; the rest stays where it is.
-    fn report_rt(&mut self, now_ns: u64) {
-        while !self.reports.is_full() {
-            let Some(report) = self.hold_report.take().or_else(|| self.log.due_rt(now_ns)) else { return };
-            let _ = self.reports.push(report);
-        }
     }
 
     fn count_rt(&mut self, spent_ns: u64) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use ipc::message::StartRuntime;
 use ipc::segment::SegmentError;
 
+use crate::host::live::stage::Sounding;
 use crate::host::program::Program;
 
 /// A runtime type at work: when its ticks are due and where their output goes. Built on the control thread by the type's
@@ -16,15 +17,20 @@ pub trait Runtime: Send {
     /// Time one tick may take, in nanoseconds.
     fn tick_ns(&self) -> u64;
 
+    /// Frames that a tick delivers; 0 for types without sound.
+    fn tick_frames(&self) -> u32 {
+        0
+    }
+
     /// Sleeps until a tick is due, at most `patience`; returns whether one is.
     fn wait_rt(&mut self, patience: Duration) -> bool;
 
     /// Hands the tick's input to the program.
     fn sample_inputs_rt(&mut self, program: &mut Program);
 
-    /// Delivers the tick's output. `None`: there is no program, it is held, or this tick failed; then the output is silence,
-    /// so that nobody waits for it. Returns how many samples were not finite and were replaced.
-    fn publish_rt(&mut self, program: Option<&Program>) -> u64;
+    /// Delivers the tick's output. Without a program (it is frozen, held, or this tick failed) it is silence, so that nobody
+    /// waits for it. Returns how many samples were not finite and were replaced.
+    fn publish_rt(&mut self, sounding: Sounding<'_>) -> u64;
 
     /// Ticks that were due and never ran.
     fn lost_ticks(&self) -> u64;

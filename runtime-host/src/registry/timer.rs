@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::runtime::{Assembly, BuildError, Runtime};
 use super::{RuntimeType, Settings};
 use crate::host::engine::Engine;
+use crate::host::live::stage::Sounding;
 use crate::host::program::{Binding, Program};
 use crate::realtime::{monotonic_ns_rt, sleep_until_rt};
 
@@ -54,6 +55,8 @@ impl Schedule {
 /// A runtime whose ticks come from the clock. It has no lanes.
 struct TimerRuntime {
     schedule: Schedule,
+    /// Every tick is due: a horizon paces it instead of the clock.
+    is_free: bool,
     has_ended: bool,
 }
 
@@ -63,11 +66,15 @@ pub(super) fn bind(ty: &RuntimeType, _settings: &Settings, engine: &Engine) -> B
 }
 
 /// Builds a timer runtime whose first tick is due now. Without a lane there is nothing to be faster for, so an offline
-/// session paces it all the same.
+/// session paces it all the same, unless it replays up to a horizon.
 pub(super) fn build(assembly: &Assembly<'_>) -> Result<Box<dyn Runtime>, BuildError> {
     match assembly.start.sample_rate {
         0 => Err(BuildError::NoSampleRate),
-        rate_hz => Ok(Box::new(TimerRuntime { schedule: Schedule::new(monotonic_ns_rt(), rate_hz), has_ended: false })),
+        rate_hz => Ok(Box::new(TimerRuntime {
+            schedule: Schedule::new(monotonic_ns_rt(), rate_hz),
+            is_free: assembly.start.run_until.is_some(),
+            has_ended: false,
+        })),
     }
 }
 
@@ -81,6 +88,9 @@ impl Runtime for TimerRuntime {
     }
 
     fn wait_rt(&mut self, patience: Duration) -> bool {
+        if self.is_free {
+            return true;
+        }
         let now_ns = monotonic_ns_rt();
         if self.schedule.take_rt(now_ns) {
             return true;
@@ -91,7 +101,7 @@ impl Runtime for TimerRuntime {
 
     fn sample_inputs_rt(&mut self, _program: &mut Program) {}
 
-    fn publish_rt(&mut self, _program: Option<&Program>) -> u64 {
+    fn publish_rt(&mut self, _sounding: Sounding<'_>) -> u64 {
         0
     }
 

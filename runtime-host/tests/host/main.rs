@@ -7,5 +7,4 @@ mod fixture;
 mod harness;
 mod runs;
 mod settings;
-mod swap;
 mod timers;

@@ -12,7 +12,9 @@ use super::runtime::{Assembly, BuildError, Runtime};
 use super::schema::{ConfigKey, ValueKind};
 use super::{RuntimeType, Settings};
 use crate::host::engine::Engine;
-use crate::host::program::{BLOCK_BYTES, Binding, Program, Route};
+use crate::host::live::handover::Fade;
+use crate::host::live::stage::Sounding;
+use crate::host::program::{BLOCK_BYTES, Binding, Fading, Program, Route};
 use crate::realtime::TICK_PRIORITY;
 
 const SAMPLE_RATE: &str = "audioRuntime.sampleRate";
@@ -63,6 +65,7 @@ fn build(assembly: &Assembly<'_>) -> Result<Box<dyn Runtime>, BuildError> {
         is_offline: assembly.start.is_offline,
         input: [0.0; BLOCK_FRAMES],
         block: SILENCE,
+        fading: SILENCE,
         fade_blocks_left: None,
     }))
 }
@@ -75,6 +78,8 @@ struct AudioRuntime {
     /// What the program hears. Silence as long as no microphone is attached.
     input: [f32; BLOCK_FRAMES],
     block: Block,
+    /// What a program that is blended out makes.
+    fading: Block,
     /// `Some` once the runtime is to end.
     fade_blocks_left: Option<u32>,
 }
@@ -93,7 +98,34 @@ impl AudioRuntime {
     }
 }
 
+/// Copies a program's output block out; without a program it is silence. Returns how many samples were not finite.
+fn read_block_rt(program: Option<&Program>, block: &mut Block) -> u64 {
+    match program {
+        Some(program) => block.iter_mut().enumerate().map(|(channel, samples)| program.read_output_rt(channel, samples)).sum(),
+        None => {
+            *block = SILENCE;
+            0
+        }
+    }
+}
+
+/// Blends from `old` to `block`, linearly, with equal gain: the first frame of the fade still is almost all the old one's, its
+/// last is the new one's alone.
+fn blend_rt(block: &mut Block, old: &Block, fade: Fade) {
+    let total = fade.total_frames.max(1);
+    for (samples, old) in block.iter_mut().zip(old) {
+        for (frame, (sample, old)) in (fade.done_frames..).zip(samples.iter_mut().zip(old)) {
+            let gain = (frame.saturating_add(1)).min(total) as f32 / total as f32;
+            *sample = *sample * gain + *old * (1.0 - gain);
+        }
+    }
+}
+
 impl Runtime for AudioRuntime {
+    fn tick_frames(&self) -> u32 {
+        BLOCK_FRAMES as u32
+    }
+
     fn first_tick(&self) -> u64 {
         self.lane.next_block()
     }
@@ -110,15 +142,11 @@ impl Runtime for AudioRuntime {
         program.write_input_rt(&self.input);
     }
 
-    fn publish_rt(&mut self, program: Option<&Program>) -> u64 {
-        let mut non_finite = 0;
-        match program {
-            Some(program) => {
-                for (channel, samples) in self.block.iter_mut().enumerate() {
-                    non_finite += program.read_output_rt(channel, samples);
-                }
-            }
-            None => self.block = SILENCE,
+    fn publish_rt(&mut self, sounding: Sounding<'_>) -> u64 {
+        let mut non_finite = read_block_rt(sounding.program, &mut self.block);
+        if let Some(Fading { program, fade }) = sounding.fading {
+            non_finite += read_block_rt(Some(program), &mut self.fading);
+            blend_rt(&mut self.block, &self.fading, fade);
         }
         self.fade_rt();
         self.lane.write_rt(&self.block);

@@ -1,0 +1,352 @@
+//! Where requests to change a running program come in and answers go out: the control thread's side.
+//!
+//! Every request is answered exactly once (a swap as `SwapProgress` says), whatever happens to it: it is refused here, or
+//! handed to the tick thread, which gives back every command in an outcome, or leaves it behind when it ends. Freeing is done
+//! here, too: by dropping what outcomes bring.
+
+use std::path::PathBuf;
+
+use ipc::limits::MAX_LIVE_REQUESTS;
+use ipc::live::{Carried, LiveChange, LiveReply, LiveRequest, RequestId, SwapProgress};
+use ipc::message::{HostReply, ItemValue, Refusal};
+use ipc::plan::StateKey;
+use ipc::segment::SessionId;
+
+use super::handover::{Action, Command, GetWork, Identity, Outcome, Reason, SetWork, SwapWork, Trial};
+use super::layouts::{Layouts, Revision};
+use super::prepare::{self, Workshop};
+use super::stage::Leftovers;
+use crate::host::engine::Loader;
+use crate::host::failure::Failure;
+use crate::host::fault_log::Report;
+use crate::host::migration;
+use crate::host::start::plain_refusal;
+use crate::host::tick_thread::TickThread;
+use crate::registry::RuntimeType;
+
+/// What a desk is for.
+pub struct Office {
+    pub session: SessionId,
+    pub runtime: String,
+    pub runtime_type: &'static RuntimeType,
+    /// Folder that relative asset paths start from.
+    pub base_directory: PathBuf,
+}
+
+/// See the module's documentation.
+pub struct Desk {
+    office: Office,
+    layouts: Layouts,
+    /// What runs, as far as the outcomes that have been seen tell.
+    running: Identity,
+    /// Commands that the tick thread has and has not answered.
+    waiting: usize,
+}
+
+impl Desk {
+    /// A desk for a runtime whose first program, `first`, is about to run. `sizes` are those of its memories.
+    pub fn new(office: Office, first: Identity, sizes: Vec<u64>, revision: Revision) -> Self {
+        Self { office, layouts: Layouts::new(sizes, revision), running: first, waiting: 0 }
+    }
+
+    /// Whether an answer is to be expected from the tick thread.
+    pub fn is_waiting(&self) -> bool {
+        self.waiting > 0
+    }
+
+    // ------------------------------------------------------------------------------------------------- requests
+
+    /// Takes a request. `reply` gets what there is to say at once.
+    pub fn take(&mut self, request: LiveRequest, loader: &Loader, thread: &mut TickThread, reply: &mut dyn FnMut(HostReply)) {
+        let LiveRequest { request, at_tick, what } = request;
+        if let LiveChange::Proceed { to_tick } = what {
+            let answer = match thread.proceed(to_tick) {
+                true => LiveReply::Applied { request, tick: to_tick, carried: None },
+                false => refused(request, plain_refusal("the runtime was started without a horizon".to_owned())),
+            };
+            return reply(HostReply::Live(answer));
+        }
+        let began = std::time::Instant::now();
+        let is_swap = matches!(what, LiveChange::Swap(_));
+        match self.prepare(request, what, loader, reply) {
+            Ok(action) => {
+                if is_swap {
+                    let build_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+                    reply(swap_reply(request, SwapProgress::Pending { build_us }));
+                }
+                self.hand_over(Command { request, at_tick, action }, thread, reply);
+            }
+            Err(reason) => reply(HostReply::Live(refused(request, reason))),
+        }
+    }
+
+    fn prepare(
+        &mut self,
+        request: RequestId,
+        what: LiveChange,
+        loader: &Loader,
+        reply: &mut dyn FnMut(HostReply),
+    ) -> Result<Action, Refusal> {
+        if self.waiting >= MAX_LIVE_REQUESTS {
+            return Err(too_many());
+        }
+        let Office { session, runtime, runtime_type, base_directory } = &mut self.office;
+        let mut workshop = Workshop { loader, session, runtime, runtime_type, reply };
+        Ok(match what {
+            LiveChange::Swap(swap) => {
+                let directory = swap.base_directory.clone();
+                let work = workshop.swap(request, *swap, &mut self.layouts)?;
+                *base_directory = directory;
+                Action::Swap(Box::new(work))
+            }
+            LiveChange::Patch(patch) => {
+                let directory = patch.base_directory.clone();
+                let work = workshop.patch(request, *patch, &mut self.layouts)?;
+                *base_directory = directory;
+                Action::Patch(Box::new(work))
+            }
+            LiveChange::CancelSwap => Action::CancelSwap,
+            LiveChange::Reset => Action::Reset(Box::new(prepare::reset(&self.layouts, base_directory)?)),
+            LiveChange::Freeze => Action::Freeze,
+            LiveChange::Run => Action::Run,
+            LiveChange::RollBack => Action::RollBack,
+            LiveChange::Set { values, ramp_ticks } => Action::Set(Box::new(prepare::set(&self.layouts, values, ramp_ticks)?)),
+            LiveChange::Get { items } => Action::Get(Box::new(prepare::get(&self.layouts, items)?)),
+            LiveChange::Proceed { .. } => return Err(plain_refusal("a horizon is raised at once or not at all".to_owned())),
+        })
+    }
+
+    fn hand_over(&mut self, command: Command, thread: &mut TickThread, reply: &mut dyn FnMut(HostReply)) {
+        match thread.send(command) {
+            Ok(()) => self.waiting += 1,
+            Err(command) => self.refuse(command, too_many(), reply),
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------- outcomes
+
+    /// Takes everything the tick thread has brought back.
+    pub fn look(&mut self, thread: &mut TickThread, reply: &mut dyn FnMut(HostReply)) {
+        while let Some(outcome) = thread.take_outcome() {
+            if let Some(stale) = self.hear(outcome, reply) {
+                self.prepare_again(stale, thread, reply);
+            }
+        }
+    }
+
+    /// The tick thread has ended: answers what it left behind. `tick` is the one that would have come next.
+    pub fn close(&mut self, leftovers: Leftovers, tick: u64, reply: &mut dyn FnMut(HostReply)) {
+        let Leftovers { program, pending, trial, commands } = leftovers;
+        if let Some(trial) = trial {
+            if is_open(&trial) {
+                reply(swap_reply(trial.request(), SwapProgress::TrialCutShort { tick }));
+            }
+            self.free(trial);
+        }
+        if let Some(swap) = pending {
+            reply(swap_reply(swap.request, SwapProgress::Cancelled));
+        }
+        for command in commands {
+            match command.action {
+                Action::Swap(_) => reply(swap_reply(command.request, SwapProgress::Cancelled)),
+                _ => reply(HostReply::Live(refused(command.request, plain_refusal("the runtime has ended".to_owned())))),
+            }
+        }
+        drop(program);
+        self.waiting = 0;
+    }
+
+    /// Takes one outcome; returns a command that has to be prepared again.
+    fn hear(&mut self, outcome: Outcome, reply: &mut dyn FnMut(HostReply)) -> Option<Command> {
+        match outcome {
+            Outcome::Fault(report) => self.report(report, reply),
+            Outcome::Applied { tick, command } => {
+                self.answered();
+                reply(HostReply::Live(LiveReply::Applied { request: command.request, tick, carried: None }));
+            }
+            Outcome::Patched { request, tick, carried, now } => {
+                self.answered();
+                self.running = now;
+                let carried = Some(carried_of(carried, Vec::new()));
+                reply(HostReply::Live(LiveReply::Applied { request, tick, carried }));
+            }
+            Outcome::Read { request, tick, work } => {
+                self.answered();
+                reply(HostReply::Live(values(request, tick, &work)));
+            }
+            Outcome::Refused { command, reason } => {
+                self.answered();
+                let reason = self.reason_of(&command, reason);
+                self.refuse(command, reason, reply);
+            }
+            Outcome::Stale(command) => {
+                self.answered();
+                return Some(command);
+            }
+            Outcome::Committed { request, tick, commit_ns, carried, there, now } => {
+                self.answered();
+                self.running = now;
+                let lost = there.as_deref().map_or_else(Vec::new, |there| there.lost_pointers().into_iter().cloned().collect());
+                let carried = carried_of(carried, lost);
+                reply(swap_reply(request, SwapProgress::Committed { tick, commit_ns, carried }));
+            }
+            Outcome::Superseded(swap) => self.drop_swap(swap, SwapProgress::Superseded, reply),
+            Outcome::Cancelled(swap) => self.drop_swap(swap, SwapProgress::Cancelled, reply),
+            Outcome::TrialPassed { request, tick } => reply(swap_reply(request, SwapProgress::TrialPassed { tick })),
+            Outcome::TrialCutShort { request, tick } => reply(swap_reply(request, SwapProgress::TrialCutShort { tick })),
+            Outcome::RolledBack { tick, failure, failed, now, trial } => {
+                self.running = now;
+                if let Some(fault) = self.layouts.fault(failed, failure, tick, 0) {
+                    reply(swap_reply(trial.request(), SwapProgress::RolledBack { tick, fault }));
+                }
+                if let Trial::Patch(patch) = &trial {
+                    self.layouts.remove_revision(now.layout, patch.revision);
+                }
+                self.free(trial);
+            }
+            Outcome::Retired(trial) => {
+                if let Trial::Patch(_) = &trial {
+                    self.layouts.forget_before(self.running);
+                }
+                self.free(trial);
+            }
+        }
+        None
+    }
+
+    fn answered(&mut self) {
+        self.waiting = self.waiting.saturating_sub(1);
+    }
+
+    fn report(&self, report: Report, reply: &mut dyn FnMut(HostReply)) {
+        if let Some(fault) = self.layouts.fault(self.running, report.failure, report.tick, report.repeats) {
+            reply(HostReply::Faulted { runtime: self.office.runtime.clone(), fault, held: report.held });
+        }
+    }
+
+    fn drop_swap(&mut self, swap: Box<SwapWork>, progress: SwapProgress, reply: &mut dyn FnMut(HostReply)) {
+        self.answered();
+        reply(swap_reply(swap.request, progress));
+        self.free(Trial::Swap(swap));
+    }
+
+    /// Frees what a change consisted of; a program that is freed is none that may run.
+    fn free(&mut self, trial: Trial) {
+        if let Trial::Swap(swap) = trial {
+            self.layouts.remove(swap.program.layout());
+        }
+    }
+
+    fn refuse(&mut self, command: Command, reason: Refusal, reply: &mut dyn FnMut(HostReply)) {
+        reply(HostReply::Live(refused(command.request, reason)));
+        match command.action {
+            Action::Swap(swap) => self.free(Trial::Swap(swap)),
+            Action::Patch(patch) => {
+                if let Some(layout) = self.layouts.of_revision(patch.revision).map(|layout| layout.id) {
+                    self.layouts.remove_revision(layout, patch.revision);
+                }
+            }
+            Action::CancelSwap | Action::Reset(_) | Action::Freeze | Action::Run | Action::RollBack | Action::Set(_) | Action::Get(_) => {}
+        }
+    }
+
+    /// Another program runs than any the command was prepared for: it was loaded after the command came.
+    fn prepare_again(&mut self, stale: Command, thread: &mut TickThread, reply: &mut dyn FnMut(HostReply)) {
+        let Command { request, at_tick, action } = stale;
+        let again = match action {
+            Action::Set(set) => {
+                let SetWork { steps, items, .. } = *set;
+                prepare::set(&self.layouts, items, steps).map(|work| Action::Set(Box::new(work)))
+            }
+            Action::Get(get) => {
+                let GetWork { items, .. } = *get;
+                prepare::get(&self.layouts, items).map(|work| Action::Get(Box::new(work)))
+            }
+            Action::Reset(_) => prepare::reset(&self.layouts, &self.office.base_directory).map(|work| Action::Reset(Box::new(work))),
+            action @ (Action::Swap(_) | Action::Patch(_) | Action::CancelSwap | Action::Freeze | Action::Run | Action::RollBack) => {
+                Ok(action)
+            }
+        };
+        match again {
+            Ok(action) => self.hand_over(Command { request, at_tick, action }, thread, reply),
+            Err(reason) => reply(HostReply::Live(refused(request, reason))),
+        }
+    }
+
+    /// What to tell a person about a refusal of the tick thread's.
+    fn reason_of(&self, command: &Command, reason: Reason) -> Refusal {
+        match reason {
+            Reason::NoPendingSwap => plain_refusal("no swap is pending".to_owned()),
+            Reason::NoTrial => plain_refusal("no change is on trial".to_owned()),
+            Reason::OtherRevision => {
+                plain_refusal("the revision that the change starts from does not run any more; send it again".to_owned())
+            }
+            Reason::OtherMemories => {
+                plain_refusal("the migration plan was made for other memories than those of the running program".to_owned())
+            }
+            Reason::NoPulse => plain_refusal("the running program has no item of the name that the boundary waits for".to_owned()),
+            Reason::TooManyRamps => plain_refusal("too many values are on a ramp; wait until some have arrived".to_owned()),
+            Reason::NotInThisProgram => self.missing(command),
+            Reason::InitialisationFailed(failure) => self.initialisation_refusal(command, failure),
+        }
+    }
+
+    fn missing(&self, command: &Command) -> Refusal {
+        let layout = self.running.layout;
+        let refusal = match &command.action {
+            Action::Set(set) => set.writes.get_rt(layout).and_then(|writes| writes.as_ref().err()),
+            Action::Get(get) => get.places.get_rt(layout).and_then(|places| places.as_ref().err()),
+            _ => None,
+        };
+        refusal.cloned().unwrap_or_else(|| plain_refusal("the running program does not have what was named".to_owned()))
+    }
+
+    fn initialisation_refusal(&self, command: &Command, failure: Failure) -> Refusal {
+        let program = match &command.action {
+            Action::Swap(swap) => swap.program.identity(),
+            Action::Patch(patch) => Identity { revision: patch.revision, ..self.running },
+            _ => self.running,
+        };
+        let fault = self.layouts.fault(program, failure, 0, 0);
+        let message = format!("the program failed while it was initialised: {}", failure.kind.explanation());
+        Refusal { message, line: fault.and_then(|fault| fault.line), is_damaged: false }
+    }
+}
+
+fn is_open(trial: &Trial) -> bool {
+    match trial {
+        Trial::Swap(swap) => swap.trial_ticks > 0,
+        Trial::Patch(patch) => patch.trial_ticks > 0,
+    }
+}
+
+fn too_many() -> Refusal {
+    plain_refusal(format!("{MAX_LIVE_REQUESTS} requests wait for their ticks already; send it again when some have been answered"))
+}
+
+fn refused(request: RequestId, reason: Refusal) -> LiveReply {
+    LiveReply::Refused { request, reason }
+}
+
+fn swap_reply(request: RequestId, progress: SwapProgress) -> HostReply {
+    HostReply::Live(LiveReply::Swap { request, progress })
+}
+
+fn carried_of(carried: migration::Carried, lost: Vec<StateKey>) -> Carried {
+    let migration::Carried { copied_bytes, relocated, patched_bytes, lost: _ } = carried;
+    Carried { copied_bytes, relocated_addresses: relocated, patched_bytes, lost }
+}
+
+fn values(request: RequestId, tick: u64, work: &GetWork) -> LiveReply {
+    let Some(Ok(places)) = work.places.get_rt(work.layout) else {
+        return refused(request, plain_refusal("the items were read from a program that is gone".to_owned()));
+    };
+    let mut rest = &work.buffer[..];
+    let mut values = Vec::with_capacity(places.len());
+    for place in places {
+        let (bytes, later) = rest.split_at((place.count as usize * place.element.bytes() as usize).min(rest.len()));
+        values.push(ItemValue { item: place.name.clone(), values: place.decode(bytes) });
+        rest = later;
+    }
+    LiveReply::Values { request, tick, values }
+}

@@ -1,0 +1,152 @@
+//! The revisions that run in this host, or may run soon: the control thread's map of them.
+//!
+//! A *layout* is a loaded program: code and the places of its items. A patch gives it another revision (text, defaults), a
+//! swap brings another layout. Names are resolved against every layout there is, because which one runs when a request takes
+//! effect is decided on the tick thread.
+
+use std::sync::Arc;
+
+use ipc::artifact::DefaultBytes;
+use ipc::fault::Fault;
+use ipc::hash::ContentHash;
+use ipc::manifest::{Manifest, SourcePoint};
+
+use super::handover::{ForLayouts, Identity, LayoutId};
+use crate::host::failure::Failure;
+
+/// Names the program that a runtime starts with.
+pub const FIRST_LAYOUT: LayoutId = 1;
+
+/// What is known of a revision.
+#[derive(Clone)]
+pub struct Revision {
+    pub manifest: Arc<Manifest>,
+    /// What its memories start from.
+    pub image: Arc<Vec<DefaultBytes>>,
+}
+
+impl Revision {
+    pub fn hash(&self) -> ContentHash {
+        self.manifest.revision
+    }
+}
+
+/// A loaded program.
+pub struct Layout {
+    pub id: LayoutId,
+    /// Sizes of its memories in bytes.
+    pub sizes: Vec<u64>,
+    /// The manifest that its code was loaded with.
+    code: Arc<Manifest>,
+    /// Oldest first; never empty.
+    revisions: Vec<Revision>,
+}
+
+impl Layout {
+    /// The newest manifest: all have the same items in the same places.
+    pub fn manifest(&self) -> &Arc<Manifest> {
+        self.revisions.last().map_or(&self.code, |revision| &revision.manifest)
+    }
+
+    pub fn revisions(&self) -> &[Revision] {
+        &self.revisions
+    }
+}
+
+/// All layouts of a runtime, oldest first.
+pub struct Layouts {
+    layouts: Vec<Layout>,
+    newest: LayoutId,
+}
+
+impl Layouts {
+    /// The program that a runtime starts with; `sizes` are those of its memories in bytes.
+    pub fn new(sizes: Vec<u64>, revision: Revision) -> Self {
+        let mut layouts = Self { layouts: Vec::new(), newest: FIRST_LAYOUT };
+        layouts.add(FIRST_LAYOUT, sizes, revision);
+        layouts
+    }
+
+    /// Names a program that is about to be built.
+    pub fn next_id(&mut self) -> LayoutId {
+        self.newest += 1;
+        self.newest
+    }
+
+    /// A program has been built.
+    pub fn add(&mut self, id: LayoutId, sizes: Vec<u64>, revision: Revision) {
+        self.layouts.push(Layout { id, sizes, code: Arc::clone(&revision.manifest), revisions: vec![revision] });
+    }
+
+    /// A program has been freed.
+    pub fn remove(&mut self, id: LayoutId) {
+        self.layouts.retain(|layout| layout.id != id);
+    }
+
+    /// The newest layout that has or had this revision.
+    pub fn of_revision(&self, revision: ContentHash) -> Option<&Layout> {
+        self.layouts.iter().rev().find(|layout| layout.revisions.iter().any(|known| known.hash() == revision))
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Layout> {
+        self.layouts.iter()
+    }
+
+    /// A patch may give `layout` this revision.
+    pub fn add_revision(&mut self, layout: LayoutId, revision: Revision) {
+        if let Some(layout) = self.find_mut(layout) {
+            layout.revisions.push(revision);
+        }
+    }
+
+    /// The layout does not have this revision after all.
+    pub fn remove_revision(&mut self, layout: LayoutId, revision: ContentHash) {
+        if let Some(layout) = self.find_mut(layout)
+            && layout.revisions.len() > 1
+            && let Some(index) = layout.revisions.iter().rposition(|known| known.hash() == revision)
+        {
+            layout.revisions.remove(index);
+        }
+    }
+
+    /// Nothing goes back to the revisions that this program had before the running one.
+    pub fn forget_before(&mut self, now: Identity) {
+        if let Some(layout) = self.find_mut(now.layout)
+            && let Some(index) = layout.revisions.iter().position(|known| known.hash() == now.revision)
+        {
+            layout.revisions.drain(..index);
+        }
+    }
+
+    /// Prepares something for every layout.
+    pub fn for_each<T>(&self, mut prepare: impl FnMut(&Layout) -> T) -> ForLayouts<T> {
+        ForLayouts(self.layouts.iter().map(|layout| (layout.id, prepare(layout))).collect())
+    }
+
+    /// The fault to report for a failure of this program.
+    pub fn fault(&self, program: Identity, failure: Failure, tick: u64, repeats: u64) -> Option<Fault> {
+        let layout = self.layouts.iter().find(|layout| layout.id == program.layout)?;
+        let revision = layout.revisions.iter().rev().find(|revision| revision.hash() == program.revision);
+        let text = revision.map_or(layout.manifest(), |revision| &revision.manifest);
+        Some(match failure.point.map(|point| same_point(&point, &layout.code, text)) {
+            Some(None) => failure.to_fault(&layout.code, tick, repeats),
+            Some(point @ Some(_)) => Failure { point, ..failure }.to_fault(text, tick, repeats),
+            None => failure.to_fault(text, tick, repeats),
+        })
+    }
+
+    fn find_mut(&mut self, id: LayoutId) -> Option<&mut Layout> {
+        self.layouts.iter_mut().find(|layout| layout.id == id)
+    }
+}
+
+/// The place in `text` that stems from the same code as `point` of `code`: a patch changes no code, but lines may have moved.
+/// Offsets may differ, because the defaults are code too; the order of the points does not.
+fn same_point(point: &SourcePoint, code: &Arc<Manifest>, text: &Arc<Manifest>) -> Option<SourcePoint> {
+    if Arc::ptr_eq(code, text) {
+        return Some(*point);
+    }
+    let after = code.source_map.partition_point(|known| known.wasm_offset <= point.wasm_offset);
+    let is_alike = code.source_map.len() == text.source_map.len();
+    after.checked_sub(1).filter(|_| is_alike).and_then(|index| text.source_map.get(index)).copied()
+}
