@@ -1,7 +1,8 @@
 //! The manifest: an artifact's description, and all that hosts and supervisor know about a program.
 //!
 //! It names things by state key (module id, item name), says where they are, and maps native code back to source lines.
-//! It is language-neutral: a module is whatever the language calls a step of its program.
+//! It is language-neutral: a module is whatever the language calls a step of its program. As JSON (`compile --manifest`) it
+//! has the same fields in camelCase.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +11,7 @@ use crate::hash::ContentHash;
 
 /// Describes one revision of a program.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Manifest {
     /// Language and its version, such as `8f4e/v1`.
     pub language: String,
@@ -58,6 +60,7 @@ impl Manifest {
 
 /// One linear memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct MemoryInfo {
     /// Field name under which it is imported from `host`: `memory` or the region's name.
     pub name: String,
@@ -69,6 +72,7 @@ pub struct MemoryInfo {
 
 /// One module: a step of the program with its memory items.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ModuleInfo {
     pub id: String,
     /// Entry it belongs to.
@@ -95,6 +99,7 @@ pub struct ModuleInfo {
 
 /// One memory item. Its state key is (module id, `name`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Item {
     pub name: String,
     pub element: ElementType,
@@ -125,6 +130,7 @@ impl Item {
 
 /// Where a default that is an address points.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct PointsAt {
     pub memory: u32,
     pub address: u32,
@@ -134,6 +140,7 @@ pub struct PointsAt {
 
 /// Type of one element of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum ElementType {
     Int8,
     Int8u,
@@ -163,6 +170,7 @@ impl ElementType {
 
 /// What a pointer finally points at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum PointeeType {
     Int8,
     Int8u,
@@ -175,6 +183,7 @@ pub enum PointeeType {
 
 /// One entry: what an export of this name runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct EntryInfo {
     pub name: String,
     /// Indices into `Manifest::modules`, in order of execution.
@@ -183,6 +192,7 @@ pub struct EntryInfo {
 
 /// Value types that cross the wasm boundary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum ValueType {
     Int,
     Float,
@@ -191,6 +201,7 @@ pub enum ValueType {
 
 /// One wasm export.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ExportInfo {
     pub name: String,
     /// As [`ModuleInfo::code_hash`], for exported functions; for entries, the hash of the order of their steps.
@@ -201,6 +212,7 @@ pub struct ExportInfo {
 
 /// One function import.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ImportInfo {
     pub module: String,
     pub field: String,
@@ -212,6 +224,7 @@ pub struct ImportInfo {
 
 /// One directive of a source comment that concerns a runtime: `; @config PATH VALUE`, `; ~midiNoteOutput …`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ConfigEntry {
     /// Directive name without its marker: `config`, `midiNoteOutput`, …
     pub directive: String,
@@ -224,6 +237,7 @@ pub struct ConfigEntry {
 
 /// From `wasm_offset` on, code stems from `line`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct SourcePoint {
     /// Offset in the wasm binary in bytes.
     pub wasm_offset: u32,
@@ -237,6 +251,7 @@ pub struct SourcePoint {
 
 /// A block of source that has code.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct SourceBlock {
     pub name: BlockName,
     /// 1-based line of its opener in the file; `None` for library functions.

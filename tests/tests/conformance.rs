@@ -106,7 +106,7 @@ fn every_valid_program_compiles_to_the_recorded_size_and_exports() {
         }
         let manifest: Value = serde_json::from_slice(&std::fs::read(&manifest).map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
         if let Some(required) = probe.required_memory_bytes {
-            let found = manifest["memories"][0]["required_bytes"].as_u64();
+            let found = manifest["memories"][0]["requiredBytes"].as_u64();
             same("required bytes", &format!("{found:?}"), &format!("{:?}", Some(required)))?;
         }
         if let Some(exports) = &probe.exports {
