@@ -2,6 +2,7 @@
 #![allow(dead_code)] // Each test file uses a part of it.
 
 pub mod plain;
+pub mod random;
 
 use ipc::message::{CompileGoal, CompileRequest};
 use wasmtime::{Engine, Extern, ExternType, Func, Instance, Memory, Module, Store, Trap, Val};
