@@ -150,3 +150,89 @@ fn is_empty(op: &Op) -> bool {
     let is_empty = |region: &Region| region.ops.is_empty() && region.yields.is_empty();
     matches!(op.kind, Kind::If { .. } | Kind::Repeat { .. }) && op.kind.regions().all(is_empty)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::middle::function::Local;
+    use crate::middle::operators::{Binary, Type};
+    use crate::middle::sketch::{Sketch, all_ops, program};
+    use crate::middle::verify::verify;
+
+    fn cleaned(function: Function) -> Function {
+        let mut program = program(vec![function]);
+        remove(&mut program);
+        assert_eq!(verify(&program), Ok(()));
+        program.functions.remove(0)
+    }
+
+    #[test]
+    fn unused_computations_go_with_what_they_used() {
+        let mut main = Sketch::new(&[Type::I32], &[]);
+        let param = main.get(Local(0));
+        let sum = main.binary(Binary::I32Add, param, param);
+        main.binary(Binary::I32Mul, sum, sum);
+        assert!(cleaned(main.finish(vec![])).body.ops.is_empty());
+    }
+
+    #[test]
+    fn what_can_trap_stays() {
+        let mut main = Sketch::new(&[Type::I32], &[]);
+        let param = main.get(Local(0));
+        main.load(param, false);
+        main.binary(Binary::I32DivS, param, param);
+        let function = cleaned(main.finish(vec![]));
+        assert_eq!(all_ops(&function.body).len(), 3);
+    }
+
+    #[test]
+    fn what_cannot_trap_does_not() {
+        let mut main = Sketch::new(&[Type::I32], &[]);
+        let param = main.get(Local(0));
+        main.load(param, true);
+        let three = main.int(3);
+        main.binary(Binary::I32DivS, param, three);
+        assert!(cleaned(main.finish(vec![])).body.ops.is_empty());
+    }
+
+    #[test]
+    fn writes_to_locals_nobody_reads_go() {
+        let mut main = Sketch::new(&[Type::I32], &[]);
+        let local = main.local(Type::I32);
+        let param = main.get(Local(0));
+        main.set(local, param);
+        assert!(cleaned(main.finish(vec![])).body.ops.is_empty());
+    }
+
+    #[test]
+    fn an_if_keeps_only_the_results_somebody_takes() {
+        let mut main = Sketch::new(&[Type::I32], &[Type::I32]);
+        let condition = main.get(Local(0));
+        let branch = |main: &mut Sketch, from: i32| main.region(|main| (0..3).map(|offset| main.int(from + offset)).collect());
+        let (then, otherwise) = (branch(&mut main, 10), branch(&mut main, 20));
+        let mut function = main.finish(vec![]);
+        let first = function.values.len() as u32;
+        (0..3).for_each(|_| {
+            function.new_value(Type::I32);
+        });
+        let results = Results { first, count: 3 };
+        function.body.ops.push(Op { kind: Kind::If { condition, then, otherwise }, results, source: Default::default() });
+        function.body.yields = vec![Value(first + 1)];
+        let function = cleaned(function);
+        let Some(Op { kind: Kind::If { then, .. }, results, .. }) = function.body.ops.last() else { panic!("the if is gone") };
+        assert_eq!((results.count, then.ops.len(), then.yields.len()), (1, 1, 1));
+        assert_eq!(then.ops[0].kind, Kind::Const(Const::I32(11)));
+    }
+
+    #[test]
+    fn a_loop_that_does_nothing_goes() {
+        let mut main = Sketch::new(&[], &[]);
+        let index = main.local(Type::I32);
+        let body = main.region(|main| {
+            main.int(1);
+            vec![]
+        });
+        main.effect(Kind::Repeat { cap: 1000, index, body });
+        assert!(cleaned(main.finish(vec![])).body.ops.is_empty());
+    }
+}

@@ -461,3 +461,142 @@ fn leave_label_out(region: &mut Region, label: u32) {
         op.kind.regions_mut().for_each(|inner| leave_label_out(inner, label + levels));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::middle::operators::Binary;
+    use crate::middle::sketch::{Sketch, all_ops, program};
+    use crate::middle::verify::verify;
+
+    fn forwarded(function: Function) -> Program {
+        let mut program = program(vec![function]);
+        forward(&mut program);
+        assert_eq!(verify(&program), Ok(()));
+        program
+    }
+
+    fn loads(program: &Program) -> usize {
+        all_ops(&program.functions[0].body).iter().filter(|kind| matches!(kind, Kind::Load { .. })).count()
+    }
+
+    #[test]
+    fn what_was_stored_is_not_loaded_again() {
+        let mut main = Sketch::new(&[Type::I32], &[Type::I32]);
+        let address = main.int(8);
+        let value = main.get(Local(0));
+        main.store(address, value, false);
+        let again = main.load(address, false);
+        let program = forwarded(main.finish(vec![again]));
+        assert_eq!(loads(&program), 0);
+        assert_eq!(program.functions[0].body.yields, vec![value]);
+    }
+
+    #[test]
+    fn a_store_anywhere_makes_everything_unknown() {
+        let mut main = Sketch::new(&[Type::I32], &[Type::I32]);
+        let address = main.int(8);
+        let first = main.load(address, false);
+        let anywhere = main.get(Local(0));
+        main.store(anywhere, first, true);
+        let again = main.load(address, false);
+        assert_eq!(loads(&forwarded(main.finish(vec![again]))), 2);
+    }
+
+    #[test]
+    fn a_store_elsewhere_does_not() {
+        let mut main = Sketch::new(&[], &[Type::I32]);
+        let (here, there) = (main.int(8), main.int(12));
+        let first = main.load(here, false);
+        main.store(there, first, false);
+        let again = main.load(here, false);
+        assert_eq!(loads(&forwarded(main.finish(vec![again]))), 1);
+    }
+
+    #[test]
+    fn branches_that_leave_different_values_hand_them_out() {
+        let mut main = Sketch::new(&[Type::I32], &[Type::I32]);
+        let address = main.int(8);
+        let before = main.load(address, false);
+        let then = main.region(|main| {
+            let value = main.binary(Binary::I32Add, before, before);
+            main.store(address, value, false);
+            vec![]
+        });
+        main.when(before, then, Region::default());
+        let after = main.load(address, false);
+        let program = forwarded(main.finish(vec![after]));
+        assert_eq!(loads(&program), 1);
+        let merged = program.functions[0].body.ops.iter().find(|op| matches!(op.kind, Kind::If { .. })).unwrap();
+        assert_eq!(Some(program.functions[0].body.yields[0]), merged.results.single());
+    }
+
+    #[test]
+    fn what_a_branch_leaves_by_jumping_is_not_trusted_behind_the_block() {
+        // block { if p { local = 1; branch out of the block } local = 2 }; local
+        let mut main = Sketch::new(&[Type::I32], &[Type::I32]);
+        let local = main.local(Type::I32);
+        let condition = main.get(Local(0));
+        let body = main.region(|main| {
+            let then = main.region(|main| {
+                let one = main.int(1);
+                main.set(local, one);
+                main.effect(Kind::Branch { depth: 1, values: vec![] });
+                vec![]
+            });
+            main.when(condition, then, Region::default());
+            let two = main.int(2);
+            main.set(local, two);
+            vec![]
+        });
+        main.effect(Kind::Block { body });
+        let after = main.get(local);
+        let program = forwarded(main.finish(vec![after]));
+        assert_eq!(program.functions[0].body.yields, vec![after], "read again");
+    }
+
+    #[test]
+    fn a_loop_forgets_what_it_writes_before_it_starts() {
+        let mut main = Sketch::new(&[], &[Type::I32]);
+        let (here, there) = (main.int(8), main.int(12));
+        let (one, two) = (main.load(here, false), main.load(there, false));
+        let index = main.local(Type::I32);
+        let body = main.region(|main| {
+            let known = main.load(there, false);
+            let unknown = main.load(here, false);
+            let sum = main.binary(Binary::I32Add, known, unknown);
+            main.store(here, sum, false);
+            vec![]
+        });
+        main.effect(Kind::Repeat { cap: 3, index, body });
+        let sum = main.binary(Binary::I32Add, one, two);
+        assert_eq!(loads(&forwarded(main.finish(vec![sum]))), 3);
+    }
+
+    #[test]
+    fn constant_addresses_need_no_guard_and_wild_ones_no_access() {
+        let mut main = Sketch::new(&[], &[Type::I32]);
+        let (inside, outside) = (main.int(65_532), main.int(65_533));
+        let value = main.load(outside, true);
+        main.store(inside, value, true);
+        main.store(outside, value, true);
+        let program = forwarded(main.finish(vec![value]));
+        let ops = all_ops(&program.functions[0].body);
+        let stores: Vec<_> = ops.iter().filter(|kind| matches!(kind, Kind::Store { .. })).collect();
+        assert!(matches!(stores[..], [Kind::Store { is_guarded: false, .. }]));
+        assert_eq!(loads(&program), 0);
+    }
+
+    #[test]
+    fn a_condition_that_is_known_leaves_one_branch() {
+        let mut main = Sketch::new(&[], &[]);
+        let (condition, address) = (main.int(1), main.int(8));
+        let then = main.region(|main| {
+            main.store(address, condition, false);
+            vec![]
+        });
+        main.when(condition, then, Region::default());
+        let program = forwarded(main.finish(vec![]));
+        assert!(!all_ops(&program.functions[0].body).iter().any(|kind| matches!(kind, Kind::If { .. })));
+    }
+}

@@ -297,3 +297,85 @@ fn remove_unused(program: &mut Program) {
     }
     program.exports.iter_mut().for_each(|export| renumber(&mut export.function));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::middle::operators::{Binary, Type};
+    use crate::middle::sketch::{Sketch, all_ops, program};
+    use crate::middle::verify::verify;
+
+    /// `main` calls function 1 with a constant and stores the result.
+    fn caller() -> Function {
+        let mut main = Sketch::new(&[], &[]);
+        let address = main.int(8);
+        let argument = main.int(5);
+        let result = main.call(1, vec![argument], Some(Type::I32)).unwrap();
+        main.store(address, result, false);
+        main.finish(vec![])
+    }
+
+    #[test]
+    fn a_small_callee_becomes_part_of_its_caller_and_is_gone() {
+        let mut callee = Sketch::new(&[Type::I32], &[Type::I32]);
+        let param = callee.get(Local(0));
+        let double = callee.binary(Binary::I32Add, param, param);
+        let mut program = program(vec![caller(), callee.finish(vec![double])]);
+        inline(&mut program);
+        assert_eq!(verify(&program), Ok(()));
+        assert_eq!(program.functions.len(), 1);
+        assert!(!all_ops(&program.functions[0].body).iter().any(|kind| matches!(kind, Kind::Call { .. })));
+    }
+
+    #[test]
+    fn a_return_from_the_middle_leaves_only_the_callee() {
+        let mut callee = Sketch::new(&[Type::I32], &[Type::I32]);
+        let condition = callee.get(Local(0));
+        let then = callee.region(|callee| {
+            let value = callee.int(1);
+            callee.effect(Kind::Return { values: vec![value] });
+            vec![]
+        });
+        callee.when(condition, then, Region::default());
+        let end = callee.int(2);
+        let mut program = program(vec![caller(), callee.finish(vec![end])]);
+        inline(&mut program);
+        assert_eq!(verify(&program), Ok(()));
+        let ops = all_ops(&program.functions[0].body);
+        assert!(ops.iter().any(|kind| matches!(kind, Kind::Block { .. })));
+        assert!(ops.iter().any(|kind| matches!(kind, Kind::Branch { depth: 1, .. })), "out of the `if` and the block");
+        assert!(!ops.iter().any(|kind| matches!(kind, Kind::Return { .. })));
+    }
+
+    #[test]
+    fn locals_of_an_inlined_function_are_zero_each_time() {
+        let mut callee = Sketch::new(&[Type::I32], &[Type::I32]);
+        let local = callee.local(Type::I32);
+        let value = callee.get(local);
+        let mut program = program(vec![caller(), callee.finish(vec![value])]);
+        inline(&mut program);
+        assert_eq!(verify(&program), Ok(()));
+        let sets = all_ops(&program.functions[0].body).iter().filter(|kind| matches!(kind, Kind::LocalSet(..))).count();
+        assert_eq!(sets, 2, "the parameter and the zeroed local");
+    }
+
+    #[test]
+    fn recursion_stays() {
+        let mut callee = Sketch::new(&[Type::I32], &[Type::I32]);
+        let param = callee.get(Local(0));
+        let result = callee.call(1, vec![param], Some(Type::I32)).unwrap();
+        let mut program = program(vec![caller(), callee.finish(vec![result])]);
+        inline(&mut program);
+        assert_eq!(verify(&program), Ok(()));
+        assert_eq!(program.functions.len(), 2);
+        assert!(CallGraph::of(&program).is_recursive[1]);
+    }
+
+    #[test]
+    fn callees_come_before_their_callers() {
+        let (order, is_recursive) = order(&[vec![1, 2], vec![2], vec![], vec![4], vec![3]]);
+        let place = |function: usize| order.iter().position(|&other| other == function).unwrap();
+        assert!(place(2) < place(1) && place(1) < place(0));
+        assert_eq!(is_recursive, [false, false, false, true, true]);
+    }
+}

@@ -12,6 +12,8 @@ pub mod function;
 pub mod inline;
 pub mod operators;
 pub mod program;
+#[cfg(test)]
+mod sketch;
 pub mod slots;
 pub mod verify;
 
