@@ -111,7 +111,8 @@ pub struct Item {
     /// Words of 4 bytes from the cursor before the item to the cursor after it, padding included.
     pub words: u32,
     /// Fingerprint of the item's initial bytes (the first eight bytes of their hash, little-endian): tells whether its
-    /// default changed. Where `points_at` is set, compare that instead: an address changes whenever its target moves.
+    /// default changed. Addresses in an array of pointers count as what they name, as an address changes whenever its target
+    /// moves. Where `points_at` is set, compare that instead, for the same reason.
     pub default_fingerprint: u64,
     /// Bytes from its start up to the last initial one that is not zero.
     pub initial_bytes: u32,

@@ -67,6 +67,7 @@ impl Context<'_, '_, '_> {
             byte_address: layout.byte_address,
             words: layout.words,
             items: self.items(index, layout),
+            default_modules: self.defaults.modules[index].targets.iter().copied().collect(),
             shapes: shapes.filter_map(|statement| Some(statement.arguments.first()?.text.to_string())).collect(),
             body: self.body(Some(index), block),
         }

@@ -4,6 +4,8 @@
 //! and items of no size still write theirs: the language's own quirks (LANGUAGE §25), which change what memory holds. What they
 //! overwrite is decided in the layout of LANGUAGE §7, so that an item starts with the same bytes wherever it lies.
 
+use std::collections::BTreeSet;
+
 use ipc::limits::MAX_DIAGNOSTICS;
 
 use super::arguments::{Name, Number, Operand, Reference, Value};
@@ -31,6 +33,8 @@ enum Initial {
 #[derive(Clone, Debug, Default)]
 pub struct ModuleDefaults {
     initials: Vec<Initial>,
+    /// Modules that the defaults hold addresses of.
+    pub targets: BTreeSet<usize>,
 }
 
 impl ModuleDefaults {
@@ -74,6 +78,7 @@ pub fn resolve(layout: &Layout<'_, '_>) -> Result<Defaults, Vec<LanguageError>> 
                 }
                 Initial::Implicit
             });
+            defaults.modules[index].targets.extend(targets(slot, &resolver));
             pointees.push(match initial {
                 Initial::Number { range: Some(range), .. } if slot.declared.pointer_depth > 0 => elements_behind(range, &layout.modules),
                 _ => None,
@@ -83,6 +88,11 @@ pub fn resolve(layout: &Layout<'_, '_>) -> Result<Defaults, Vec<LanguageError>> 
         defaults.pointee_counts[index] = pointees;
     }
     if errors.is_empty() { Ok(defaults) } else { Err(errors) }
+}
+
+fn targets(slot: &Slot<'_, '_>, resolver: &Resolver<'_, '_, '_>) -> impl Iterator<Item = usize> {
+    let addresses = slot.initial.iter().map(|argument| &argument.value).filter(|value| mentions_address(value));
+    addresses.filter_map(|value| Some(resolver.value(value)?.range?.module))
 }
 
 fn initial(slot: &Slot<'_, '_>, resolver: &Resolver<'_, '_, '_>) -> Result<Initial, LanguageError> {

@@ -9,7 +9,7 @@ use ipc::hash::ContentHash;
 
 use super::functions::Functions;
 use super::instruction::Instruction;
-use super::program::{AddressRange, Argument, DeclaredType, Line, Module, Program};
+use super::program::{AddressRange, Argument, DeclaredType, Item, Line, Module, Program};
 
 /// What the code of a module or function is and what it refers to.
 #[derive(Clone, Debug)]
@@ -37,8 +37,7 @@ impl<'a> Hasher<'a> {
     pub fn module(&mut self, module: &'a Module) -> CodeInfo {
         let items: HashMap<&str, DeclaredType> = module.items.iter().map(|item| (item.name.as_str(), item.declared)).collect();
         let mut info = self.body(&module.body, module.loop_cap, &items);
-        let defaults = module.items.iter().filter_map(|item| item.default_address.as_ref());
-        info.modules.extend(defaults.filter_map(|range| self.modules.get(range.module.as_str())));
+        info.modules.extend(&module.default_modules);
         info
     }
 
@@ -49,7 +48,9 @@ impl<'a> Hasher<'a> {
         }
         self.done.insert(index, None);
         let function = &self.program.functions[index];
-        let info = self.body(&function.body, function.loop_cap, &HashMap::new());
+        let mut info = self.body(&function.body, function.loop_cap, &HashMap::new());
+        let fields: Vec<&[u8]> = function.imports.iter().flat_map(|(field, _)| [field.as_bytes(), b"\n"]).collect();
+        info.hash = ContentHash::of(&[&info.hash.0[..], &ContentHash::of(&fields).0]);
         self.done.insert(index, Some(info.clone()));
         info
     }
@@ -63,8 +64,10 @@ impl<'a> Hasher<'a> {
             for argument in &line.arguments {
                 self.argument(&mut bytes, argument, items, &mut modules);
             }
-            if line.instruction == Instruction::Call {
-                self.callees(&mut bytes, line, &mut modules);
+            match line.instruction {
+                Instruction::Call => self.callees(&mut bytes, line, &mut modules),
+                Instruction::PushShape | Instruction::ParamShape => self.shape(&mut bytes, line),
+                _ => {}
             }
         }
         CodeInfo { hash: ContentHash::of(&[&bytes]), modules }
@@ -76,6 +79,16 @@ impl<'a> Hasher<'a> {
             let info = self.function(index);
             bytes.extend(info.hash.0);
             modules.extend(info.modules);
+        }
+    }
+
+    /// Such a line means as many values as the prototype has items.
+    fn shape(&self, bytes: &mut Vec<u8>, line: &Line) {
+        let Some(Argument::Name(name)) = line.arguments.first() else { return };
+        let prototype = self.program.prototypes.iter().find(|prototype| prototype.id == *name);
+        for item in prototype.iter().flat_map(|prototype| &prototype.items) {
+            text(bytes, &item.name);
+            declared(bytes, item.declared);
         }
     }
 
@@ -112,7 +125,13 @@ impl<'a> Hasher<'a> {
         text(bytes, &range.module);
         text(bytes, range.item.as_deref().unwrap_or_default());
         bytes.extend((value - f64::from(start)).to_bits().to_le_bytes());
-        bytes.extend(range.safe_bytes.to_le_bytes());
+        // Words that align something come and go with the place of a module. They are no part of what the code does.
+        let padding = match (item, module) {
+            (Some(item), _) => padding_bytes(item),
+            (None, Some(module)) => module.items.iter().map(padding_bytes).sum(),
+            (None, None) => 0,
+        };
+        bytes.extend(range.safe_bytes.saturating_sub(padding).to_le_bytes());
     }
 }
 
@@ -123,7 +142,16 @@ fn text(bytes: &mut Vec<u8>, text: &str) {
 
 fn named(bytes: &mut Vec<u8>, name: &str, items: &HashMap<&str, DeclaredType>) {
     text(bytes, name);
-    if let Some(declared) = items.get(name) {
-        bytes.extend([declared.base as u8, declared.pointer_depth, u8::from(declared.is_array)]);
+    if let Some(of_item) = items.get(name) {
+        declared(bytes, *of_item);
     }
+}
+
+fn declared(bytes: &mut Vec<u8>, declared: DeclaredType) {
+    bytes.extend([declared.base as u8, declared.pointer_depth, u8::from(declared.is_array)]);
+}
+
+fn padding_bytes(item: &Item) -> u32 {
+    let elements = (item.count * f64::from(item.declared.element_bytes()) / 4.0).ceil().max(0.0) as u32;
+    item.words.saturating_sub(elements) * 4
 }

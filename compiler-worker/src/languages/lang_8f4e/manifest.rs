@@ -9,6 +9,7 @@ use ipc::message::CompileRequest;
 
 use super::ID;
 use super::analysis::translate::is_init_only;
+use super::fingerprints::{self, Fingerprints};
 use super::functions::{Functions, INIT_DEFAULTS, INIT_ONLY, Signature};
 use super::hashes::Hasher;
 use super::program::{self, BaseType, BlockId, DeclaredType, Module, Program};
@@ -18,11 +19,13 @@ use crate::middle::program::Memory;
 /// The manifest of a program that has been translated; its source map is empty.
 pub fn describe(request: &CompileRequest, program: &Program, functions: &Functions) -> Manifest {
     let mut hasher = Hasher::new(program, functions);
+    let fingerprints = Fingerprints::new(program);
+    let modules = program.modules.iter().enumerate();
     Manifest {
         language: ID.to_owned(),
         revision: revision(request, program),
         memories: memories(program),
-        modules: program.modules.iter().enumerate().map(|(index, module)| describe_module(program, &mut hasher, index, module)).collect(),
+        modules: modules.map(|(index, module)| describe_module(program, &mut hasher, &fingerprints, index, module)).collect(),
         entries: entries(program),
         exports: exports(program, functions, &mut hasher),
         imports: imports(program, functions),
@@ -62,7 +65,13 @@ fn memories(program: &Program) -> Vec<MemoryInfo> {
     memories.collect()
 }
 
-fn describe_module<'a>(program: &'a Program, hasher: &mut Hasher<'a>, index: usize, module: &'a Module) -> ModuleInfo {
+fn describe_module<'a>(
+    program: &'a Program,
+    hasher: &mut Hasher<'a>,
+    fingerprints: &Fingerprints<'a>,
+    index: usize,
+    module: &'a Module,
+) -> ModuleInfo {
     let code = hasher.module(module);
     let opener = file_line(program, module.block, 0);
     ModuleInfo {
@@ -76,14 +85,15 @@ fn describe_module<'a>(program: &'a Program, hasher: &mut Hasher<'a>, index: usi
         code_hash: code.hash,
         references: code.modules.into_iter().filter(|&other| other != index).map(|other| other as u32).collect(),
         line: opener,
-        items: module.items.iter().map(|item| describe_item(program, module, item, opener)).collect(),
+        items: module.items.iter().map(|item| describe_item(fingerprints, module, item, opener)).collect(),
     }
 }
 
-fn describe_item(program: &Program, module: &Module, item: &program::Item, opener: u32) -> Item {
+fn describe_item(fingerprints: &Fingerprints<'_>, module: &Module, item: &program::Item, opener: u32) -> Item {
     let element = element_type(item.declared);
     let count = element_count(item.count);
-    let initial = initial(program, module.memory, item.byte_address, u64::from(count) * u64::from(element.bytes()));
+    let initial = fingerprints.initial(module.memory, item.byte_address, u64::from(count) * u64::from(element.bytes()));
+    let holds_addresses = item.declared.is_array && item.declared.pointer_depth > 0;
     Item {
         name: item.name.clone(),
         element,
@@ -91,7 +101,7 @@ fn describe_item(program: &Program, module: &Module, item: &program::Item, opene
         count,
         byte_address: item.byte_address,
         words: item.words,
-        default_fingerprint: fingerprint(&initial),
+        default_fingerprint: if holds_addresses { fingerprints.of_addresses(&initial) } else { fingerprints::of_bytes(&initial) },
         initial_bytes: initial.len() as u32,
         points_at: item.default_address.as_ref().map(|range| PointsAt {
             memory: range.memory,
@@ -106,31 +116,6 @@ fn describe_item(program: &Program, module: &Module, item: &program::Item, opene
 /// A declared count, as manifests have it: it may be fractional or negative (LANGUAGE §7).
 pub(super) fn element_count(declared: f64) -> u32 {
     declared.clamp(0.0, f64::from(u32::MAX)) as u32
-}
-
-/// The initial bytes of a stretch of memory, zeros at its end left out.
-fn initial(program: &Program, memory: u32, start: u32, bytes: u64) -> Vec<u8> {
-    let (start, end) = (u64::from(start), u64::from(start) + bytes);
-    let mut initial: Vec<u8> = Vec::new();
-    let first = program.data.partition_point(|data| (data.memory, u64::from(data.address) + data.bytes.len() as u64) <= (memory, start));
-    for data in &program.data[first..] {
-        let address = u64::from(data.address);
-        if data.memory != memory || address >= end {
-            break;
-        }
-        let skipped = start.saturating_sub(address).min(data.bytes.len() as u64);
-        let kept = (end - address).min(data.bytes.len() as u64);
-        initial.resize((address + skipped - start) as usize, 0);
-        initial.extend(&data.bytes[skipped as usize..kept as usize]);
-    }
-    let length = initial.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
-    initial.truncate(length);
-    initial
-}
-
-fn fingerprint(initial: &[u8]) -> u64 {
-    let hash = ContentHash::of(&[initial]);
-    hash.0.iter().take(8).rev().fold(0, |value, &byte| value << 8 | u64::from(byte))
 }
 
 /// The type of an item's elements, as manifests have it.

@@ -16,6 +16,7 @@ pub mod constants;
 pub mod defaults;
 pub mod directives;
 pub mod error;
+pub mod fingerprints;
 pub mod functions;
 pub mod hashes;
 pub mod includes;

@@ -84,6 +84,8 @@ pub struct Module {
     pub words: u32,
     /// Items in declaration order, shadowed ones included; look names up from the end.
     pub items: Vec<Item>,
+    /// Indices of the modules that the declared defaults hold addresses of.
+    pub default_modules: Vec<usize>,
     /// Ids of the prototypes expanded here with `shape`.
     pub shapes: Vec<String>,
     /// Executable lines and `local` declarations, in order. Declarations, directives, `const`, `use`, `shape` are gone.
