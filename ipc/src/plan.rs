@@ -422,3 +422,27 @@ pub struct TargetRange {
     /// Where its first byte is now; `None` when it is gone.
     pub to: Option<Place>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deeper_class_is_a_greater_one() {
+        let classes = [ChangeClass::None, ChangeClass::A, ChangeClass::B, ChangeClass::C, ChangeClass::T];
+        assert!(classes.is_sorted());
+        assert_eq!(classes.map(ChangeClass::needs_acknowledgement), [false, false, false, true, false]);
+    }
+
+    #[test]
+    fn shapes_and_keys_read_as_in_a_source_text() {
+        let pointers = ElementType::Pointer { base: PointeeType::Int8u, depth: 2 };
+        let shape = |element, is_array| Shape { element, is_array }.to_string();
+        assert_eq!(
+            [shape(ElementType::Int32, false), shape(ElementType::Float64, true), shape(pointers, true)],
+            ["int", "float64[]", "int8u**[]"]
+        );
+        let key = |shadowed| StateKey { module: "osc".to_owned(), item: "phase".to_owned(), shadowed }.to_string();
+        assert_eq!([key(None), key(Some(1))], ["osc:phase", "osc:phase (shadowed declaration 2)"]);
+    }
+}

@@ -87,7 +87,8 @@ fn balance(report: &ChangeReport) -> Option<String> {
 
 // -------------------------------------------------------------------------------------------------------- causes
 
-fn cause(change: &Change) -> String {
+/// One difference in words.
+pub fn cause(change: &Change) -> String {
     match change {
         Change::RuntimeType { from, to } => format!("runtime type was `{from}`, is `{to}`"),
         Change::SampleRate { from_hz, to_hz } => format!("rate was {from_hz} Hz, is {to_hz} Hz"),

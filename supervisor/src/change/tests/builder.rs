@@ -181,10 +181,19 @@ pub fn floats(values: &[f32]) -> Default {
     Default::Bytes(values.iter().flat_map(|value| value.to_le_bytes()).collect())
 }
 
+/// Where a module is.
+#[derive(Clone, std::default::Default)]
+struct ModulePlace {
+    byte_address: u32,
+    words: u32,
+    /// Address and words of each item.
+    items: Vec<(u32, u32)>,
+}
+
 /// Where everything is.
 struct Layout {
-    /// For each module of the text, its address, words, and address and words of each item.
-    modules: Vec<(u32, u32, Vec<(u32, u32)>)>,
+    /// In the order of the text.
+    modules: Vec<ModulePlace>,
     /// Bytes in use in each memory.
     required: Vec<u32>,
 }
@@ -194,14 +203,14 @@ impl Layout {
         let mut cursors = vec![1; text.regions.len() + 1];
         let mut order: Vec<usize> = (0..text.modules.len()).collect();
         order.sort_by_key(|index| &text.modules[*index].id);
-        let mut modules = vec![(0, 0, Vec::new()); text.modules.len()];
+        let mut modules = vec![<ModulePlace as std::default::Default>::default(); text.modules.len()];
         for index in order {
             let module = &text.modules[index];
             let cursor = &mut cursors[module.memory as usize];
             *cursor += text.gap_words;
             let start = *cursor;
             let items = module.items.iter().map(|item| place(item, cursor)).collect();
-            modules[index] = (start * 4, *cursor - start, items);
+            modules[index] = ModulePlace { byte_address: start * 4, words: *cursor - start, items };
         }
         Self { modules, required: cursors.into_iter().map(|cursor| cursor * 4).collect() }
     }
@@ -228,8 +237,8 @@ impl Layout {
                 id: module.id.clone(),
                 entry: module.entry.clone(),
                 memory: module.memory,
-                byte_address: self.modules[index].0,
-                words: self.modules[index].1,
+                byte_address: self.modules[index].byte_address,
+                words: self.modules[index].words,
                 skip_execution: module.skip_execution,
                 init_only: module.init_only,
                 code_hash: ContentHash::of(&[module.code.as_bytes()]),
@@ -269,7 +278,7 @@ impl Layout {
     fn image(&self, text: &Text) -> Vec<DefaultBytes> {
         let mut image = Vec::new();
         for (index, module) in text.modules.iter().enumerate() {
-            for (item, (address, _)) in module.items.iter().zip(&self.modules[index].2) {
+            for (item, (address, _)) in module.items.iter().zip(&self.modules[index].items) {
                 let bytes = match &item.default {
                     Default::Zero => continue,
                     Default::Bytes(bytes) => bytes.clone(),
@@ -287,13 +296,13 @@ impl Layout {
         let Default::Address(module, item, offset) = default else { return (0, 0) };
         let index = text.modules.iter().position(|other| other.id == *module).unwrap();
         let position = text.modules[index].items.iter().rposition(|other| other.name == *item);
-        let address = position.map_or(self.modules[index].0, |position| self.modules[index].2[position].0);
+        let address = position.map_or(self.modules[index].byte_address, |position| self.modules[index].items[position].0);
         (text.modules[index].memory, address + offset)
     }
 
     fn item(&self, text: &Text, module: usize, item: usize, image: &[DefaultBytes]) -> Item {
         let described = &text.modules[module].items[item];
-        let (byte_address, words) = self.modules[module].2[item];
+        let (byte_address, words) = self.modules[module].items[item];
         let points_at = match &described.default {
             Default::Address(target, name, _) if !described.is_array => {
                 let (memory, address) = self.target(text, &described.default);
