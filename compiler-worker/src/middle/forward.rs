@@ -1,5 +1,5 @@
 //! Forwarding: reads of locals and of memory at constant addresses become the values that are known to be there, constant
-//! computations their results, and accesses at constant addresses lose their guards.
+//! computations their results, and accesses that are certainly inside their memory lose their guards.
 //!
 //! One walk in execution order. Where two branches meet that leave different values in a place, the `if` itself gives the value as a
 //! further result. Stores stay where they are, so that memory is right whenever something else looks at it. Nothing
@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::bounds::Bounds;
 use super::fold::{Folded, fold};
 use super::function::{Address, Function, Kind, Local, Op, Region, Results, Source, Value};
 use super::operators::{Const, Load, Store, Type};
@@ -76,7 +77,15 @@ fn region_writes(region: &Region) -> bool {
 pub fn forward_function(function: &mut Function, surroundings: &Surroundings<'_>) {
     let mut body = std::mem::take(&mut function.body);
     let count = function.values.len();
-    let mut walk = Walk { function, surroundings, names: vec![None; count], known: vec![None; count], slots: Slots::default() };
+    let mut walk = Walk {
+        function,
+        surroundings,
+        names: vec![None; count],
+        known: vec![None; count],
+        slots: Slots::default(),
+        bounds: Bounds::default(),
+        loops: Vec::new(),
+    };
     walk.region(&mut body);
     function.body = body;
 }
@@ -89,6 +98,9 @@ struct Walk<'a> {
     /// Constants that values are.
     known: Vec<Option<Const>>,
     slots: Slots,
+    bounds: Bounds,
+    /// Index locals of the open loops, with their caps.
+    loops: Vec<(Local, u32)>,
 }
 
 impl Walk<'_> {
@@ -109,6 +121,9 @@ impl Walk<'_> {
             self.known.resize(self.function.values.len(), None);
         }
         self.known[value.0 as usize] = Some(constant);
+        if let Const::I32(int) = constant {
+            self.bounds.limit(value, int as u32);
+        }
     }
 
     /// Walks a region; leaves out what cannot be reached behind a terminator.
@@ -127,6 +142,13 @@ impl Walk<'_> {
             *value = self.name(*value);
         }
         region.ops = out;
+    }
+
+    /// A region that may be left half-way, or not be run at all.
+    fn branch_region(&mut self, region: &mut Region) {
+        let mark = self.bounds.mark();
+        self.region(region);
+        self.bounds.roll_back(mark);
     }
 
     fn op(&mut self, mut op: Op, out: &mut Vec<Op>) {
@@ -173,7 +195,13 @@ impl Walk<'_> {
     fn compute(&mut self, op: Op, out: &mut Vec<Op>) {
         let folded = fold(&op.kind, |value| self.constant_of(value));
         match folded {
-            None => out.push(op),
+            None => {
+                if let Some(value) = op.results.single() {
+                    let known = &self.known;
+                    self.bounds.learn(value, &op.kind, |value| known.get(value.0 as usize).copied().flatten());
+                }
+                out.push(op);
+            }
             Some(Folded::Value(value)) => self.rename(Value(op.results.first), value),
             Some(Folded::Const(constant)) => {
                 self.learn(Value(op.results.first), constant);
@@ -198,6 +226,9 @@ impl Walk<'_> {
         if let Some(held) = self.slots.get(Place::Local(local)) {
             self.rename(result, held.value);
             return;
+        }
+        if let Some((_, cap)) = self.loops.iter().find(|(index, _)| *index == local) {
+            self.bounds.limit(result, cap.saturating_sub(1));
         }
         self.slots.set(Place::Local(local), Some(Held { value: result, load: Load::I32 }));
         out.push(op);
@@ -229,9 +260,28 @@ impl Walk<'_> {
                 self.learn(result, zero);
                 op.kind = Kind::Const(zero);
             }
-            _ => {}
+            _ => {
+                let is_guarded = is_guarded && !self.is_inside(address, load.bytes());
+                op.kind = Kind::Load { op: load, address, is_guarded };
+                self.bounds.learn(result, &op.kind, |_| None);
+                self.prove(address, load.bytes(), is_guarded);
+            }
         }
         out.push(op);
+    }
+
+    /// Whether an access is certainly inside its memory.
+    fn is_inside(&self, address: Address, bytes: u32) -> bool {
+        let memory_bytes = self.surroundings.memory_bytes.get(address.memory as usize).copied().unwrap_or(0);
+        let end = address.offset.checked_add(bytes);
+        end.is_some_and(|end| self.bounds.is_inside(address.memory, memory_bytes, address.base, end))
+    }
+
+    /// Behind an unguarded access its address is known to be good.
+    fn prove(&mut self, address: Address, bytes: u32, is_guarded: bool) {
+        if let (false, Some(end)) = (is_guarded, address.offset.checked_add(bytes)) {
+            self.bounds.prove(address.memory, address.base, end);
+        }
     }
 
     fn store(&mut self, store: Store, address: Address, value: Value, is_guarded: bool, mut op: Op, out: &mut Vec<Op>) {
@@ -245,7 +295,12 @@ impl Walk<'_> {
                 op.kind = Kind::Store { op: store, address, value, is_guarded: false };
             }
             Some(Err(())) if is_guarded => return,
-            _ => self.slots.forget_memory(Some(address.memory)),
+            _ => {
+                let is_guarded = is_guarded && !self.is_inside(address, store.bytes());
+                op.kind = Kind::Store { op: store, address, value, is_guarded };
+                self.prove(address, store.bytes(), is_guarded);
+                self.slots.forget_memory(Some(address.memory));
+            }
         }
         out.push(op);
     }
@@ -256,7 +311,7 @@ impl Walk<'_> {
     fn block(&mut self, mut body: Region, results: Results, source: Source, out: &mut Vec<Op>) {
         if branches_to(&body, 0) {
             let mark = self.slots.mark();
-            self.region(&mut body);
+            self.branch_region(&mut body);
             self.slots.roll_back(mark);
             self.forget_written(&body);
             out.push(Op { kind: Kind::Block { body }, results, source });
@@ -276,9 +331,9 @@ impl Walk<'_> {
     fn if_else(&mut self, condition: Value, mut then: Region, mut otherwise: Region, results: Results, source: Source, out: &mut Vec<Op>) {
         let is_left_early = branches_to(&then, 0) || branches_to(&otherwise, 0);
         let mark = self.slots.mark();
-        self.region(&mut then);
+        self.branch_region(&mut then);
         let after_then = self.outcome(mark);
-        self.region(&mut otherwise);
+        self.branch_region(&mut otherwise);
         let after_else = self.outcome(mark);
         let mut places: Vec<Place> = after_then.iter().chain(&after_else).map(|(place, _)| *place).collect();
         places.sort_unstable();
@@ -320,7 +375,7 @@ impl Walk<'_> {
     }
 
     /// Where branches meet: the places that both leave with a known value, which become yields of both. All others are unknown.
-    fn merge(&mut self, places: &[Place], then: (&mut Region, &Changes), otherwise: (&mut Region, &Changes)) -> Vec<(Place, Load, Type)> {
+    fn merge(&mut self, places: &[Place], then: (&mut Region, &Changes), otherwise: (&mut Region, &Changes)) -> Vec<Merged> {
         let mut merged = Vec::new();
         for &place in places {
             let before = self.slots.get(place);
@@ -339,7 +394,8 @@ impl Walk<'_> {
                             region.yields.push(held.value);
                         }
                     }
-                    merged.push((place, a.load, self.function.type_of(a.value)));
+                    let upper = self.bounds.upper(a.value).max(self.bounds.upper(b.value));
+                    merged.push((place, a.load, self.function.type_of(a.value), upper));
                 }
                 _ => self.slots.set(place, None),
             }
@@ -348,7 +404,7 @@ impl Walk<'_> {
     }
 
     /// Results of an `if`: its own, renamed, and one for each merged place.
-    fn with_results(&mut self, own: Results, merged: &[(Place, Load, Type)]) -> Results {
+    fn with_results(&mut self, own: Results, merged: &[Merged]) -> Results {
         if merged.is_empty() {
             return own;
         }
@@ -358,8 +414,9 @@ impl Walk<'_> {
             let again = self.function.new_value(ty);
             self.rename(result, again);
         }
-        for &(place, load, ty) in merged {
+        for &(place, load, ty, upper) in merged {
             let value = self.function.new_value(ty);
+            self.bounds.limit(value, upper);
             self.slots.set(place, Some(Held { value, load }));
         }
         Results { first, count: own.count + merged.len() as u32 }
@@ -369,7 +426,9 @@ impl Walk<'_> {
         self.slots.set(Place::Local(index), None);
         self.forget_written(&body);
         let mark = self.slots.mark();
-        self.region(&mut body);
+        self.loops.push((index, cap));
+        self.branch_region(&mut body);
+        self.loops.pop();
         self.slots.roll_back(mark);
         out.push(Op { kind: Kind::Repeat { cap, index, body }, results: Results::NONE, source });
     }
@@ -394,6 +453,9 @@ impl Walk<'_> {
 
 /// Places a branch has changed and what they hold at its end.
 type Changes = Vec<(Place, Option<Held>)>;
+
+/// A place two branches leave with known values, how it is read, its type, and an upper bound of its value.
+type Merged = (Place, Load, Type, u32);
 
 /// What a region writes.
 #[derive(Default)]

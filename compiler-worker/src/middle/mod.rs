@@ -4,6 +4,7 @@
 //! file each; [`optimise`] runs them. A pass must not change a bit of any result, of memory after a call, or of where a
 //! call traps and what memory holds then. Pure computation.
 
+pub mod bounds;
 pub mod budget;
 pub mod dead_code;
 pub mod fold;

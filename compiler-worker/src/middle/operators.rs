@@ -150,10 +150,12 @@ impl Binary {
     }
 
     pub fn result(self) -> Type {
-        match self as u8 {
-            0x46..=0x66 => Type::I32,
-            _ => self.operand(),
-        }
+        if self.is_comparison() { Type::I32 } else { self.operand() }
+    }
+
+    /// Whether the result is 0 or 1.
+    pub fn is_comparison(self) -> bool {
+        matches!(self as u8, 0x46..=0x66)
     }
 
     /// Whether some operands make it trap.

@@ -157,7 +157,7 @@ impl Slots {
 
 /// The word an access is tracked under: aligned ones of four bytes, and of eight (which own the word behind, too).
 fn word_of(bytes: u32, memory: u32, address: u32) -> Option<Place> {
-    (bytes >= 4 && address % 4 == 0).then_some(Place::Word(Word { memory, word: address >> 2 }))
+    (bytes >= 4 && address.is_multiple_of(4)).then_some(Place::Word(Word { memory, word: address >> 2 }))
 }
 
 #[cfg(test)]

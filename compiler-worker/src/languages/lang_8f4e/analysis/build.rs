@@ -101,7 +101,10 @@ pub fn build(body: &Body<'_>, name: &str, code: &Code, targets: &Targets) -> Res
     }
     let last = code.steps.len();
     builder.source.line = body.lines.last().map_or(0, |line| line.span.line);
-    builder.finish().map_err(|(builder, invalid)| located(body, code, last, &builder, invalid))
+    match builder.close_region() {
+        Ok((region, _)) => Ok(Function { body: region, ..builder.function }),
+        Err(invalid) => Err(located(body, code, last, &builder, invalid)),
+    }
 }
 
 fn located(body: &Body<'_>, code: &Code, step: usize, builder: &Builder<'_>, invalid: Invalid) -> LanguageError {
@@ -551,16 +554,6 @@ impl<'a> Builder<'a> {
         let leave = Op { kind: Kind::Return { values }, results: Results::NONE, source: self.source };
         let then = Region { ops: vec![leave], yields: Vec::new() };
         self.effect(Kind::If { condition, then, otherwise: Region::default() });
-    }
-
-    fn finish(mut self) -> Result<Function, (Self, Invalid)> {
-        match self.close_region() {
-            Ok((body, _)) => {
-                self.function.body = body;
-                Ok(self.function)
-            }
-            Err(invalid) => Err((self, invalid)),
-        }
     }
 }
 

@@ -74,7 +74,7 @@ impl Range {
     /// The range from `offset` bytes on; none where that leaves it.
     fn shifted(self, offset: f64) -> Option<Self> {
         let inside = offset.fract() == 0.0 && (0.0..=self.bytes).contains(&offset);
-        inside.then(|| Self { start: self.start + offset, bytes: self.bytes - offset })
+        inside.then_some(Self { start: self.start + offset, bytes: self.bytes - offset })
     }
 }
 
