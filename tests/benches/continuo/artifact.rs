@@ -1,14 +1,12 @@
 //! `artifact`: from a published segment to the first tick done, as a host's control thread goes that way.
 
-use std::time::Instant;
-
 use ipc::artifact::Artifact;
 use ipc::segment::Session;
 use runtime_host::host::engine::Loader;
 use runtime_host::realtime::flush_denormals;
 
 use crate::programs::{self, Text};
-use crate::sampling::quantile;
+use crate::sampling::{quantile, thread_time};
 use crate::table;
 use crate::tick::v8_program;
 
@@ -16,7 +14,7 @@ use crate::tick::v8_program;
 const RUNS: usize = 25;
 
 const NOTES: &[&str] = &[
-    "Medians of 25 runs, both sides in turns. Checked: copied out of shared memory, hash compared, decoded. Ready: native code loaded,",
+    "Processor time, medians of 25 runs, both sides in turns. Checked: copied out of shared memory, hash compared, decoded. Ready: native code loaded,",
     "memory reserved, defaults set, assets read, bound to its runtime type. First tick: the first call, with everything cold.",
     "V8: a node that is warm compiles the same program's wasm (see `tick`), instantiates and initialises it, and ticks once. It compiles",
     "here and we do not: our worker did that before, in `compile`; what counts is how long a change keeps the host busy.",
@@ -39,13 +37,13 @@ fn row(session: &Session, loader: &Loader, text: &Text) -> Vec<String> {
     let mut baseline = Vec::new();
     let _flushed = flush_denormals();
     for _ in 0..RUNS {
-        let begin = Instant::now();
+        let begin = thread_time();
         let artifact = Artifact::read(segment.reference()).expect("it is undamaged");
-        let checked = Instant::now();
+        let checked = thread_time();
         let mut ready = text.ready(loader, &artifact);
-        let is_ready = Instant::now();
-        assert!(ready.program.tick_rt().is_ok(), "the program runs");
-        let end = Instant::now();
+        let is_ready = thread_time();
+        ready.tick();
+        let end = thread_time();
         let spans = [(begin, checked), (checked, is_ready), (is_ready, end), (begin, end)];
         for (samples, (from, to)) in steps.iter_mut().zip(spans) {
             samples.push((to - from).as_nanos() as f64);

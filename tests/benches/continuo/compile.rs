@@ -19,7 +19,7 @@ const COLD_ROUNDS: usize = 5;
 const REFERENCE_LINE_NS: f64 = 10_000.0;
 
 const NOTES: &[&str] = &[
-    "Medians, warm, in one process. wasm: text to WebAssembly, validated. Ready: the same, then native code, then written and hashed into",
+    "Processor time, medians, in one process. wasm: text to WebAssembly, validated. Ready: the same, then native code, then written and hashed into",
     "shared memory; cold: in a worker that has just started; again: the same text once more; edit: one number in the code is another.",
     "Reference: quoted, not measured: its compile times, warm, are 0.2 ms for 20 lines, 10 to 40 ms for audio programs of 1,000 lines and",
     "96 ms for 4,300 lines. The table takes the lowest of these for every row: 10 us for each line that holds code (96 ms for the row of",

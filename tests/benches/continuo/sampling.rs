@@ -1,6 +1,11 @@
 //! Measuring two or more sides of a comparison in turns, so that both see the same machine.
+//!
+//! What is counted is processor time of the thread that works, not the time of day: on a machine that others use as well it
+//! says the same, only caches and shared cores still make themselves felt.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// One side of a comparison: runs a number of repetitions and says how long they took.
 pub type Side<'a> = Box<dyn FnMut(u64) -> Duration + 'a>;
@@ -39,13 +44,19 @@ pub fn quantile(samples: &[f64], fraction: f64) -> f64 {
     sorted[((sorted.len() - 1) as f64 * fraction).round() as usize]
 }
 
-/// A side that times a closure.
+/// A side that counts the processor time of a closure on this thread.
 pub fn timed<'a>(mut work: impl FnMut() + 'a) -> Side<'a> {
     Box::new(move |repetitions| {
-        let start = Instant::now();
+        let start = thread_time();
         for _ in 0..repetitions {
             work();
         }
-        start.elapsed()
+        thread_time() - start
     })
+}
+
+/// Processor time that the calling thread has used.
+pub fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

@@ -1,6 +1,5 @@
 //! `tick`: what one tick of a program costs, as the tick thread runs it, beside V8 and C.
 
-use ipc::limits::{BLOCK_FRAMES, LANE_CHANNELS};
 use runtime_host::host::engine::Loader;
 use runtime_host::realtime::flush_denormals;
 
@@ -18,7 +17,7 @@ const ROUND_NS: u64 = 10_000_000;
 const WARM_UP_TICKS: u64 = 3_000;
 
 const NOTES: &[&str] = &[
-    "Medians of 15 rounds, sides in turns. A tick is a block of 128 frames at 48 kHz (2,667 us), of the examples `worker` and `main` a cycle",
+    "Processor time, medians of 15 rounds, sides in turns. A tick is a block of 128 frames at 48 kHz (2,667 us), of the examples `worker` and `main` a cycle",
     "of 20 and 16.7 ms. Ours: denormals flushed, export called, output copied out and checked, as on the tick thread; the lane is not in it.",
     "V8: node runs the reference compiler's wasm of the three workloads. The reference's wasm of the examples is not part of the project;",
     "there node runs the language's own lowering, made by the compiler's test oracle, which for the workloads gives the same bytes.",
@@ -78,13 +77,7 @@ fn row(loader: &Loader, text: &Text) -> Vec<String> {
 
 /// One tick as the tick thread does it.
 fn ours(ready: &mut Ready) -> Side<'_> {
-    let mut output = [[0.0; BLOCK_FRAMES]; LANE_CHANNELS];
-    let mut side = timed(move || {
-        assert!(ready.program.tick_rt().is_ok(), "the program runs");
-        for (channel, samples) in output.iter_mut().enumerate() {
-            std::hint::black_box(ready.program.read_output_rt(channel, samples));
-        }
-    });
+    let mut side = timed(move || ready.tick());
     Box::new(move |repetitions| {
         let _flushed = flush_denormals();
         side(repetitions)

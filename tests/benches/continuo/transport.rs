@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use ipc::lane::LaneReader;
-use ipc::limits::{BLOCK_FRAMES, LANE_CHANNELS};
 use runtime_host::host::engine::Loader;
 use runtime_host::realtime::{TICK_PRIORITY, flush_denormals, monotonic_ns_rt, promote_current_thread, sleep_until_rt};
 
@@ -77,7 +76,7 @@ fn hand_over(loader: &Loader, text: &Text, count: usize, quoted: (f64, f64, f64)
             sleep_until_rt(deadline_ns);
             processes.push(complete_ns(&rig.lanes));
             let start = Instant::now();
-            programs.iter_mut().for_each(tick);
+            programs.iter_mut().for_each(Ready::tick);
             alone.push(start.elapsed().as_nanos() as f64);
         }
         (processes, alone)
@@ -113,14 +112,6 @@ fn complete_ns(lanes: &[LaneReader]) -> Option<f64> {
     Some(start.elapsed().as_nanos() as f64)
 }
 
-fn tick(ready: &mut Ready) {
-    let mut output = [[0.0; BLOCK_FRAMES]; LANE_CHANNELS];
-    assert!(ready.program.tick_rt().is_ok(), "the program runs");
-    for (channel, samples) in output.iter_mut().enumerate() {
-        std::hint::black_box(ready.program.read_output_rt(channel, samples));
-    }
-}
-
 /// What one block of the program costs where nothing is between.
 fn own_work_ns(loader: &Loader, text: &Text) -> f64 {
     let mut ready = Ready::of(loader, text);
@@ -128,7 +119,7 @@ fn own_work_ns(loader: &Loader, text: &Text) -> f64 {
     let samples: Vec<f64> = (0..BLOCKS)
         .map(|_| {
             let start = Instant::now();
-            tick(&mut ready);
+            ready.tick();
             start.elapsed().as_nanos() as f64
         })
         .collect();

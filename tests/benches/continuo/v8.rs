@@ -59,12 +59,12 @@ pub struct V8 {
 }
 
 impl V8 {
-    /// Calls the tick so many times; the time is node's own.
+    /// Calls the tick so many times; the time is node's own count of its processor time, in microseconds.
     pub fn call(&mut self, times: u64) -> Duration {
         self.ask(&times.to_string())
     }
 
-    /// Compiles, instantiates, initialises and ticks once, in a process that is warm; the time is node's own.
+    /// Compiles, instantiates, initialises and ticks once, in a process that is warm; the time is counted as for `call`.
     pub fn load(&mut self) -> Duration {
         self.ask("load")
     }
