@@ -11,6 +11,9 @@ use crate::middle::function::{Address, ChoiceTable, Function, FunctionId, Kind, 
 use crate::middle::operators::{Binary, Const, Store, Type, Unary};
 use crate::middle::program::PAGE_BYTES;
 
+/// Locals a body may declare. WebAssembly allows 50,000 in a function; the compiler needs some of its own.
+const MAX_LOCALS: usize = 40_000;
+
 /// What the bodies of a program refer to in the middle.
 #[derive(Debug)]
 pub struct Targets {
@@ -254,6 +257,9 @@ impl<'a> Builder<'a> {
                 self.consume(&[ty], |builder, values| builder.effect(Kind::LocalSet(*local, values[0])))
             }
             StackOp::LocalDeclare { is_redeclared: true, .. } => Err(CompilerCode::RedeclaredLocal.into()),
+            StackOp::LocalDeclare { local, .. } if local.0 as usize >= MAX_LOCALS => {
+                Err(Invalid::about(CompilerCode::InvalidWasmConstruct, format!("more than {MAX_LOCALS} locals")))
+            }
             StackOp::LocalDeclare { .. } => Ok(()),
             StackOp::Unary(op) => self.compute(&[op.operand()], op.result(), |builder, values| {
                 builder.define(Kind::Unary { op: *op, operand: values[0] }, op.result())
