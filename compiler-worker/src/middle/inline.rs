@@ -16,17 +16,31 @@ const SMALL_OPS: usize = 120;
 /// of its parts compiles all of it again.
 const MAX_OPS: usize = 60_000;
 
+/// Regions are not nested deeper than this by inlining: every walk over them goes as deep on its stack.
+const MAX_DEPTH: usize = 400;
+
 /// Inlines what is worth it, everywhere.
 pub fn inline(program: &mut Program) {
     let graph = CallGraph::of(program);
     let mut sizes: Vec<usize> = program.functions.iter().map(|function| size_of(&function.body)).collect();
+    let mut depths: Vec<usize> = program.functions.iter().map(|function| depth_of(&function.body)).collect();
     for &index in &graph.callees_first {
         let mut function = std::mem::take(&mut program.functions[index]);
         let mut body = std::mem::take(&mut function.body);
         let renamed = vec![None; function.values.len()];
-        let mut site = Site { program, graph: &graph, sizes: &sizes, function: &mut function, renamed, size: sizes[index] };
+        let mut site = Site {
+            program,
+            graph: &graph,
+            sizes: &sizes,
+            depths: &depths,
+            function: &mut function,
+            renamed,
+            size: sizes[index],
+            depth: 0,
+        };
         site.region(&mut body);
         sizes[index] = site.size;
+        depths[index] = depth_of(&body);
         function.body = body;
         program.functions[index] = function;
     }
@@ -36,6 +50,11 @@ pub fn inline(program: &mut Program) {
 /// Number of operations in a region, nested ones included.
 pub fn size_of(region: &Region) -> usize {
     region.ops.iter().map(|op| 1 + op.kind.regions().map(size_of).sum::<usize>()).sum()
+}
+
+/// How deep regions are nested in a region.
+fn depth_of(region: &Region) -> usize {
+    region.ops.iter().flat_map(|op| op.kind.regions()).map(|inner| 1 + depth_of(inner)).max().unwrap_or(0)
 }
 
 /// Calls `visit` with every function the region calls.
@@ -136,10 +155,14 @@ struct Site<'a> {
     graph: &'a CallGraph,
     /// Operations of every function, as far as it is finished.
     sizes: &'a [usize],
+    /// How deep regions are nested in each.
+    depths: &'a [usize],
     function: &'a mut Function,
     /// What results of inlined calls have become.
     renamed: Vec<Option<Value>>,
     size: usize,
+    /// Regions around the current one.
+    depth: usize,
 }
 
 impl Site<'_> {
@@ -154,7 +177,9 @@ impl Site<'_> {
                     self.inline(&op, function, &arguments, &mut region.ops);
                 }
                 _ => {
+                    self.depth += 1;
                     op.kind.regions_mut().for_each(|inner| self.region(inner));
+                    self.depth -= 1;
                     region.ops.push(op);
                 }
             }
@@ -174,7 +199,8 @@ impl Site<'_> {
             return false;
         }
         let size = self.sizes[index];
-        (size <= SMALL_OPS || self.graph.uses[index] == 1) && self.size + size <= MAX_OPS
+        let is_wanted = size <= SMALL_OPS || self.graph.uses[index] == 1;
+        is_wanted && self.size + size <= MAX_OPS && self.depth + self.depths[index] < MAX_DEPTH
     }
 
     /// Puts the callee's operations in place of the call.
@@ -369,6 +395,37 @@ mod tests {
         assert_eq!(verify(&program), Ok(()));
         assert_eq!(program.functions.len(), 2);
         assert!(CallGraph::of(&program).is_recursive[1]);
+    }
+
+    #[test]
+    fn a_chain_of_deeply_nested_functions_stays_walkable() {
+        let mut functions = vec![caller()];
+        for next in 2..=40 {
+            let mut callee = Sketch::new(&[Type::I32], &[Type::I32]);
+            let result = callee.local(Type::I32);
+            let condition = callee.get(Local(0));
+            let mut nested = callee.region(|callee| {
+                if next <= 39 {
+                    let value = callee.call(next, vec![condition], Some(Type::I32)).unwrap();
+                    callee.set(result, value);
+                }
+                vec![]
+            });
+            for _ in 0..50 {
+                nested = callee.region(|callee| {
+                    callee.when(condition, nested, Region::default());
+                    vec![]
+                });
+            }
+            callee.when(condition, nested, Region::default());
+            let value = callee.get(result);
+            functions.push(callee.finish(vec![value]));
+        }
+        let mut program = program(functions);
+        inline(&mut program);
+        assert_eq!(verify(&program), Ok(()));
+        assert!(program.functions.len() > 1);
+        assert!(program.functions.iter().all(|function| depth_of(&function.body) <= MAX_DEPTH));
     }
 
     #[test]
