@@ -7,10 +7,11 @@
 use std::collections::HashSet;
 
 use super::function::{Function, FunctionId, Kind, Local, Op, Region, Results, Value};
+use super::parts;
 use super::program::Program;
 
 /// A callee of at most this many operations is inlined wherever it is called.
-const SMALL_OPS: usize = 120;
+pub const SMALL_OPS: usize = 120;
 
 /// A function does not grow beyond this many operations: compiling it natively takes time in proportion, and one edit of any
 /// of its parts compiles all of it again.
@@ -21,6 +22,7 @@ const MAX_DEPTH: usize = 400;
 
 /// Inlines what is worth it, everywhere.
 pub fn inline(program: &mut Program) {
+    let parts = parts::divide(program);
     let graph = CallGraph::of(program);
     let mut sizes: Vec<usize> = program.functions.iter().map(|function| size_of(&function.body)).collect();
     let mut depths: Vec<usize> = program.functions.iter().map(|function| depth_of(&function.body)).collect();
@@ -31,6 +33,7 @@ pub fn inline(program: &mut Program) {
         let mut site = Site {
             program,
             graph: &graph,
+            parts: &parts,
             sizes: &sizes,
             depths: &depths,
             function: &mut function,
@@ -74,7 +77,7 @@ pub struct CallGraph {
     /// Functions that take part in a recursion.
     pub is_recursive: Vec<bool>,
     /// Calls of each function, and one for each export.
-    uses: Vec<u32>,
+    pub uses: Vec<u32>,
 }
 
 impl CallGraph {
@@ -153,6 +156,8 @@ fn order(callees: &[Vec<usize>]) -> (Vec<usize>, Vec<bool>) {
 struct Site<'a> {
     program: &'a Program,
     graph: &'a CallGraph,
+    /// Functions that stay calls.
+    parts: &'a HashSet<usize>,
     /// Operations of every function, as far as it is finished.
     sizes: &'a [usize],
     /// How deep regions are nested in each.
@@ -195,7 +200,7 @@ impl Site<'_> {
 
     fn is_worth_it(&self, callee: FunctionId) -> bool {
         let Some(index) = self.program.defined(callee) else { return false };
-        if self.graph.is_recursive[index] {
+        if self.graph.is_recursive[index] || self.parts.contains(&index) {
             return false;
         }
         let size = self.sizes[index];

@@ -12,6 +12,7 @@ pub mod forward;
 pub mod function;
 pub mod inline;
 pub mod operators;
+pub mod parts;
 pub mod program;
 #[cfg(test)]
 mod sketch;
