@@ -10,14 +10,25 @@ use std::time::Instant;
 
 use ipc::artifact::Artifact;
 use ipc::channel::{ChannelError, Receiver, Sender};
+use ipc::limits::WORKER_ADDRESS_SPACE_BYTES;
 use ipc::message::{CompileGoal, CompileOutcome, CompileRequest, CompileTimings, WorkerReply, WorkerRequest};
 use ipc::segment::{Segment, SessionId};
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::native::NativeCompiler;
 use crate::{CompileError, compile};
 
-/// Serves requests until the supervisor closes the channel.
+/// A program that makes the compiler take all the memory there is must not take it from the hosts: beyond this limit allocating fails,
+/// which ends the worker, and with it one request. Time is limited from outside.
+fn limit_memory() {
+    let limit = Some(WORKER_ADDRESS_SPACE_BYTES);
+    // Where it is refused there is a lower limit already.
+    let _ = setrlimit(Resource::As, Rlimit { current: limit, maximum: limit });
+}
+
+/// Serves requests until the supervisor closes the channel. Limits the memory of the whole process.
 pub fn run(sender: Sender, receiver: Receiver, session: SessionId) -> ExitCode {
+    limit_memory();
     let mut worker = Worker { session, native: NativeCompiler::default(), published: HashMap::new() };
     loop {
         match receiver.receive::<WorkerRequest>() {

@@ -95,6 +95,15 @@ fn a_wrong_program_is_an_answer_and_the_next_one_compiles() {
 }
 
 #[test]
+fn the_worker_limits_its_own_memory() {
+    let worker = start();
+    worker.artifact(CompileGoal::Native);
+    let limit = rustix::process::getrlimit(rustix::process::Resource::As);
+    assert_eq!(limit.maximum, Some(ipc::limits::WORKER_ADDRESS_SPACE_BYTES));
+    assert!(worker.end());
+}
+
+#[test]
 fn segments_go_with_the_worker() {
     let worker = start();
     let reference = worker.artifact(CompileGoal::Wasm);

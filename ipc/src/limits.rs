@@ -55,6 +55,10 @@ pub const MAX_ARTIFACT_BYTES: usize = 512 << 20;
 /// Wall-clock time one compile may take, in milliseconds. Exceeding it ends the worker.
 pub const COMPILE_DEADLINE_MS: u64 = 10_000;
 
+/// Address space the compiler-worker allows itself, in bytes: far beyond what the largest source text takes. Exceeding it
+/// ends the worker.
+pub const WORKER_ADDRESS_SPACE_BYTES: u64 = 4 << 30;
+
 /// Largest binary asset in bytes that is read from a file. Longer files are read up to the size of their memory item.
 pub const MAX_ASSET_BYTES: u64 = MAX_PROGRAM_MEMORY_BYTES;
 
