@@ -1,0 +1,361 @@
+//! The edit campaign: random edits of a playing patchwork through the control socket, each checked against what the session
+//! says about it, and all of them together, sample by sample, against the model.
+//!
+//! The session has three runtimes. `subject` is edited and heard on the left. `bystander` is a ramp on the right that nobody
+//! touches. `guest` is silent and changes its runtime type now and then.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use crate::edits::{Edit, Edits, Random};
+use crate::live::{BLOCK_FRAMES, LiveSession};
+use crate::patchwork::machine::Machine;
+use crate::patchwork::{Kind, Program, Shape, change, text};
+use crate::playing::Folder;
+use crate::programs::{RAMP_STEP, audio_program, silence};
+
+/// The runtime that is edited.
+const SUBJECT: &str = "subject";
+
+/// Frames that a fade of the device host takes at most, at the end of a session.
+const FADE_BLOCKS: usize = 40;
+
+/// Something that reached the subject, with the tick it took effect in.
+#[derive(Clone, Debug)]
+enum Entry {
+    Change(Box<Program>),
+    Set {
+        module: String,
+        item: &'static str,
+        value: f32,
+    },
+    /// Values that the session read, as words, by item.
+    Read(Vec<(String, String, u32)>),
+}
+
+/// A campaign under way.
+pub struct Campaign {
+    pub session: LiveSession,
+    pub random: Random,
+    edits: Edits,
+    program: Program,
+    /// The subject's revision.
+    revision: String,
+    hosts: BTreeMap<String, u64>,
+    guest_is_worker: bool,
+    journal: Vec<(u64, Entry)>,
+    /// How many edits went which way.
+    pub tally: BTreeMap<String, u32>,
+}
+
+impl Campaign {
+    /// Starts a session with the base program.
+    pub fn start(folder: &Folder, mut random: Random) -> Self {
+        let program = Program::base();
+        let subject = folder.file("subject.8f4e", text::of(&program));
+        let bystander = folder.file("bystander.8f4e", ramp_on_the_right());
+        let guest = folder.file("guest.8f4e", silence());
+        let mut session = LiveSession::start(folder, &[&subject, &bystander, &guest]);
+        session.peer.expect("subscribe", json!({ "topics": ["changes"] }));
+        let revision = revision(&session.runtime(SUBJECT));
+        let hosts = session.host_pids();
+        let edits = Edits::new(Random::new(random.below(u64::MAX)));
+        let (journal, tally) = (Vec::new(), BTreeMap::new());
+        Self { session, random, edits, program, revision, hosts, guest_is_worker: false, journal, tally }
+    }
+
+    /// Makes one random edit and checks everything that can be checked at once.
+    pub fn step(&mut self) {
+        match self.random.below(24) {
+            0 => self.retype_guest(),
+            1..=3 => self.set(),
+            _ => match self.edits.next(&self.program) {
+                Edit::Good { name, program } => self.good(name, program),
+                Edit::Broken { name, text, line } => self.broken(name, &text, line),
+                Edit::Failing { program, fuse } => self.failing(&program, fuse),
+            },
+        }
+        if self.random.one_in(4) {
+            self.read();
+        }
+        assert_eq!(self.session.host_pids(), self.hosts, "no host has been restarted");
+    }
+
+    fn count(&mut self, what: &str) {
+        *self.tally.entry(what.to_owned()).or_default() += 1;
+    }
+
+    // ---------------------------------------------------------------------------------------------------- good edits
+
+    fn good(&mut self, name: &str, program: Program) {
+        let text = text::of(&program);
+        let expected = change::between(&self.program, &program);
+        let plan = self.session.peer.expect("plan", json!({ "runtime": SUBJECT, "text": text }));
+        assert_eq!(plan["state"], "planned", "{name}");
+        check_report(name, &plan, &expected);
+        self.count(expected.class);
+        let is_confirmed_beforehand = expected.class == "C" && self.random.one_in(3);
+        let params = json!({ "runtime": SUBJECT, "text": text, "acknowledge": is_confirmed_beforehand });
+        let report = if expected.class == "C" && !is_confirmed_beforehand {
+            let failure = self.session.peer.call("push", params).expect_err("a change of class C waits");
+            assert_eq!((failure.code, failure.name.as_str()), (5, "needs_ack"), "{name}: {failure:?}");
+            let report = failure.data["change"].clone();
+            assert_eq!(report["state"], "needsAck", "{name}");
+            self.check_that_nothing_changed(name);
+            if self.random.one_in(2) {
+                return self.cancel(name, &plan, &report);
+            }
+            let confirmed = self.session.peer.expect("confirm", json!({ "change": report["change"] }));
+            check_same(name, &report, &confirmed);
+            report
+        } else {
+            self.session.peer.expect("push", params)
+        };
+        check_same(name, &plan, &report);
+        let change = number(&report["change"]);
+        let committed = self.session.peer.progress(change, &["committed", "rejected", "superseded", "cancelled", "rolledBack"]);
+        check_commit(name, &report, &committed);
+        self.journal.push((number(&committed["tick"]), Entry::Change(Box::new(program.clone()))));
+        self.program = program;
+        self.revision = report["revision"].as_str().expect("a revision").to_owned();
+    }
+
+    fn cancel(&mut self, name: &str, plan: &Value, report: &Value) {
+        check_same(name, plan, report);
+        let change = number(&report["change"]);
+        self.session.peer.expect("cancel", json!({ "change": change }));
+        self.session.peer.progress(change, &["cancelled"]);
+        let again = self.session.peer.call("confirm", json!({ "change": change })).expect_err("it is over");
+        assert_eq!(again.name, "unknown_change", "{name}");
+        self.check_that_nothing_changed(name);
+        self.count("cancelled");
+    }
+
+    fn check_that_nothing_changed(&mut self, name: &str) {
+        assert_eq!(revision(&self.session.runtime(SUBJECT)), self.revision, "{name}: what plays has changed");
+    }
+
+    // --------------------------------------------------------------------------------------------------- wrong edits
+
+    fn broken(&mut self, name: &str, text: &str, line: Option<u64>) {
+        for verb in ["plan", "push"] {
+            let params = json!({ "runtime": SUBJECT, "text": text });
+            let failure = self.session.peer.call(verb, params).expect_err("a broken text is no edit");
+            assert_eq!((failure.code, failure.name.as_str()), (7, "compile_failed"), "{name}: {failure:?}\n{text}");
+            if let Some(line) = line {
+                assert_eq!(failure.data["diagnostics"][0]["line"], line, "{name}: {failure:?}\n{text}");
+            }
+        }
+        self.check_that_nothing_changed(name);
+        self.count("broken");
+    }
+
+    fn failing(&mut self, program: &Program, fuse: i32) {
+        let text = text::of(program);
+        let name = "a failing edit";
+        let expected = change::between(&self.program, program);
+        let plan = self.session.peer.expect("plan", json!({ "runtime": SUBJECT, "text": text }));
+        check_report(name, &plan, &expected);
+        let report = self.session.peer.expect("push", json!({ "runtime": SUBJECT, "text": text }));
+        check_same(name, &plan, &report);
+        let change = number(&report["change"]);
+        let committed = self.session.peer.progress(change, &["committed", "rejected", "superseded", "cancelled", "rolledBack"]);
+        check_commit(name, &report, &committed);
+        let back = self.session.peer.progress(change, &["rolledBack"]);
+        assert_eq!(back["to"].as_str(), Some(self.revision.as_str()));
+        let lines = text::failing_lines(&text);
+        let line = number(&back["line"]);
+        assert!(lines.contains(&line), "line {line} is blamed, not one of {lines:?} of\n{text}");
+        // The fuse burns one step a sample and fails in the sample after it reached 0.
+        let (from, to) = (number(&committed["tick"]), number(&back["tick"]));
+        assert_eq!(to - from, fuse as u64 / BLOCK_FRAMES as u64, "the failing tick: committed in {from}, rolled back in {to}, fuse {fuse}");
+        self.journal.push((from, Entry::Change(Box::new(program.clone()))));
+        self.journal.push((to, Entry::Change(Box::new(self.program.clone()))));
+        self.check_that_nothing_changed(name);
+        self.count("rolled back");
+        let again = self.session.peer.call("push", json!({ "runtime": SUBJECT, "text": text })).expect_err("it has failed before");
+        assert_eq!(again.name, "refused", "{again:?}");
+    }
+
+    // --------------------------------------------------------------------------------------------------------- values
+
+    fn set(&mut self) {
+        let is_oscillator = |id: &&String| matches!(self.program.module(id).map(|m| &m.kind), Some(Kind::Oscillator { .. }));
+        let ids: Vec<String> = self.program.voices().map(|voice| voice.id.clone()).collect();
+        let ids: Vec<&String> = ids.iter().filter(is_oscillator).filter(|id| *id != "anchor").collect();
+        if ids.is_empty() {
+            return;
+        }
+        let module = (*self.random.pick(&ids)).clone();
+        let value = self.random.fraction(256, 1_024);
+        let values = json!([{ "item": format!("{module}:level"), "value": value }]);
+        let answer = self.session.peer.expect("set", json!({ "runtime": SUBJECT, "values": values }));
+        self.journal.push((number(&answer["tick"]), Entry::Set { module, item: "level", value }));
+        self.count("set");
+    }
+
+    /// Reads the first word of every item that is no pointer.
+    fn read(&mut self) {
+        let of_module = |module: &crate::patchwork::Module| {
+            let id = module.id.clone();
+            module.items().into_iter().map(move |item| (id.clone(), item))
+        };
+        let is_plain = |shape: Shape| matches!(shape, Shape::Int | Shape::Float);
+        let items: Vec<_> = self.program.modules.iter().flat_map(of_module).filter(|(_, item)| is_plain(item.shape)).collect();
+        let names: Vec<String> = items.iter().map(|(module, item)| format!("{module}:{}", item.name)).collect();
+        let answer = self.session.peer.expect("get", json!({ "runtime": SUBJECT, "items": names }));
+        let values = answer["values"].as_array().expect("a list of values");
+        assert_eq!(values.len(), items.len());
+        let words = items.into_iter().zip(values).map(|((module, item), value)| {
+            let number = value["values"][0].as_f64().unwrap_or_else(|| panic!("{module}:{} is {value}", item.name));
+            let word = if item.shape == Shape::Int { number as i32 as u32 } else { (number as f32).to_bits() };
+            (module, item.name, word)
+        });
+        self.journal.push((number(&answer["tick"]), Entry::Read(words.collect())));
+    }
+
+    // ----------------------------------------------------------------------------------------------------- the guest
+
+    /// Edits the guest into a program of another runtime type: it alone gets a new host.
+    fn retype_guest(&mut self) {
+        self.guest_is_worker = !self.guest_is_worker;
+        let text = if self.guest_is_worker { silence().replace("AudioWorkletRuntime", "WebWorkerRuntime") } else { silence() };
+        let plan = self.session.peer.expect("plan", json!({ "runtime": "guest", "text": text }));
+        let report = self.session.peer.expect("push", json!({ "runtime": "guest", "text": text }));
+        check_same("another runtime type", &plan, &report);
+        assert_eq!(report["class"], "T");
+        self.session.peer.progress(number(&report["change"]), &["committed"]);
+        let hosts = self.session.host_pids();
+        assert_ne!(hosts["guest"], self.hosts["guest"], "another runtime type takes another process");
+        self.hosts.insert("guest".to_owned(), hosts["guest"]);
+        self.count("T");
+    }
+
+    // ------------------------------------------------------------------------------------------------------ the end
+
+    /// Ends the session and compares what was heard, and every value that was read, with the model.
+    pub fn finish(mut self) {
+        self.read();
+        let end_tick = self.journal.last().map_or(0, |(tick, _)| *tick) as usize;
+        self.session.play_on(((FADE_BLOCKS + 40) * BLOCK_FRAMES) as u64);
+        let underruns = self.session.underruns();
+        let heard = self.session.end();
+        println!("{end_tick} ticks, {underruns} underruns, edits: {:?}", self.tally);
+        let rendered = render(&self.journal, end_tick);
+        compare(&heard, &rendered, underruns);
+        check_ramp(&heard[..heard.len().saturating_sub(FADE_BLOCKS * BLOCK_FRAMES)], underruns);
+    }
+}
+
+/// What the subject must have given up to a tick, by the journal of its edits.
+fn render(journal: &[(u64, Entry)], end_tick: usize) -> Vec<f32> {
+    let mut machine = Machine::new(&Program::base());
+    let mut entries = journal.iter().peekable();
+    let mut samples = Vec::with_capacity(end_tick * BLOCK_FRAMES);
+    for tick in 0..=end_tick {
+        while let Some((at, entry)) = entries.next_if(|(at, _)| *at <= tick as u64) {
+            assert_eq!(*at, tick as u64, "the journal is in the order of its ticks");
+            match entry {
+                Entry::Change(program) => machine.change_to(program),
+                Entry::Set { module, item, value } => machine.set(module, item, *value),
+                Entry::Read(values) => {
+                    for (module, item, word) in values {
+                        let expected = machine.word(module, item);
+                        assert_eq!(
+                            *word,
+                            expected,
+                            "{module}:{item} at tick {tick}: {} {}",
+                            f32::from_bits(*word),
+                            f32::from_bits(expected)
+                        );
+                    }
+                }
+            }
+        }
+        samples.extend(machine.tick());
+    }
+    samples
+}
+
+/// Compares block by block. A block that was not there in time is concealed and the one after it faded in; no other may differ.
+fn compare(heard: &[[f32; 2]], rendered: &[f32], underruns: u64) {
+    let first_heard = heard.iter().position(|frame| frame[0] != 0.0).expect("the subject was heard");
+    let first_rendered = rendered.iter().position(|sample| *sample != 0.0).expect("the model sounds");
+    let start = first_heard - first_rendered;
+    assert_eq!(start % BLOCK_FRAMES, 0, "ticks begin with blocks");
+    let heard: Vec<f32> = heard[start..].iter().map(|frame| frame[0]).collect();
+    assert!(heard.len() >= rendered.len(), "{} frames were heard of {}", heard.len(), rendered.len());
+    let blocks = rendered.chunks_exact(BLOCK_FRAMES).zip(heard.chunks_exact(BLOCK_FRAMES)).enumerate();
+    let differing: Vec<usize> = blocks.filter(|(_, (one, other))| one != other).map(|(block, _)| block).collect();
+    if differing.len() as u64 > 2 * underruns {
+        let block = differing[0];
+        let range = block * BLOCK_FRAMES..(block + 1) * BLOCK_FRAMES;
+        panic!(
+            "{} blocks differ ({underruns} underruns), the first at tick {block}: heard {:?}, expected {:?}",
+            differing.len(),
+            &heard[range.clone()],
+            &rendered[range]
+        );
+    }
+}
+
+/// The bystander goes on by one step a sample, all the time.
+fn check_ramp(heard: &[[f32; 2]], underruns: u64) {
+    let right: Vec<f32> = heard.iter().map(|frame| frame[1]).skip_while(|sample| *sample == 0.0).collect();
+    let wraps = |before: f32, after: f32| before == 1.0 - RAMP_STEP && after == 0.0;
+    let jumps: Vec<usize> = (1..right.len()).filter(|&i| right[i] - right[i - 1] != RAMP_STEP && !wraps(right[i - 1], right[i])).collect();
+    assert!(!right.is_empty());
+    assert!(jumps.is_empty() || underruns > 0, "the bystander jumps at {jumps:?}");
+}
+
+fn check_report(name: &str, report: &Value, expected: &change::Expected) {
+    assert_eq!(report["class"], expected.class, "{name}: {report}");
+    assert_eq!(lost(&report["reset"]), expected.reset, "{name}: what starts from its default: {report}");
+    assert_eq!(lost(&report["discarded"]), expected.discarded, "{name}: what goes: {report}");
+    assert_eq!(report["reasons"].as_array().is_some_and(Vec::is_empty), expected.class == "none", "{name}: {report}");
+}
+
+/// A later report about the same edit says the same.
+fn check_same(name: &str, one: &Value, other: &Value) {
+    for key in ["runtime", "revision", "base", "class", "reasons", "kept", "moved", "reset", "discarded", "boundaries", "runtimeType"] {
+        assert_eq!(one[key], other[key], "{name}: {key} is not what was announced");
+    }
+}
+
+/// What a commit reports is what was announced.
+fn check_commit(name: &str, report: &Value, committed: &Value) {
+    assert_eq!(committed["state"], "committed", "{name}: {committed} after {report}");
+    assert_eq!(committed["copied"], report["kept"], "{name}");
+    let moved = report["moved"].as_array().expect("a list of moves");
+    let bytes: u64 = moved.iter().map(|item| number(&item["bytes"])).sum();
+    assert_eq!(committed["remapped"], json!({ "items": moved.len(), "bytes": bytes }), "{name}");
+    assert_eq!(names(&committed["reset"]), lost(&report["reset"]), "{name}");
+    assert_eq!(names(&committed["discarded"]), lost(&report["discarded"]), "{name}");
+}
+
+fn lost(items: &Value) -> BTreeSet<String> {
+    let items = items.as_array().expect("a list of items").iter();
+    items.map(|item| item["item"].as_str().expect("an item has a name").to_owned()).collect()
+}
+
+fn names(items: &Value) -> BTreeSet<String> {
+    items.as_array().expect("a list of names").iter().map(|name| name.as_str().expect("a name").to_owned()).collect()
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+fn revision(runtime: &Value) -> String {
+    runtime["revision"].as_str().unwrap_or_else(|| panic!("no revision in {runtime}")).to_owned()
+}
+
+/// Sample n (from 1) on the right is n · [`RAMP_STEP`], starting over after 2^20 samples.
+fn ramp_on_the_right() -> String {
+    audio_program(
+        "int n\nint position\npush &n\npush n\npush 1\nadd\npush 0xFFFFF\nand\nstore
+push &right\npush position\npush 4\nmul\nadd\npush n\ncastToFloat\npush 0.00000095367431640625\nmul\nstore
+push &position\npush position\npush 1\nadd\npush 127\nand\nstore",
+    )
+}
