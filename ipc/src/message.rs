@@ -246,6 +246,9 @@ pub enum DeviceRequest {
     Begin,
     /// Fade this lane out and let go of it. Answered by `LaneRemoved`.
     RemoveLane { runtime: String },
+    /// Bring this lane to a linear gain, in a straight line over so many frames. A lane that has not begun has it from its
+    /// first sample on. Not answered.
+    SetGain { runtime: String, gain: f32, ramp_frames: u32 },
     /// Fade everything out, finish the recording, then answer `Stopped`.
     Stop,
     /// List the outputs this machine has. Answered by `Devices`.

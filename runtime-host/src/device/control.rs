@@ -97,6 +97,11 @@ impl Control {
             }
             (DeviceRequest::RemoveLane { runtime }, Some(session)) => session.remove_lane(runtime),
             (DeviceRequest::RemoveLane { runtime }, None) => Some(DeviceReply::LaneRemoved { runtime }),
+            (DeviceRequest::SetGain { runtime, gain, ramp_frames }, Some(session)) => {
+                session.set_gain(&runtime, gain, ramp_frames);
+                None
+            }
+            (DeviceRequest::SetGain { .. }, None) => None,
             (DeviceRequest::Begin, Some(session)) => session.begin(),
             (DeviceRequest::Begin, None) => Some(DeviceReply::Failed { reason: "no output is open".into() }),
         };

@@ -31,6 +31,8 @@ struct Entry {
     runtime: String,
     has_started: bool,
     is_leaving: bool,
+    /// A gain, and the frames to get there, that the mixer has not been told yet.
+    untold_gain: Option<(f32, u32)>,
 }
 
 /// The table.
@@ -65,7 +67,7 @@ impl Lanes {
         if !mixer.send(Command::Add { slot, strip }) {
             return Err(LaneError::Full);
         }
-        self.slots[slot] = Some(Entry { runtime: runtime.to_owned(), has_started: false, is_leaving: false });
+        self.slots[slot] = Some(Entry { runtime: runtime.to_owned(), has_started: false, is_leaving: false, untold_gain: None });
         Ok(())
     }
 
@@ -76,6 +78,27 @@ impl Lanes {
             entry.is_leaving = true;
         }
         mixer.send(Command::Remove { slot })
+    }
+
+    /// Brings a lane to another gain. One that is no number, or negative, is silence. A runtime without a lane is fine.
+    pub fn set_gain(&mut self, runtime: &str, gain: f32, ramp_frames: u32, mixer: &mut MixerControl) {
+        let gain = if gain.is_finite() { gain.max(0.0) } else { 0.0 };
+        if let Some(entry) = self.slot_of(runtime).and_then(|slot| self.slots[slot].as_mut()) {
+            entry.untold_gain = Some((gain, ramp_frames));
+        }
+        self.tell_gains(mixer);
+    }
+
+    /// Hands over the gains that found no room before.
+    pub fn tell_gains(&mut self, mixer: &mut MixerControl) {
+        for (slot, entry) in self.slots.iter_mut().enumerate() {
+            let Some(entry) = entry else { continue };
+            if let Some((gain, ramp_frames)) = entry.untold_gain
+                && mixer.send_if_quiet(Command::Gain { slot, gain, ramp_frames })
+            {
+                entry.untold_gain = None;
+            }
+        }
     }
 
     /// Takes what the mixer has to say; drops the strips it is done with.

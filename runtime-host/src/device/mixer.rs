@@ -28,6 +28,9 @@ pub type Frame = [f32; LANE_CHANNELS];
 /// Blocks of a lane's ring that are never asked for, so that a writer never comes near the block that is being read.
 const RING_MARGIN_BLOCKS: u64 = 8;
 
+/// Commands in flight that a session depends on: two for each lane, and the one that ends it.
+const VITAL_COMMANDS: usize = 2 * MAX_LANES + 1;
+
 /// From the control thread to the mixer. Obeyed before the next frames are rendered. Strips travel by value: a box would
 /// have to be freed on the real-time thread.
 #[allow(clippy::large_enum_variant)]
@@ -36,6 +39,8 @@ pub enum Command {
     Add { slot: usize, strip: Strip },
     /// Fade the slot's lane out and hand its strip back.
     Remove { slot: usize },
+    /// Bring the slot's lane to this gain.
+    Gain { slot: usize, gain: f32, ramp_frames: u32 },
     /// Fade everything out; from its last frame on the session gives silence and time stands still.
     End,
 }
@@ -60,6 +65,12 @@ impl MixerControl {
     #[must_use]
     pub fn send(&mut self, command: Command) -> bool {
         self.commands.push(command).is_ok()
+    }
+
+    /// As [`MixerControl::send`], for a command that may be sent later: leaves room for those that may not.
+    #[must_use]
+    pub fn send_if_quiet(&mut self, command: Command) -> bool {
+        self.commands.slots() > VITAL_COMMANDS && self.send(command)
     }
 
     /// The next notice, if there is one.
@@ -101,8 +112,8 @@ pub struct Mixer {
 impl Mixer {
     pub fn new(settings: MixerSettings) -> (Self, MixerControl) {
         // A slot is used again only after its `Removed` has been taken, so each has at most two commands and two notices
-        // in flight; one more command ends the session.
-        let (commands_in, commands) = RingBuffer::new(2 * MAX_LANES + 1);
+        // in flight; one more command ends the session. Gains use what is beside that.
+        let (commands_in, commands) = RingBuffer::new(VITAL_COMMANDS + MAX_LANES);
         let (notices, notices_out) = RingBuffer::new(2 * MAX_LANES);
         let lead_blocks = u64::from(settings.lead_blocks);
         let mixer = Self {
@@ -192,6 +203,11 @@ impl Mixer {
                 Command::Remove { slot } => {
                     if let Some(strip) = &mut self.strips[slot] {
                         strip.leave_rt(FadeOut::new(self.sample_rate_hz));
+                    }
+                }
+                Command::Gain { slot, gain, ramp_frames } => {
+                    if let Some(strip) = &mut self.strips[slot] {
+                        strip.set_gain_rt(gain, ramp_frames);
                     }
                 }
                 Command::End => {

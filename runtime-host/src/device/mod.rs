@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | control (main) | requests, policy, status | [`control`], [`session`], [`lanes`], [`output::follow`] |
 //! | requests | waits for the supervisor | here |
-//! | a driver's callback, or the null device (real-time) | renders the mixer | [`baton`], [`mixer`], [`strip`], [`fade`] |
+//! | a driver's callback, or the null device (real-time) | renders the mixer | [`baton`], [`mixer`], [`strip`], [`fade`], [`gain`] |
 //! | unpaced | the same, without a clock | [`output::unpaced`] |
 //! | stream, search, listing | calls into driver libraries, which may hang | [`output`] |
 //! | recording | writes the WAV file | [`recording`] |
@@ -17,6 +17,7 @@ pub mod baton;
 pub mod control;
 pub mod counters;
 pub mod fade;
+pub mod gain;
 pub mod lanes;
 pub mod mixer;
 #[cfg(test)]

@@ -128,6 +128,11 @@ impl Session {
         (!self.lanes.remove(&runtime, &mut self.mixer)).then_some(DeviceReply::LaneRemoved { runtime })
     }
 
+    /// Brings a lane to another gain.
+    pub fn set_gain(&mut self, runtime: &str, gain: f32, ramp_frames: u32) {
+        self.lanes.set_gain(runtime, gain, ramp_frames, &mut self.mixer);
+    }
+
     /// Starts an unpaced output.
     pub fn begin(&mut self) -> Option<DeviceReply> {
         let Playback::Unpaced { frames, state: state @ Rendering::NotBegun } = &mut self.playback else { return None };
@@ -173,6 +178,7 @@ impl Session {
         while let Some(notice) = self.mixer.notice() {
             replies.extend(self.lanes.on_notice(notice));
         }
+        self.lanes.tell_gains(&mut self.mixer);
         replies.extend(self.unrecorded());
         if now >= self.status_at {
             self.status_at = now + STATUS_INTERVAL;

@@ -10,6 +10,7 @@ use ipc::lane::{Block, LaneReader, SILENCE};
 use ipc::limits::{BLOCK_FRAMES, LANE_CHANNELS};
 
 use super::fade::FadeOut;
+use super::gain::Gain;
 
 /// Frames of the decay to zero when a block is missing, and of the fade-in when blocks come again: 1.3 ms at 48 kHz, long
 /// enough not to click, short enough to lie inside one block.
@@ -48,6 +49,7 @@ pub struct Strip {
     state: State,
     last: [f32; LANE_CHANNELS],
     leaving: Option<FadeOut>,
+    gain: Gain,
 }
 
 impl Strip {
@@ -55,7 +57,7 @@ impl Strip {
     /// tick 0; for one that another device host has read before, what that one left.
     pub fn new(reader: LaneReader, ahead_blocks: u64) -> Self {
         let next = reader.written_rt().saturating_sub(ahead_blocks);
-        let strip = Self { reader, next, state: State::Joining, last: [0.0; LANE_CHANNELS], leaving: None };
+        let strip = Self { reader, next, state: State::Joining, last: [0.0; LANE_CHANNELS], leaving: None, gain: Gain::UNCHANGED };
         // The host can begin to compute while the device is still being opened.
         strip.demand_rt(ahead_blocks);
         strip
@@ -69,6 +71,12 @@ impl Strip {
     /// Fades the lane out from the next block on. A lane that has not begun leaves without a sound.
     pub fn leave_rt(&mut self, fade: FadeOut) {
         self.leaving.get_or_insert(fade);
+    }
+
+    /// Goes to another gain from the next block on. A lane that has not begun has it from its first sample on.
+    pub fn set_gain_rt(&mut self, gain: f32, ramp_frames: u32) {
+        let is_heard = self.state != State::Joining;
+        self.gain.go_to_rt(gain, if is_heard { ramp_frames } else { 0 });
     }
 
     /// Whether the lane, if it has begun, has its next `blocks` blocks ready.
@@ -107,6 +115,8 @@ impl Strip {
         for (last, samples) in self.last.iter_mut().zip(block.iter()) {
             *last = samples[BLOCK_FRAMES - 1];
         }
+        // After the last samples have been noted: concealment goes through the gain as well.
+        self.gain.apply_rt(block);
         if let Some(fade) = &mut self.leaving {
             fade.apply_rt(block);
             if fade.is_over_rt() {

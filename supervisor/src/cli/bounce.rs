@@ -10,7 +10,7 @@ use crate::policy::{Goal, Report, Verdict};
 use crate::render;
 use crate::render::meter::{LiveLine, Meter, clock};
 use crate::render::sentences::Sentences;
-use crate::session::{Audience, Job, OutputChoice, SoundOutput};
+use crate::session::{Audience, Job, OutputChoice, ProgramText, SoundOutput};
 
 /// Render programs into a WAV file, faster than real time.
 #[derive(clap::Args)]
@@ -52,8 +52,7 @@ pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
         lead_blocks: MAX_LEAD_BLOCKS,
         recording: absolute(Some(&arguments.output))?,
     });
-    let mut bouncer =
-        Bouncer { arguments, job: &job, line: None, meter: Meter::default(), sample_rate: DEFAULT_SAMPLE_RATE_HZ, frames: None };
+    let mut bouncer = Bouncer { arguments, line: None, meter: Meter::default(), sample_rate: DEFAULT_SAMPLE_RATE_HZ, frames: None };
     let verdict = run_job(&job, &mut bouncer)?;
     bouncer.finish(verdict);
     Ok(verdict)
@@ -61,7 +60,6 @@ pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
 
 struct Bouncer<'a> {
     arguments: &'a Arguments,
-    job: &'a Job,
     /// There from the moment the length in frames is known.
     line: Option<LiveLine>,
     meter: Meter,
@@ -91,8 +89,8 @@ impl Bouncer<'_> {
 }
 
 impl Audience for Bouncer<'_> {
-    fn hear(&mut self, report: Report) {
-        let sentences = Sentences { programs: &self.job.programs, has_colour: render::has_colour() };
+    fn hear(&mut self, programs: &[ProgramText], report: Report) {
+        let sentences = Sentences { programs, has_colour: render::has_colour() };
         match &report {
             Report::DeviceOpened { sample_rate, .. } => {
                 self.sample_rate = *sample_rate;
@@ -107,7 +105,7 @@ impl Audience for Bouncer<'_> {
                 }
             }
             Report::HostStatus { runtime, status } => {
-                if let Some(program) = self.job.programs.get(runtime.0) {
+                if let Some(program) = programs.get(runtime.0) {
                     self.meter.take_host(&program.name, status);
                 }
             }

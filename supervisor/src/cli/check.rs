@@ -8,7 +8,7 @@ use super::{CommandError, run_job, source};
 use crate::policy::{Failure, Goal, Report, Verdict};
 use crate::render::sentences::{Sentences, failure_text};
 use crate::render::{self, json};
-use crate::session::{Audience, Job};
+use crate::session::{Audience, Job, ProgramText};
 
 /// Look for mistakes in a program.
 #[derive(clap::Args)]
@@ -45,17 +45,16 @@ pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
     };
     let mut job = Job::new(Goal::Check, programs);
     job.memory_regions.clone_from(&arguments.memory_regions);
-    let mut audience = Checker { arguments, job: &job };
+    let mut audience = Checker { arguments };
     run_job(&job, &mut audience)
 }
 
 struct Checker<'a> {
     arguments: &'a Arguments,
-    job: &'a Job,
 }
 
 impl Audience for Checker<'_> {
-    fn hear(&mut self, told: Report) {
+    fn hear(&mut self, programs: &[ProgramText], told: Report) {
         match &told {
             Report::Failed { failure, .. } if self.arguments.json => {
                 let (diagnostics, error) = match failure {
@@ -67,7 +66,7 @@ impl Audience for Checker<'_> {
             Report::Checked { .. } if self.arguments.json => render::print(&report(self.arguments, Vec::new(), None).to_string()),
             Report::Checked { .. } => render::print(&format!("{}: no mistakes found", self.arguments.file.display())),
             other => {
-                let sentences = Sentences { programs: &self.job.programs, has_colour: render::has_colour() };
+                let sentences = Sentences { programs, has_colour: render::has_colour() };
                 if let Some(text) = sentences.of(other) {
                     render::tell(&text);
                 }

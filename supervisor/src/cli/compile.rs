@@ -9,7 +9,7 @@ use super::{CommandError, check_output, run_job, source};
 use crate::policy::{Goal, Report, Verdict};
 use crate::render;
 use crate::render::sentences::Sentences;
-use crate::session::{Audience, Job};
+use crate::session::{Audience, Job, ProgramText};
 
 /// Compile a program to WebAssembly.
 #[derive(clap::Args)]
@@ -42,18 +42,17 @@ pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
     }
     let mut job = Job::new(Goal::Compile, programs);
     job.memory_regions.clone_from(&arguments.memory_regions);
-    let mut audience = Writer { arguments, job: &job };
+    let mut audience = Writer { arguments };
     run_job(&job, &mut audience)
 }
 
 struct Writer<'a> {
     arguments: &'a Arguments,
-    job: &'a Job,
 }
 
 impl Audience for Writer<'_> {
-    fn hear(&mut self, report: Report) {
-        if let Some(text) = (Sentences { programs: &self.job.programs, has_colour: render::has_colour() }).of(&report) {
+    fn hear(&mut self, programs: &[ProgramText], report: Report) {
+        if let Some(text) = (Sentences { programs, has_colour: render::has_colour() }).of(&report) {
             render::tell(&text);
         }
     }

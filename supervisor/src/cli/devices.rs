@@ -7,7 +7,7 @@ use super::{CommandError, run_job};
 use crate::policy::{Goal, Report, Verdict};
 use crate::render::sentences::Sentences;
 use crate::render::{self, json};
-use crate::session::{Audience, Job};
+use crate::session::{Audience, Job, ProgramText};
 
 /// List the outputs this machine has.
 #[derive(clap::Args)]
@@ -46,7 +46,7 @@ struct Listener {
 }
 
 impl Audience for Listener {
-    fn hear(&mut self, report: Report) {
+    fn hear(&mut self, _: &[ProgramText], report: Report) {
         match report {
             Report::Devices(devices) => self.devices = devices,
             other => {

@@ -2,6 +2,7 @@
 
 mod bounce;
 mod check;
+mod client;
 mod compile;
 mod devices;
 mod doctor;
@@ -14,10 +15,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::control::ClientError;
 use crate::exit;
 use crate::policy::Verdict;
 use crate::render;
-use crate::session::{Audience, ConductError, Job, Session, SessionError, conduct};
+use crate::session::{Audience, ConductError, Job, Session, SessionError, SourceError, conduct};
 
 /// A native live-coding engine: programs in the 8f4e language, each in a process of its own, mixed into one output.
 #[derive(Parser)]
@@ -36,6 +38,8 @@ enum Command {
     Bounce(bounce::Arguments),
     Devices(devices::Arguments),
     Doctor(doctor::Arguments),
+    #[command(flatten)]
+    Client(client::Verb),
     #[command(name = crate::session::ROLE_COMMAND, hide = true)]
     Role(RoleArguments),
 }
@@ -60,18 +64,21 @@ enum CommandError {
     #[error("{0}")]
     Input(String),
     #[error(transparent)]
-    Source(#[from] source::SourceError),
+    Source(#[from] SourceError),
     #[error(transparent)]
     Session(#[from] SessionError),
     #[error(transparent)]
     Conduct(#[from] ConductError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
 }
 
 impl CommandError {
     fn verdict(&self) -> Verdict {
         match self {
             Self::Input(_) | Self::Source(_) => Verdict::Input,
-            Self::Session(_) | Self::Conduct(_) => Verdict::Environment,
+            Self::Client(ClientError::NoSession { .. }) => Verdict::Input,
+            Self::Session(_) | Self::Conduct(_) | Self::Client(_) => Verdict::Environment,
         }
     }
 }
@@ -87,6 +94,7 @@ pub fn main() -> ExitCode {
         Command::Bounce(arguments) => bounce::execute(&arguments),
         Command::Devices(arguments) => devices::execute(&arguments),
         Command::Doctor(arguments) => doctor::execute(&arguments),
+        Command::Client(verb) => client::execute(&verb),
     };
     let verdict = outcome.unwrap_or_else(|error| {
         render::tell(&format!("error: {error}"));

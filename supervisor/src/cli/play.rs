@@ -7,12 +7,13 @@ use ipc::message::Output;
 use serde_json::json;
 
 use super::{CommandError, check_output, run_job, seconds, source};
+use crate::control::SessionName;
 use crate::exit;
 use crate::policy::{Goal, Report, Verdict};
 use crate::render::meter::{LiveLine, Meter, clock};
 use crate::render::sentences::Sentences;
 use crate::render::{self, json};
-use crate::session::{Audience, Job, OutputChoice, SoundOutput};
+use crate::session::{Audience, Job, LiveSetup, OutputChoice, ProgramText, SoundOutput};
 
 /// Play programs until Ctrl-C.
 #[derive(clap::Args)]
@@ -23,10 +24,13 @@ Examples:
   continuo play drums.8f4e --wav take.wav          recorded as it is played
   continuo play drums.8f4e --device null --wav take.wav --seconds 30
 
+Save a file and hear it: every change is compiled beside what plays, and takes its place between two blocks with its state. An \
+edit that is wrong changes nothing; one that would change the identity of the program waits for `continuo confirm`.
+
 Every program runs in a process of its own; one that fails does not touch the others. Without a device the programs play on \
 in real time, unheard but recorded, until one appears. Ctrl-C fades out and ends everything; a second one ends at once. \
 With --json every event is one JSON object a line: processStarted, log, compiled, runtimeStarted, deviceOpened, sounding, \
-runtimeStatus, meter, fault, failed, died, processFailed, moved, recordingFailed, stopping, runtimeStopped, deviceStopped, \
+runtimeStatus, meter, fault, editCommitted, editRejected, editNeedsAck, editRefused, editRolledBack, listening, failed, died, processFailed, moved, recordingFailed, stopping, runtimeStopped, deviceStopped, \
 ended.")]
 pub struct Arguments {
     /// The programs.
@@ -45,6 +49,12 @@ pub struct Arguments {
     #[arg(long, value_name = "BLOCKS", default_value_t = DEFAULT_LEAD_BLOCKS,
           value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_LEAD_BLOCKS)))]
     lead: u32,
+    /// Name under which the other commands find this session; without it `default`, or where that is taken `play-PID`.
+    #[arg(long, value_name = "NAME")]
+    session: Option<String>,
+    /// Do not follow the files: saving them changes nothing.
+    #[arg(long)]
+    no_watch: bool,
     /// Print events as JSON, one object a line.
     #[arg(long)]
     json: bool,
@@ -66,15 +76,25 @@ fn play(arguments: &Arguments) -> Result<Verdict, CommandError> {
         check_output(wav, &arguments.files)?;
     }
     let mut job = Job::new(Goal::Play { seconds: arguments.seconds }, programs);
+    job.live = Some(LiveSetup {
+        session: session_name(arguments.session.as_deref())?,
+        follows_files: !arguments.no_watch,
+        ..LiveSetup::default()
+    });
     job.sound = Some(SoundOutput {
         output: OutputChoice::Device(arguments.device.clone().map_or(Output::Default, Output::Named)),
         lead_blocks: arguments.lead,
         recording: absolute(arguments.wav.as_ref())?,
     });
-    let mut player = Player::new(arguments, &job);
+    let mut player = Player::new(arguments);
     let verdict = run_job(&job, &mut player)?;
     player.finish();
     Ok(verdict)
+}
+
+/// A session's name from the command line.
+pub fn session_name(name: Option<&str>) -> Result<Option<SessionName>, CommandError> {
+    name.map(|name| SessionName::new(name).map_err(|error| CommandError::Input(error.to_string()))).transpose()
 }
 
 /// Another process writes the file, so its name must not depend on the folder we are in.
@@ -84,7 +104,6 @@ pub fn absolute(path: Option<&PathBuf>) -> Result<Option<PathBuf>, CommandError>
 
 struct Player<'a> {
     arguments: &'a Arguments,
-    job: &'a Job,
     line: LiveLine,
     meter: Meter,
     sample_rate: u32,
@@ -92,8 +111,8 @@ struct Player<'a> {
 }
 
 impl<'a> Player<'a> {
-    fn new(arguments: &'a Arguments, job: &'a Job) -> Self {
-        Self { arguments, job, line: LiveLine::text(), meter: Meter::default(), sample_rate: DEFAULT_SAMPLE_RATE_HZ, frames: 0 }
+    fn new(arguments: &'a Arguments) -> Self {
+        Self { arguments, line: LiveLine::text(), meter: Meter::default(), sample_rate: DEFAULT_SAMPLE_RATE_HZ, frames: 0 }
     }
 
     fn finish(&self) {
@@ -117,13 +136,19 @@ impl<'a> Player<'a> {
 }
 
 impl Audience for Player<'_> {
-    fn hear(&mut self, report: Report) {
+    fn listens(&mut self, session: &str) {
+        if self.arguments.json {
+            render::print(&json!({ "event": "listening", "session": session }).to_string());
+        }
+    }
+
+    fn hear(&mut self, programs: &[ProgramText], report: Report) {
         if self.arguments.json
-            && let Some(event) = json::event(&self.job.programs, &report)
+            && let Some(event) = json::event(programs, &report)
         {
             render::print(&event.to_string());
         }
-        let sentences = Sentences { programs: &self.job.programs, has_colour: render::has_colour() };
+        let sentences = Sentences { programs, has_colour: render::has_colour() };
         if let Some(text) = sentences.of(&report) {
             self.line.say(&text);
         }
@@ -135,7 +160,7 @@ impl Audience for Player<'_> {
                 self.show_meter();
             }
             Report::HostStatus { runtime, status } => {
-                if let Some(program) = self.job.programs.get(runtime.0) {
+                if let Some(program) = programs.get(runtime.0) {
                     self.meter.take_host(&program.name, status);
                 }
             }

@@ -15,7 +15,7 @@ use super::{CommandError, check_output, run_job, source};
 use crate::policy::{Goal, Report, Verdict};
 use crate::render::sentences::Sentences;
 use crate::render::{self, json};
-use crate::session::{Audience, Job, RunOrder};
+use crate::session::{Audience, Job, ProgramText, RunOrder};
 
 /// Entry that is called when none is named.
 const DEFAULT_ENTRY: &str = "main";
@@ -93,7 +93,7 @@ pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
     };
     let mut job = Job::new(Goal::Run, programs);
     job.memory_regions.clone_from(&arguments.memory_regions);
-    let mut runner = Runner { arguments, job: &job, dumps: arguments.dump.clone(), captured, memories: BTreeMap::new(), failure: None };
+    let mut runner = Runner { arguments, dumps: arguments.dump.clone(), captured, memories: BTreeMap::new(), failure: None };
     let verdict = run_job(&job, &mut runner)?;
     match runner.failure {
         Some(failure) => Err(CommandError::Input(failure)),
@@ -103,7 +103,6 @@ pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
 
 struct Runner<'a> {
     arguments: &'a Arguments,
-    job: &'a Job,
     dumps: Vec<String>,
     captured: Option<File>,
     memories: BTreeMap<u32, File>,
@@ -112,7 +111,7 @@ struct Runner<'a> {
 }
 
 impl Audience for Runner<'_> {
-    fn hear(&mut self, report: Report) {
+    fn hear(&mut self, programs: &[ProgramText], report: Report) {
         match report {
             Report::Captured(bytes) => {
                 let written = self.captured.as_mut().map_or(Ok(()), |file| file.write_all(&bytes));
@@ -124,7 +123,7 @@ impl Audience for Runner<'_> {
             }
             Report::RunDone { dumps } => show(&dumps, self.arguments.json),
             other => {
-                let sentences = Sentences { programs: &self.job.programs, has_colour: render::has_colour() };
+                let sentences = Sentences { programs, has_colour: render::has_colour() };
                 if let Some(text) = sentences.of(&other) {
                     render::tell(&text);
                 }

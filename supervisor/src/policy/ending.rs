@@ -5,7 +5,8 @@
 
 use super::process::Life;
 use super::program::Phase;
-use super::{Action, Child, Device, Failure, Goal, Policy, Report, RuntimeIndex, Stage, Verdict, deadlines};
+use super::{Action, Child, Device, Failure, Goal, Policy, Report, RuntimeIndex, Stage, Target, Verdict, deadlines};
+use crate::control::protocol::ErrorCode;
 
 impl Policy {
     /// Begins to end the session, unless that has begun.
@@ -13,6 +14,7 @@ impl Policy {
         match self.stage {
             Stage::NotBegun | Stage::Working => {
                 self.stage = Stage::Stopping { deadline_ms: now_ms + deadlines::STOP_MS };
+                self.release_everything(actions);
                 actions.push(Action::Tell(Report::Stopping));
             }
             Stage::Stopping { .. } | Stage::Killing { .. } | Stage::Over => {}
@@ -25,7 +27,7 @@ impl Policy {
             (Stage::NotBegun | Stage::Working, _) => {
                 match self.goal {
                     // A performer ends a performance this way: nothing is left undone.
-                    Goal::Play { .. } => {}
+                    Goal::Play { .. } | Goal::Serve => {}
                     Goal::Check | Goal::Compile | Goal::Run | Goal::Bounce | Goal::ListDevices => {
                         self.verdict = self.verdict.max(Verdict::Interrupted);
                     }
@@ -57,11 +59,17 @@ impl Policy {
 
     fn is_work_over(&self) -> bool {
         match self.goal {
-            Goal::Check | Goal::Compile | Goal::Run | Goal::Play { .. } => self.programs.iter().all(|program| program.phase.is_over()),
+            Goal::Check | Goal::Compile | Goal::Run => self.programs.iter().all(|program| program.phase.is_over()),
+            // An edit that is on its way may start what has failed.
+            Goal::Play { .. } => self.programs.iter().all(|program| program.phase.is_over()) && !self.has_edits(),
             // A bounce with a program missing is not what was asked for; it ends well when the device host says `Stopped`.
             Goal::Bounce => self.programs.iter().any(|program| program.phase.is_over()),
-            Goal::ListDevices => false,
+            Goal::ListDevices | Goal::Serve => false,
         }
+    }
+
+    fn has_edits(&self) -> bool {
+        self.runtimes.iter().any(|runtime| runtime.incoming.is_some() || runtime.flight.is_some())
     }
 
     fn finish(&mut self, actions: &mut Vec<Action>) {
@@ -147,7 +155,10 @@ impl Policy {
         self.check_stage(now_ms, actions);
         self.check_processes(now_ms, actions);
         if let Some(compiling) = self.compiling.filter(|compiling| compiling.deadline_ms <= now_ms) {
-            self.fail(compiling.runtime, Failure::CompileTooLong, Verdict::Program, actions);
+            match compiling.target {
+                Target::Program(runtime) => self.fail(runtime, Failure::CompileTooLong, Verdict::Program, actions),
+                Target::Edit(change) => self.reject_change(change, ErrorCode::CompileFailed, Failure::CompileTooLong, actions),
+            }
             self.compiling = None;
             self.kill(Child::Worker, actions);
         }

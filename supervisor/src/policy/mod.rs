@@ -10,11 +10,20 @@
 //! whatever has become possible, then [`Policy::conclude`] decides whether the session is over. The latter two look at the
 //! state only, never at the event, so that the order in which events come in does not matter.
 
+mod calls;
 pub mod deadlines;
+mod describe;
+mod edits;
 mod ending;
+mod looking;
+mod mixing;
+mod outcomes;
 mod process;
 mod program;
+#[cfg(test)]
+mod programs_in_tests;
 mod replies;
+mod runtime;
 #[cfg(test)]
 mod simulation;
 mod starting;
@@ -26,7 +35,9 @@ use std::collections::BTreeMap;
 
 use self::process::{Death, Process};
 use self::program::{Lane, Phase, Program};
+use self::runtime::{Edit, Runtime};
 pub use self::vocabulary::*;
+use crate::control::protocol::ChangeId;
 
 /// How far the session is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,9 +72,17 @@ enum Device {
 /// The compile that the worker is at.
 #[derive(Clone, Copy, Debug)]
 struct Compiling {
-    runtime: RuntimeIndex,
+    target: Target,
     request: u64,
     deadline_ms: u64,
+}
+
+/// What a compile is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Target {
+    /// A program of the command line.
+    Program(RuntimeIndex),
+    Edit(ChangeId),
 }
 
 /// The state machine of one session.
@@ -75,8 +94,22 @@ pub struct Policy {
     verdict: Verdict,
     processes: BTreeMap<Child, Process>,
     programs: Vec<Program>,
+    /// The text of each program, as it runs now.
+    texts: Vec<ProgramText>,
+    runtimes: Vec<Runtime>,
+    /// Edits that are only asked about.
+    plans: Vec<Edit>,
     compiling: Option<Compiling>,
     last_request: u64,
+    last_live_request: u64,
+    last_change: u64,
+    /// Changes wait for an acknowledgement whenever any state would be lost.
+    asks_for_any_loss: bool,
+    /// When the session began, in milliseconds since 1970.
+    epoch_ms: u64,
+    /// Name, sample rate and period of the output, once one is open.
+    device_name: Option<(String, u32, u32)>,
+    device_xruns: u64,
     device: Device,
     /// Sample rate of the session, once it is settled, and the name of the program that settled it.
     sample_rate: Option<(u32, Option<String>)>,
@@ -90,22 +123,96 @@ pub struct Policy {
 
 impl Policy {
     /// A session for this goal with one program for each name.
-    pub fn new(goal: Goal, names: impl IntoIterator<Item = String>) -> Self {
-        Self {
+    pub fn new<T: Into<ProgramText>>(goal: Goal, texts: impl IntoIterator<Item = T>) -> Self {
+        let texts: Vec<ProgramText> = texts.into_iter().map(Into::into).collect();
+        let mut policy = Self {
             goal,
             stage: Stage::NotBegun,
             verdict: Verdict::Fine,
             processes: BTreeMap::new(),
-            programs: names.into_iter().map(Program::new).collect(),
+            programs: texts.iter().map(|text| Program::new(text.name.clone())).collect(),
+            texts,
+            runtimes: Vec::new(),
+            plans: Vec::new(),
             compiling: None,
             last_request: 0,
+            last_live_request: 0,
+            last_change: 0,
+            asks_for_any_loss: false,
+            epoch_ms: 0,
+            device_name: None,
+            device_xruns: 0,
             device: Device::Closed,
             sample_rate: None,
             is_rendering_begun: false,
             first_frame: None,
             frames: 0,
             signals: 0,
+        };
+        if policy.is_live() {
+            for (index, program) in policy.programs.iter_mut().enumerate() {
+                program.runtime = Some(index);
+                let mut runtime = Runtime::new(program.name.clone());
+                runtime.slot = Some(RuntimeIndex(index));
+                runtime.generation = 1;
+                policy.runtimes.push(runtime);
+            }
         }
+        policy
+    }
+
+    /// Sets what the session's owner wants of all of it: the sample rate, whether to ask before any loss, and when it began.
+    pub fn configure(&mut self, sample_rate: Option<u32>, asks_for_any_loss: bool, epoch_ms: u64) {
+        self.sample_rate = sample_rate.map(|rate| (rate, None)).or(self.sample_rate.take());
+        self.asks_for_any_loss = asks_for_any_loss;
+        self.epoch_ms = epoch_ms;
+    }
+
+    /// Mixes a runtime of the command line before it is heard.
+    pub fn preset(&mut self, name: &str, gain: f64, is_muted: bool) {
+        if let Some(runtime) = edits::find(&self.runtimes, name) {
+            self.runtimes[runtime].level.gain = gain;
+            self.runtimes[runtime].level.is_muted = is_muted;
+        }
+    }
+
+    /// The file whose changes are edits of this runtime.
+    pub fn follow(&mut self, name: &str, path: std::path::PathBuf) {
+        if let Some(runtime) = edits::find(&self.runtimes, name) {
+            self.runtimes[runtime].watching = Some(path);
+        }
+    }
+
+    /// The programs' texts, as they run now, by [`RuntimeIndex`].
+    pub fn texts(&self) -> &[ProgramText] {
+        &self.texts
+    }
+
+    /// What the device host calls a program's lane.
+    pub fn lane_name(&self, runtime: RuntimeIndex) -> String {
+        self.programs.get(runtime.0).map(|program| program.lane_name.clone()).unwrap_or_default()
+    }
+
+    /// Generation of a program's host and the revision it runs, for events.
+    pub fn life(&self, runtime: RuntimeIndex) -> Option<(u64, ipc::hash::ContentHash)> {
+        let program = self.programs.get(runtime.0)?;
+        Some((program.generation, program.revision.as_ref()?.hash()))
+    }
+
+    /// Process id of a child; 0 where it has none.
+    pub fn pid(&self, child: Child) -> u32 {
+        self.process(child).pid
+    }
+
+    /// Last counters of the host that runs a runtime.
+    pub fn counters(&self, name: &str) -> Option<&ipc::message::HostStatus> {
+        edits::find(&self.runtimes, name).map(|runtime| &self.runtimes[runtime].status)
+    }
+
+    /// Whether this is the host that its runtime runs in now.
+    pub fn is_present(&self, slot: RuntimeIndex) -> bool {
+        let runtime = self.programs.get(slot.0).and_then(|program| program.runtime);
+        runtime.is_none_or(|runtime| self.runtimes[runtime].slot == Some(slot))
     }
 
     /// Takes one event at `now_ms` (of a clock that never goes back) and decides.
@@ -177,6 +284,10 @@ impl Policy {
             Event::LaneNotCreated { runtime, reason } => {
                 self.fail(runtime, Failure::NoLane { reason }, Verdict::Environment, actions);
             }
+            Event::EditInspected { change, inspection } => self.edit_inspected(change, inspection, actions),
+            Event::Call { call, text } => self.called(now_ms, call, text, actions),
+            Event::FileChanged { runtime, text, detect_us } => self.file_changed(&runtime, text, detect_us, actions),
+            Event::FileUnreadable { runtime, reason } => self.file_unreadable(&runtime, reason, actions),
             Event::Signal => self.signalled(now_ms, actions),
             Event::DeadlinePassed => self.check_deadlines(now_ms, actions),
         }
@@ -192,7 +303,7 @@ impl Policy {
             Goal::Check | Goal::Compile => vec![Child::Worker],
             Goal::Run => [Child::Worker].into_iter().chain(hosts()).collect(),
             // The worker first: it has the longest way to go before there is sound.
-            Goal::Play { .. } | Goal::Bounce => [Child::Worker, Child::Device].into_iter().chain(hosts()).collect(),
+            Goal::Play { .. } | Goal::Serve | Goal::Bounce => [Child::Worker, Child::Device].into_iter().chain(hosts()).collect(),
             Goal::ListDevices => vec![Child::Device],
         };
         for child in children {
@@ -205,23 +316,28 @@ impl Policy {
 
     /// A program will not run (any more). Tells so once, and lets go of what it had.
     fn fail(&mut self, runtime: RuntimeIndex, failure: Failure, verdict: Verdict, actions: &mut Vec<Action>) {
+        let is_news = self.stage == Stage::Working && self.is_present(runtime);
         let Some(program) = self.programs.get_mut(runtime.0) else { return };
         if program.phase.is_over() {
             return;
         }
         program.phase = Phase::Failed;
-        // What only follows from the end of the session is not news: the first cause has been told.
-        if self.stage == Stage::Working {
+        // What only follows from the end of the session is not news: the first cause has been told. What an edit started is
+        // told as the edit's end.
+        if is_news {
             self.verdict = self.verdict.max(verdict);
-            actions.push(Action::Tell(Report::Failed { runtime, failure }));
+            actions.push(Action::Tell(Report::Failed { runtime, failure: failure.clone() }));
         }
         if matches!(program.lane, Lane::Created(_)) {
             actions.push(Action::UnlinkLane(runtime));
         }
         if program.is_lane_added {
             program.is_lane_added = false;
-            actions.push(Action::RemoveLane(runtime));
+            if !program.is_retiring {
+                actions.push(Action::RemoveLane(runtime));
+            }
         }
+        self.slot_over(runtime, Some(&failure), actions);
     }
 
     fn process(&self, child: Child) -> &Process {
@@ -269,6 +385,9 @@ impl Policy {
     fn lost(&mut self, now_ms: u64, child: Child, actions: &mut Vec<Action>) {
         match child {
             Child::Worker => {
+                if let Some(Compiling { target: Target::Edit(change), .. }) = self.compiling {
+                    self.reject_change(change, crate::control::protocol::ErrorCode::CompilerRestarted, Failure::NoWorker, actions);
+                }
                 self.verdict = self.verdict.max(Verdict::Environment);
                 self.compiling = None;
                 for runtime in (0..self.programs.len()).map(RuntimeIndex) {
@@ -278,7 +397,7 @@ impl Policy {
                 }
                 match self.goal {
                     // As long as nothing is restarted, a session that cannot compile any more is over.
-                    Goal::Play { .. } | Goal::Bounce => self.stop(now_ms, actions),
+                    Goal::Play { .. } | Goal::Serve | Goal::Bounce => self.stop(now_ms, actions),
                     Goal::Check | Goal::Compile | Goal::Run | Goal::ListDevices => {}
                 }
             }

@@ -1,7 +1,10 @@
-//! One program of a session as the policy sees it: how far it has come on the way from text to sound.
+//! One program of a session in its host, as the policy sees it: how far it has come on the way from text to sound.
+
+use std::sync::Arc;
 
 use ipc::segment::SegmentRef;
 
+use super::runtime::Revision;
 use super::vocabulary::{CompileSettings, Plan};
 
 /// How often an artifact that arrived damaged is made anew before the program is given up.
@@ -87,11 +90,23 @@ pub struct Program {
     pub is_lane_mapped: bool,
     /// Its host has been told to stop it.
     pub is_stop_sent: bool,
+    /// Index of the runtime it is a life of, in sessions that can be changed.
+    pub runtime: Option<usize>,
+    pub generation: u64,
+    /// What the device host calls its lane.
+    pub lane_name: String,
+    /// What the host runs, once that is known.
+    pub revision: Option<Arc<Revision>>,
+    /// Gain the device host has been told for its lane.
+    pub gain: f32,
+    /// It is being replaced or stopped.
+    pub is_retiring: bool,
 }
 
 impl Program {
     pub fn new(name: String) -> Self {
         Self {
+            lane_name: name.clone(),
             name,
             phase: Phase::Queued,
             attempts: 1,
@@ -100,6 +115,16 @@ impl Program {
             is_lane_added: false,
             is_lane_mapped: false,
             is_stop_sent: false,
+            runtime: None,
+            generation: 1,
+            revision: None,
+            gain: 1.0,
+            is_retiring: false,
         }
+    }
+
+    /// Whether it delivers blocks into a lane.
+    pub fn has_lane(&self) -> bool {
+        self.revision.as_ref().map_or(self.lane != Lane::None, |revision| revision.plan.has_lane)
     }
 }

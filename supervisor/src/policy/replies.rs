@@ -4,7 +4,7 @@ use ipc::limits::BLOCK_FRAMES;
 use ipc::message::{CompileOutcome, CompileTimings, DeviceReply, DeviceStatus, HostReply, HostStatus, Refusal, WorkerReply};
 
 use super::program::{Lane, Phase};
-use super::{Action, Child, Device, Failure, Goal, Policy, Report, RuntimeIndex, Stage, Verdict};
+use super::{Action, Child, Device, Failure, Goal, Policy, Report, RuntimeIndex, Stage, Target, Verdict, looking};
 
 impl Policy {
     pub(super) fn worker_said(&mut self, reply: WorkerReply, actions: &mut Vec<Action>) {
@@ -18,7 +18,10 @@ impl Policy {
             };
         };
         self.compiling = None;
-        self.compiled(compiling.runtime, outcome, timings, actions);
+        match compiling.target {
+            Target::Program(runtime) => self.compiled(runtime, outcome, timings, actions),
+            Target::Edit(change) => self.edit_compiled(change, outcome, timings, actions),
+        }
     }
 
     fn compiled(&mut self, runtime: RuntimeIndex, outcome: CompileOutcome, timings: CompileTimings, actions: &mut Vec<Action>) {
@@ -50,12 +53,13 @@ impl Policy {
         }
         match reply {
             HostReply::Loaded { segment } => actions.push(Action::Release { segment }),
-            HostReply::Started { .. } => self.started(runtime, actions),
+            HostReply::Started { .. } => self.started(now_ms, runtime, actions),
             HostReply::Refused { segment, reason } => self.refused(runtime, segment, reason, actions),
             HostReply::Status(status) => self.host_status(runtime, status, actions),
             HostReply::Faulted { runtime: _, fault, held } => {
                 if held {
                     self.hold(runtime);
+                    self.note_hold(runtime, &fault);
                 }
                 actions.push(Action::Tell(Report::Fault { runtime, fault, is_held: held }));
             }
@@ -64,13 +68,12 @@ impl Policy {
             HostReply::RunMemory { memory, offset, bytes } => actions.push(Action::Tell(Report::Memory { memory, offset, bytes })),
             HostReply::RunDone { dumps } => self.run_done(runtime, dumps, actions),
             HostReply::RunFailed { fault } => self.fail(runtime, Failure::Fault(fault), Verdict::Program, actions),
-            // No command that starts this kind of session changes a running program.
-            HostReply::Live(_) => {}
+            HostReply::Live(reply) => self.live_said(now_ms, runtime, reply, actions),
             HostReply::Stopped => self.host_stopped(now_ms, runtime, actions),
         }
     }
 
-    fn started(&mut self, runtime: RuntimeIndex, actions: &mut Vec<Action>) {
+    fn started(&mut self, now_ms: u64, runtime: RuntimeIndex, actions: &mut Vec<Action>) {
         let frames = self.frames;
         let has_audio = self.programs.iter().any(|program| program.lane != Lane::None);
         let program = &mut self.programs[runtime.0];
@@ -82,6 +85,7 @@ impl Policy {
                     self.first_frame.get_or_insert(frames);
                 }
                 self.unlink_if_mapped(runtime, actions);
+                self.slot_started(now_ms, runtime, actions);
             }
             Phase::Queued | Phase::Compiling | Phase::Inspecting { .. } | Phase::Ready { .. } => {}
             Phase::Running | Phase::Held | Phase::Done | Phase::Failed => {}
@@ -120,7 +124,19 @@ impl Policy {
         if status.is_held {
             self.hold(runtime);
         }
+        if let Some(index) = self.programs[runtime.0].runtime.filter(|index| self.runtimes[*index].slot == Some(runtime)) {
+            self.runtimes[index].status = status.clone();
+            self.look_at_first_trial(index, status.ticks);
+        }
         actions.push(Action::Tell(Report::HostStatus { runtime, status }));
+    }
+
+    /// Why a runtime is held, for those who ask.
+    fn note_hold(&mut self, slot: RuntimeIndex, fault: &ipc::fault::Fault) {
+        let revision = self.programs[slot.0].revision.as_ref().map(|revision| revision.hash().into());
+        if let Some(runtime) = self.programs[slot.0].runtime.filter(|runtime| self.runtimes[*runtime].slot == Some(slot)) {
+            self.runtimes[runtime].cause = Some(looking::cause(fault.kind.explanation().to_owned(), revision, Some(fault)));
+        }
     }
 
     fn hold(&mut self, runtime: RuntimeIndex) {
@@ -155,6 +171,7 @@ impl Policy {
         if !program.phase.is_over() {
             program.phase = Phase::Done;
             actions.push(Action::Tell(Report::RuntimeStopped { runtime }));
+            self.slot_over(runtime, None, actions);
         }
         self.close(now_ms, Child::Host(runtime), actions);
     }
@@ -163,6 +180,7 @@ impl Policy {
         match reply {
             DeviceReply::Opened { device, sample_rate, period_frames } => {
                 self.device_opened();
+                self.device_name = Some((device.clone(), sample_rate, period_frames));
                 actions.push(Action::Tell(Report::DeviceOpened { device, sample_rate, period_frames }));
             }
             DeviceReply::Failed { reason } => {
@@ -171,7 +189,12 @@ impl Policy {
                 self.device = Device::Stopped;
                 self.stop(now_ms, actions);
             }
-            DeviceReply::Moved { device, reason } => actions.push(Action::Tell(Report::Moved { device, reason })),
+            DeviceReply::Moved { device, reason } => {
+                if let Some((name, ..)) = &mut self.device_name {
+                    name.clone_from(&device);
+                }
+                actions.push(Action::Tell(Report::Moved { device, reason }));
+            }
             DeviceReply::LaneMapped { runtime } => {
                 if let Some(runtime) = self.named(&runtime) {
                     self.programs[runtime.0].is_lane_mapped = true;
@@ -184,11 +207,17 @@ impl Policy {
                     self.fail(runtime, Failure::NoLane { reason }, Verdict::Environment, actions);
                 }
             }
-            DeviceReply::LaneRemoved { .. } => {}
+            DeviceReply::LaneRemoved { runtime } => {
+                if let Some(slot) = self.named(&runtime) {
+                    self.programs[slot.0].is_lane_added = false;
+                    self.stop_retiring(slot, actions);
+                }
+            }
             DeviceReply::LaneStarted { runtime, block } => {
                 if let Some(runtime) = self.named(&runtime) {
                     self.first_frame.get_or_insert(block.saturating_mul(BLOCK_FRAMES as u64));
                     actions.push(Action::Tell(Report::Sounding { runtime, block }));
+                    self.take_over(now_ms, runtime, actions);
                 }
             }
             DeviceReply::Status(status) => self.device_status(now_ms, status, actions),
@@ -219,8 +248,16 @@ impl Policy {
         }
     }
 
-    fn device_status(&mut self, now_ms: u64, status: DeviceStatus, actions: &mut Vec<Action>) {
+    fn device_status(&mut self, now_ms: u64, mut status: DeviceStatus, actions: &mut Vec<Action>) {
         self.frames = status.frames;
+        self.device_xruns = status.device_xruns;
+        for lane in &mut status.lanes {
+            let Some(slot) = self.named(&lane.runtime) else { continue };
+            lane.runtime.clone_from(&self.programs[slot.0].name);
+            if let Some(runtime) = self.programs[slot.0].runtime.filter(|runtime| self.runtimes[*runtime].slot == Some(slot)) {
+                self.runtimes[runtime].lane = lane.clone();
+            }
+        }
         actions.push(Action::Tell(Report::DeviceStatus(status)));
         let (Goal::Play { seconds: Some(seconds) }, Some((rate, _)), Some(first)) = (self.goal, &self.sample_rate, self.first_frame) else {
             return;
@@ -232,6 +269,6 @@ impl Policy {
     }
 
     fn named(&self, name: &str) -> Option<RuntimeIndex> {
-        self.programs.iter().position(|program| program.name == name).map(RuntimeIndex)
+        self.programs.iter().position(|program| program.lane_name == name).map(RuntimeIndex)
     }
 }

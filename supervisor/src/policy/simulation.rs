@@ -9,12 +9,18 @@ use ipc::segment::{SegmentKind, SegmentRef};
 
 use super::*;
 
+mod clients;
+
+use clients::Clients;
+
 /// Sequences in one run of the test.
 const SEQUENCES: u64 = 4_000;
 /// Events after which the world behaves, so that what does not end is caught.
 const WILD_EVENTS: u32 = 120;
 /// Longest time a session may take to end once it is told to.
 const END_MS: u64 = 2_000;
+/// Events of a session with clients, who need more to do something.
+const LIVE_EVENTS: u32 = 400;
 
 /// SplitMix64: small, and the same everywhere.
 struct Random(u64);
@@ -52,6 +58,7 @@ struct World {
     settled: BTreeMap<RuntimeIndex, u32>,
     finished: Option<Verdict>,
     segments: u64,
+    clients: Clients,
 }
 
 impl World {
@@ -65,11 +72,14 @@ impl World {
             Goal::Play { seconds: Some(0.5) },
             Goal::Bounce,
             Goal::ListDevices,
+            Goal::Serve,
+            Goal::Serve,
         ];
         let goal = goals[random.below(goals.len() as u64) as usize];
         let programs = match goal {
             Goal::Check | Goal::Compile | Goal::Run => 1,
             Goal::Play { .. } | Goal::Bounce => 1 + random.below(3),
+            Goal::Serve => random.below(3),
             Goal::ListDevices => 0,
         };
         let names: Vec<String> = (0..programs).map(|number| format!("p{number}")).collect();
@@ -86,6 +96,7 @@ impl World {
             settled: BTreeMap::new(),
             finished: None,
             segments: 0,
+            clients: Clients::default(),
         }
     }
 
@@ -154,7 +165,7 @@ impl World {
             Action::OpenDevice { .. } => self.device(DeviceReply::Opened { device: String::new(), sample_rate: 48_000, period_frames: 1 }),
             Action::ListDevices => self.device(DeviceReply::Devices(Vec::new())),
             Action::AddLane { runtime, .. } => {
-                let runtime = self.names[runtime.0].clone();
+                let runtime = self.policy.lane_name(runtime);
                 self.device(DeviceReply::LaneMapped { runtime: runtime.clone() });
                 self.device(DeviceReply::LaneStarted { runtime, block: 0 });
             }
@@ -165,11 +176,20 @@ impl World {
             Action::Kill(child) => self.coming.push(Event::Died { child, end: ProcessEnd::Killed(9) }),
             Action::Tell(report) => self.listen(&report),
             Action::Finish(verdict) => self.finished = Some(verdict),
-            Action::Release { .. } | Action::UnlinkLane(_) | Action::RemoveLane(_) => {}
+            Action::RemoveLane(runtime) => {
+                let runtime = self.policy.lane_name(runtime);
+                self.device(DeviceReply::LaneRemoved { runtime });
+            }
+            Action::CompileEdit { .. } | Action::InspectEdit { .. } | Action::Live { .. } | Action::Answer { .. } => self.take_live(action),
+            Action::Release { .. } | Action::UnlinkLane(_) | Action::SetGain { .. } => {}
+            Action::Watch { .. } | Action::Unwatch { .. } | Action::Record { .. } => {}
         }
     }
 
     fn listen(&mut self, report: &Report) {
+        if let Report::Change(event) = report {
+            self.listen_to_change(event);
+        }
         let settled = match report {
             Report::Failed { runtime, .. } | Report::Checked { runtime } => Some(*runtime),
             Report::RunDone { .. } => Some(RuntimeIndex(0)),
@@ -190,10 +210,9 @@ impl World {
             (_, 1) => Inspection::Unplayable { message: String::new(), line: None },
             (_, 2 | 3) if !is_settled => Inspection::NeedsSettings(CompileSettings { environment: Vec::new(), work_budget: 1 }),
             (_, choice) => Inspection::Playable(Plan {
-                runtime_type: String::new(),
                 has_lane: choice != 4,
                 sample_rate: if choice == 5 { 44_100 } else { 48_000 },
-                log: Vec::new(),
+                ..programs_in_tests::plan(programs_in_tests::Shape::default())
             }),
         }
     }
@@ -281,11 +300,16 @@ impl World {
 
     fn run(&mut self) {
         self.step(Event::Begin);
-        for _ in 0..WILD_EVENTS {
+        let events = if self.policy.goal == Goal::Serve { LIVE_EVENTS } else { WILD_EVENTS };
+        for _ in 0..events {
             if self.finished.is_some() {
                 break;
             }
             match self.random.below(20) {
+                4..=9 if self.policy.is_live() => {
+                    let call = self.call();
+                    self.step(call);
+                }
                 0..=2 => {
                     let event = self.mischief();
                     self.step(event);
@@ -297,6 +321,8 @@ impl World {
         if self.finished.is_none() {
             self.ends_by_deadlines();
         }
+        let open: Vec<_> = self.clients.asked.difference(&self.clients.answered).collect();
+        self.promise(open.is_empty(), &format!("calls are never answered: {open:?}"));
         let is_answered = (0..self.names.len()).all(|index| self.settled.contains_key(&RuntimeIndex(index)));
         if self.finished == Some(Verdict::Fine) && matches!(self.policy.goal, Goal::Check | Goal::Run) {
             self.promise(is_answered, "all is said to be well, but the program was not answered");

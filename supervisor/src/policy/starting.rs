@@ -2,11 +2,14 @@
 //!
 //! Looks at the state only, never at the event that changed it, so the order in which answers come in does not matter.
 
+use std::sync::Arc;
+
 use ipc::limits::DEFAULT_SAMPLE_RATE_HZ;
 use ipc::segment::SegmentRef;
 
 use super::program::{COMPILE_ATTEMPTS, Lane, Phase, Program};
-use super::{Action, Child, Compiling, Device, Failure, Goal, Inspection, Policy, Report, RuntimeIndex, Stage, Verdict, deadlines};
+use super::runtime::Revision;
+use super::{Action, Child, Compiling, Device, Failure, Goal, Inspection, Policy, Report, RuntimeIndex, Stage, Target, Verdict, deadlines};
 
 impl Policy {
     /// Starts whatever has become possible.
@@ -16,6 +19,8 @@ impl Policy {
             Stage::NotBegun | Stage::Stopping { .. } | Stage::Killing { .. } | Stage::Over => return,
         }
         self.compile_next(now_ms, actions);
+        self.compile_next_edit(now_ms, actions);
+        self.advance_edits(now_ms, actions);
         self.settle_sample_rate();
         self.open_device(now_ms, actions);
         for runtime in (0..self.programs.len()).map(RuntimeIndex) {
@@ -39,7 +44,8 @@ impl Policy {
             return;
         }
         self.last_request += 1;
-        self.compiling = Some(Compiling { runtime, request: self.last_request, deadline_ms: now_ms + deadlines::COMPILE_MS });
+        self.compiling =
+            Some(Compiling { target: Target::Program(runtime), request: self.last_request, deadline_ms: now_ms + deadlines::COMPILE_MS });
         let program = &mut self.programs[index];
         program.phase = Phase::Compiling;
         let settings = program.settings.clone();
@@ -50,7 +56,7 @@ impl Policy {
     /// program before it can still do so. A bounce waits for all of them: it makes a file of all programs or none.
     fn settle_sample_rate(&mut self) {
         let needs_device = match self.goal {
-            Goal::Play { .. } | Goal::Bounce => true,
+            Goal::Play { .. } | Goal::Serve | Goal::Bounce => true,
             Goal::Check | Goal::Compile | Goal::Run | Goal::ListDevices => false,
         };
         let is_unready = |program: &Program| program.phase.is_compiling() || program.phase == Phase::Failed;
@@ -68,7 +74,7 @@ impl Policy {
                 return;
             }
         }
-        if self.programs.iter().any(|program| !program.phase.is_over()) {
+        if self.goal == Goal::Serve || self.programs.iter().any(|program| !program.phase.is_over()) {
             self.sample_rate = Some((DEFAULT_SAMPLE_RATE_HZ, None));
         }
     }
@@ -132,6 +138,7 @@ impl Policy {
         {
             program.is_lane_added = true;
             actions.push(Action::AddLane { runtime, lane: lane.clone() });
+            self.set_gain(runtime, 0, actions);
         }
     }
 
@@ -168,6 +175,9 @@ impl Policy {
                     actions.push(release);
                     return self.fail(runtime, Failure::Unplayable { message, line: None }, Verdict::Program, actions);
                 }
+                let text = self.texts[runtime.0].clone();
+                program.revision =
+                    Some(Arc::new(Revision { text, settings: program.settings.clone(), plan: plan.clone(), previous: None }));
                 program.phase = Phase::Ready { artifact, plan: Some(plan) };
             }
             Inspection::Runnable => program.phase = Phase::Ready { artifact, plan: None },
@@ -215,7 +225,7 @@ impl Policy {
 }
 
 /// Why a program cannot join a session of another sample rate.
-fn other_rate(asked: u32, session: u32, settled_by: Option<&str>) -> String {
+pub(super) fn other_rate(asked: u32, session: u32, settled_by: Option<&str>) -> String {
     let by = settled_by.map(|name| format!(", as \"{name}\" asks for")).unwrap_or_default();
     format!("it asks for {asked} Hz, but this session runs at {session} Hz{by}; give all programs the same audioRuntime.sampleRate")
 }

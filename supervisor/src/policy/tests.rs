@@ -109,7 +109,7 @@ fn lane(runtime: RuntimeIndex) -> SegmentRef {
 }
 
 fn audio(sample_rate: u32) -> Plan {
-    Plan { runtime_type: "audio".to_owned(), has_lane: true, sample_rate, log: Vec::new() }
+    Plan { sample_rate, ..programs_in_tests::plan(programs_in_tests::Shape::default()) }
 }
 
 fn diagnostic() -> Diagnostic {
@@ -187,7 +187,9 @@ fn a_program_goes_from_text_to_sound_in_this_order() {
         &[Action::AddLane { runtime, lane: lane(runtime) }, Action::StartRuntime { runtime, artifact, plan, lane: Some(lane(runtime)) }],
     );
     scene.expect(host(runtime, HostReply::Loaded { segment: "x".to_owned() }), &[Action::Release { segment: "x".to_owned() }]);
-    scene.expect(host(runtime, HostReply::Started { runtime: "a".to_owned() }), &[Action::Tell(Report::RuntimeStarted { runtime })]);
+    let started = scene.step(host(runtime, HostReply::Started { runtime: "a".to_owned() }));
+    assert_eq!(started.first(), Some(&Action::Tell(Report::RuntimeStarted { runtime })));
+    assert!(matches!(started[1..], [Action::Tell(Report::Change(_))]), "its first program is a change like any other");
     scene.expect(Event::DeviceSaid(DeviceReply::LaneMapped { runtime: "a".to_owned() }), &[Action::UnlinkLane(runtime)]);
     assert_eq!(scene.verdict(), None);
 }

@@ -3,19 +3,56 @@
 //! All of it is plain data. Handles (processes, channels, mapped memory) stay in the shell, `crate::session`.
 
 use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
 
+use ipc::artifact::DefaultBytes;
 use ipc::diagnostic::Diagnostic;
 use ipc::fault::Fault;
+use ipc::hash::ContentHash;
+use ipc::live::LiveRequest;
+use ipc::manifest::Manifest;
 use ipc::message::{
     CompileTimings, DeviceDescription, DeviceReply, DeviceStatus, HostReply, HostStatus, ItemValue, Refusal, Role, WorkerReply,
 };
 use ipc::segment::SegmentRef;
 
-/// Index of a runtime in its session: its place on the command line, from 0.
+use crate::control::protocol::{Answer, ChangeEvent, ChangeId, ErrorReply};
+use crate::control::{Call, Ticket};
+
+/// A program's text, and where it came from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProgramText {
+    /// Name of the runtime that runs it. Programs of a command line: the file's name without its ending, made unique.
+    pub name: String,
+    /// The file as the user named it.
+    pub path: PathBuf,
+    pub source: Arc<str>,
+    /// Folder that relative asset paths start from.
+    pub base_directory: PathBuf,
+}
+
+impl ProgramText {
+    /// Tells texts apart, whatever they are compiled with.
+    pub fn hash(&self) -> ContentHash {
+        ContentHash::of(&[self.source.as_bytes()])
+    }
+}
+
+#[cfg(test)]
+impl From<String> for ProgramText {
+    fn from(name: String) -> Self {
+        Self { path: PathBuf::from(format!("{name}.8f4e")), name, source: "8f4e/v1\n".into(), base_directory: PathBuf::from("/") }
+    }
+}
+
+/// Index of one life of a runtime in its session: the programs of the command line in their order, from 0, then every new
+/// host that a runtime was given. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RuntimeIndex(pub usize);
 
-/// A process that the supervisor starts. Nothing is restarted, so each exists at most once.
+/// A process that the supervisor starts. Nothing is restarted, so each exists at most once: a runtime that gets a new host
+/// gets a new index with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Child {
     Worker,
@@ -69,6 +106,8 @@ pub enum Goal {
     Run,
     /// Programs on a device, until stopped or for so many seconds from the first sound on.
     Play { seconds: Option<f64> },
+    /// A session that waits for what clients push, until it is told to end.
+    Serve,
     /// Programs into a file, faster than real time; the device host knows how long.
     Bounce,
     /// The outputs this machine has.
@@ -92,6 +131,11 @@ pub enum Verdict {
 /// What the supervisor must know of a compiled program to run it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
+    pub content: Arc<Content>,
+    /// The runtime type it asked for, when there is none of that name.
+    pub fallback_from: Option<String>,
+    /// The item that the program names as its pulse.
+    pub pulse: Option<String>,
     /// Runtime type id of the registry.
     pub runtime_type: String,
     /// Whether it delivers blocks into a lane.
@@ -100,6 +144,14 @@ pub struct Plan {
     pub sample_rate: u32,
     /// Lines for the log that came out of resolving the runtime type and the settings.
     pub log: Vec<String>,
+}
+
+/// What a compiled program is, as far as changes of it are concerned.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Content {
+    pub manifest: Manifest,
+    /// What its memories hold after `initDefaults`.
+    pub image: Vec<DefaultBytes>,
 }
 
 /// What a program is compiled with that its runtime type decides.
@@ -185,6 +237,28 @@ pub enum Event {
         runtime: RuntimeIndex,
         reason: String,
     },
+    /// Answer to [`Action::InspectEdit`].
+    EditInspected {
+        change: ChangeId,
+        inspection: Inspection,
+    },
+    /// A client asks for something. What it names by path has been read.
+    Call {
+        call: Call,
+        text: Option<ProgramText>,
+    },
+    /// A watched file has another content.
+    FileChanged {
+        runtime: String,
+        text: ProgramText,
+        /// How long ago that was, in microseconds.
+        detect_us: u64,
+    },
+    /// A watched file has changed and cannot be read.
+    FileUnreadable {
+        runtime: String,
+        reason: String,
+    },
     /// Someone wants the session to end.
     Signal,
     /// The earliest deadline has passed.
@@ -212,6 +286,50 @@ pub enum Action {
         artifact: SegmentRef,
         /// It has been compiled with settings asked for before: do not ask again.
         is_settled: bool,
+    },
+    /// Compile an edit, laid out relative to what runs now. Answered by `WorkerSaid`.
+    CompileEdit {
+        request: u64,
+        text: ProgramText,
+        settings: Option<CompileSettings>,
+        previous: Option<Arc<Content>>,
+    },
+    /// Read the manifest of an edit's artifact; answered by `EditInspected`.
+    InspectEdit {
+        change: ChangeId,
+        artifact: SegmentRef,
+        base_directory: PathBuf,
+        /// What it was compiled with.
+        settings: Option<CompileSettings>,
+        is_settled: bool,
+    },
+    /// Change a running runtime; answered by `HostSaid`.
+    Live {
+        runtime: RuntimeIndex,
+        request: LiveRequest,
+    },
+    /// Answer a client. Exactly one for each [`Event::Call`].
+    Answer {
+        ticket: Ticket,
+        outcome: Box<Result<Answer, ErrorReply>>,
+    },
+    /// Follow this file; its changes come in as `FileChanged`. Takes the place of what the runtime followed before.
+    Watch {
+        runtime: String,
+        path: PathBuf,
+    },
+    Unwatch {
+        runtime: String,
+    },
+    /// Begin a recording into this file, or end the one that runs. The shell answers.
+    Record {
+        ticket: Ticket,
+        path: Option<PathBuf>,
+    },
+    SetGain {
+        runtime: RuntimeIndex,
+        gain: f32,
+        ramp_frames: u32,
     },
     /// Answered by `LaneCreated` or `LaneNotCreated`.
     CreateLane(RuntimeIndex),
@@ -363,10 +481,34 @@ pub enum Report {
     RunDone {
         dumps: Vec<ItemValue>,
     },
+    /// Something happened to a change of a runtime, for subscribers.
+    Change(Box<ChangeEvent>),
+    /// The same for people. `text` is the edited program.
+    Edit {
+        text: ProgramText,
+        news: EditNews,
+    },
     /// The session begins to end.
     Stopping,
     /// The device host has faded out and finished its recording.
     DeviceStopped {
         frames: u64,
     },
+}
+
+/// How an edit went, for people.
+#[derive(Clone, Debug, PartialEq)]
+pub enum EditNews {
+    /// It does not take effect; what plays goes on playing.
+    Rejected(Failure),
+    /// It failed before and is refused until its text changes.
+    Refused { why: String },
+    /// It would lose state and waits.
+    NeedsAck { change: ChangeId, sentences: Vec<String> },
+    /// It is in effect from this tick on.
+    Committed { change: ChangeId, tick: u64, sentences: Vec<String>, commit_us: u64 },
+    /// It failed while it ran, and what ran before has taken its place.
+    RolledBack { fault: Fault },
+    /// A watched file cannot be read.
+    Unreadable { reason: String },
 }

@@ -7,7 +7,7 @@ use ipc::message::{DeviceDescription, DeviceStatus, ElementValues, ItemValue};
 use serde_json::{Map, Value, json};
 
 use super::excerpt::stage;
-use crate::policy::{Child, Failure, ProcessEnd, Report, RuntimeIndex, signal_name};
+use crate::policy::{Child, EditNews, Failure, ProcessEnd, Report, RuntimeIndex, signal_name};
 use crate::session::ProgramText;
 
 /// A diagnostic: `stage` (project, syntax, compiler), `code`, `line` and `column` in the file (from 1), `length` in
@@ -141,8 +141,32 @@ pub fn event(programs: &[ProgramText], report: &Report) -> Option<Value> {
         Report::RecordingFailed { reason } => json!({ "event": "recordingFailed", "reason": reason }),
         Report::Stopping => json!({ "event": "stopping" }),
         Report::DeviceStopped { frames } => json!({ "event": "deviceStopped", "frames": frames }),
+        Report::Edit { text, news } => edit(text, news),
+        Report::Change(_) => return None,
         Report::Checked { .. } | Report::Devices(_) | Report::Captured(_) | Report::Memory { .. } | Report::RunDone { .. } => return None,
     })
+}
+
+/// How an edit went: `edited` and what came of it.
+fn edit(text: &ProgramText, news: &EditNews) -> Value {
+    let name = &text.name;
+    let file = text.path.display().to_string();
+    match news {
+        EditNews::Rejected(failure) => {
+            let mut rejected = failed(Some(text), failure);
+            rejected["event"] = json!("editRejected");
+            rejected
+        }
+        EditNews::Refused { why } => json!({ "event": "editRefused", "runtime": name, "file": file, "reason": why }),
+        EditNews::NeedsAck { change, sentences } => {
+            json!({ "event": "editNeedsAck", "runtime": name, "file": file, "change": change.0, "report": sentences })
+        }
+        EditNews::Committed { change, tick, sentences, commit_us } => json!({ "event": "editCommitted", "runtime": name, "file": file,
+            "change": change.0, "tick": tick, "report": sentences, "commitUs": commit_us }),
+        EditNews::RolledBack { fault: what } => json!({ "event": "editRolledBack", "runtime": name, "file": file, "fault": fault(what) }),
+        EditNews::Unreadable { reason } => json!({ "event": "editRejected", "runtime": name, "file": file, "reason": reason, "line": null,
+            "diagnostics": [] }),
+    }
 }
 
 fn meter(status: &DeviceStatus) -> Value {

@@ -1,7 +1,7 @@
 //! Reports as sentences for people.
 
 use super::excerpt;
-use crate::policy::{Child, Failure, Report, RuntimeIndex};
+use crate::policy::{Child, EditNews, Failure, Report, RuntimeIndex};
 use crate::session::ProgramText;
 
 /// What the device host calls the output that plays to nobody.
@@ -47,7 +47,8 @@ impl Sentences<'_> {
             }
             Report::Sounding { .. } | Report::RuntimeStopped { .. } | Report::HostStatus { .. } | Report::DeviceStatus(_) => return None,
             Report::Devices(_) | Report::Captured(_) | Report::Memory { .. } | Report::RunDone { .. } => return None,
-            Report::Stopping | Report::DeviceStopped { .. } => return None,
+            Report::Edit { text, news } => self.edit(text, news),
+            Report::Change(_) | Report::Stopping | Report::DeviceStopped { .. } => return None,
         })
     }
 
@@ -65,7 +66,40 @@ impl Sentences<'_> {
     }
 
     fn failed(&self, runtime: RuntimeIndex, failure: &Failure) -> String {
-        let Some(program) = self.programs.get(runtime.0) else { return failure_text(failure) };
+        match self.programs.get(runtime.0) {
+            Some(program) => self.failed_program(program, failure),
+            None => failure_text(failure),
+        }
+    }
+
+    /// How an edit went.
+    fn edit(&self, text: &ProgramText, news: &EditNews) -> String {
+        let name = &text.name;
+        match news {
+            EditNews::Rejected(failure) => {
+                format!("{}\n{name}: the edit changes nothing; what plays goes on", self.failed_program(text, failure))
+            }
+            EditNews::Refused { why } => format!("{name}: {why}"),
+            EditNews::NeedsAck { change, sentences } => format!(
+                "{name}: change {0} waits for you, and what plays goes on\n{1}\n  take it: continuo confirm {0}\n  drop it: continuo cancel {0}",
+                change.0,
+                indented(sentences)
+            ),
+            EditNews::Committed { tick, sentences, .. } => match sentences.as_slice() {
+                [] => format!("{name}: plays from tick {tick} on"),
+                [first, rest @ ..] if rest.is_empty() => format!("{name}: from tick {tick} on: {first}"),
+                [first, rest @ ..] => format!("{name}: from tick {tick} on: {first}\n{}", indented(rest)),
+            },
+            EditNews::RolledBack { fault } => {
+                let consequence =
+                    "it was taken back before it was heard: what played before plays on; this text is refused until it changes";
+                excerpt::fault(text, fault, consequence, self.has_colour)
+            }
+            EditNews::Unreadable { reason } => format!("{name}: {reason}; what plays goes on"),
+        }
+    }
+
+    fn failed_program(&self, program: &ProgramText, failure: &Failure) -> String {
         let with_line = |message: &str, line| excerpt::refusal(program, message, line, self.has_colour);
         match failure {
             Failure::Rejected(diagnostics) => {
@@ -83,7 +117,12 @@ impl Sentences<'_> {
     }
 }
 
+fn indented(sentences: &[String]) -> String {
+    sentences.iter().map(|sentence| format!("  {sentence}")).collect::<Vec<_>>().join("\n")
+}
+
 /// A failure in one sentence, without its place.
+
 pub fn failure_text(failure: &Failure) -> String {
     match failure {
         Failure::Rejected(diagnostics) => match &diagnostics[..] {

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ipc::artifact::Artifact;
 use ipc::channel::{Doorway, Hello, PROTOCOL_VERSION};
@@ -13,12 +13,18 @@ use ipc::lane;
 use ipc::message::{CompileGoal, CompileRequest, DeviceRequest, HostRequest, OpenDevice, RunJob, StartRuntime, WorkerRequest};
 use ipc::segment::{Segment, SegmentRef};
 
+use super::calls::CallQueue;
 use super::connection::{self, Incoming, Letter, Outbox};
-use super::job::{AUDIO_WORK_BUDGET, Job, OutputChoice, ProgramText, RUN_WORK_BUDGET, RunOrder};
+use super::files::{self, Files};
+use super::job::{AUDIO_WORK_BUDGET, Job, LiveSetup, OutputChoice, ProgramText, RUN_WORK_BUDGET, RunOrder};
 use super::last_words::LastWords;
+use super::planning::Compiled;
 use super::process::{Process, Start};
-use super::{Session, planning, signals};
-use crate::policy::{Action, Child, CompileSettings, Event, Goal, Inspection, Plan, Policy, Report, RuntimeIndex, Verdict};
+use super::readiness::ServiceManager;
+use super::{Session, planning, publishing, signals};
+use crate::control::protocol::{Answer, ErrorCode, ErrorReply, Pong, Topic};
+use crate::control::{Address, Identity, ListenError, Server, SessionName, Ticket};
+use crate::policy::{Action, Child, CompileSettings, Content, Event, Goal, Inspection, Plan, Policy, Report, RuntimeIndex, Verdict};
 
 /// Events that may wait for the main thread. When it is busy the threads of the children wait in turn, so that nothing a
 /// child sends makes the supervisor's memory grow.
@@ -33,7 +39,12 @@ const IDLE: Duration = Duration::from_secs(60);
 /// The command that a session works for: it hears the reports, and is asked what only it knows.
 pub trait Audience {
     /// Takes a report. Must not wait for anything but the terminal or its own files.
-    fn hear(&mut self, report: Report);
+    fn hear(&mut self, programs: &[ProgramText], report: Report);
+
+    /// The session listens to clients under this name.
+    fn listens(&mut self, session: &str) {
+        let _ = session;
+    }
 
     /// Takes an artifact for itself (`compile`), or looks at it before it is run (`run`). The error is for people.
     fn examine(&mut self, artifact: &Artifact) -> Result<(), String> {
@@ -52,25 +63,67 @@ pub trait Audience {
 pub enum ConductError {
     #[error("cannot listen for signals: {0}")]
     Signals(std::io::Error),
+    #[error("cannot start a thread: {0}")]
+    Threads(std::io::Error),
+    #[error(transparent)]
+    Control(#[from] ListenError),
 }
 
 /// Runs a job to its end.
 pub fn conduct(session: &Session, job: &Job, audience: &mut dyn Audience) -> Result<Verdict, ConductError> {
     let (sender, incoming) = sync_channel(EVENTS);
     signals::listen(sender.clone()).map_err(ConductError::Signals)?;
-    let names = job.programs.iter().map(|program| program.name.clone());
+    let calls = CallQueue::default();
+    let control = job.live.as_ref().map(|live| listen(live, &calls, &sender)).transpose()?.flatten();
+    let files = Files::start(&sender, control.as_ref().map(|(server, _)| server.handle())).map_err(ConductError::Threads)?;
     let mut shell = Shell {
         session,
         job,
         audience,
-        policy: Policy::new(job.goal, names),
+        policy: policy(job),
+        calls,
+        control,
+        files,
+        manager: ServiceManager::from_environment(),
         started: Instant::now(),
         sender,
         pending: VecDeque::from([Event::Begin]),
         children: HashMap::new(),
         lanes: HashMap::new(),
     };
+    shell.begin();
     Ok(shell.run(&incoming))
+}
+
+/// The state machine of a job.
+fn policy(job: &Job) -> Policy {
+    let mut policy = Policy::new(job.goal, job.programs.iter().cloned());
+    if let Some(live) = &job.live {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        policy.configure(live.sample_rate, live.asks_for_any_loss, u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+        for preset in &live.presets {
+            policy.preset(&preset.runtime, preset.gain, preset.is_muted);
+        }
+    }
+    policy
+}
+
+/// Opens the control socket. A session whose name nobody chose goes on without one where it is not to be had.
+fn listen(live: &LiveSetup, calls: &CallQueue, events: &SyncSender<Incoming>) -> Result<Option<(Server, SessionName)>, ConductError> {
+    let identity = Identity { version: env!("CARGO_PKG_VERSION").to_owned(), build: crate::role::BUILD.to_owned() };
+    let open = |name: &SessionName| Server::listen(Address::of(name.clone()), identity.clone(), calls.sink(events.clone()));
+    if let Some(name) = &live.session {
+        return Ok(Some((open(name)?, name.clone())));
+    }
+    let name = SessionName::default();
+    match open(&name) {
+        Ok(server) => Ok(Some((server, name))),
+        Err(ListenError::Owned { .. }) => {
+            let Ok(name) = SessionName::new(&format!("play-{}", std::process::id())) else { return Ok(None) };
+            Ok(open(&name).ok().map(|server| (server, name)))
+        }
+        Err(_) => Ok(None),
+    }
 }
 
 /// A child and how to reach it.
@@ -93,9 +146,31 @@ struct Shell<'a> {
     pending: VecDeque<Event>,
     children: HashMap<Child, Member>,
     lanes: HashMap<RuntimeIndex, Segment>,
+    calls: CallQueue,
+    /// The control socket and the session's name, where there is one.
+    control: Option<(Server, SessionName)>,
+    files: Files,
+    manager: ServiceManager,
 }
 
 impl Shell<'_> {
+    /// Tells how the session is to be talked to, and follows the programs' files.
+    fn begin(&mut self) {
+        let Some(live) = &self.job.live else { return };
+        if let Some((_, name)) = &self.control {
+            self.audience.listens(name.as_str());
+        }
+        self.manager.ready();
+        if !live.follows_files {
+            return;
+        }
+        for program in &self.job.programs {
+            let Ok(path) = std::path::absolute(&program.path) else { continue };
+            self.policy.follow(&program.name, path.clone());
+            self.files.follow(program.name.clone(), path, Some(program.hash()));
+        }
+    }
+
     fn run(&mut self, incoming: &Receiver<Incoming>) -> Verdict {
         loop {
             while let Some(event) = self.pending.pop_front() {
@@ -107,8 +182,11 @@ impl Shell<'_> {
                     self.carry_out(action);
                 }
             }
+            if self.take_calls() {
+                continue;
+            }
             let event = self.next_event(incoming);
-            self.pending.push_back(event);
+            self.pending.extend(event);
         }
     }
 
@@ -117,14 +195,18 @@ impl Shell<'_> {
     }
 
     /// Waits for something to happen, at most until the policy's next deadline.
-    fn next_event(&mut self, incoming: &Receiver<Incoming>) -> Event {
+    /// `None`: look at the calls.
+    fn next_event(&mut self, incoming: &Receiver<Incoming>) -> Option<Event> {
         loop {
             let deadline = self.policy.next_deadline_ms();
             let patience = deadline.map_or(IDLE, |at_ms| Duration::from_millis(at_ms.saturating_sub(self.now_ms())));
+            let watchdog = self.manager.keep_alive(Instant::now());
+            let is_watchdog_first = watchdog.is_some_and(|watchdog| watchdog < patience);
+            let patience = watchdog.map_or(patience, |watchdog| watchdog.min(patience));
             match incoming.recv_timeout(patience) {
                 Ok(Incoming::Event(event)) => {
                     if let Some(event) = self.in_order(event) {
-                        return event;
+                        return Some(event);
                     }
                 }
                 Ok(Incoming::Joined { child, outbox }) => {
@@ -132,9 +214,11 @@ impl Shell<'_> {
                         member.outbox = Some(outbox);
                         member.doorway = None;
                     }
-                    return Event::Joined { child };
+                    return Some(Event::Joined { child });
                 }
-                Err(RecvTimeoutError::Timeout) if deadline.is_some() => return Event::DeadlinePassed,
+                Ok(Incoming::Called) => return None,
+                Err(RecvTimeoutError::Timeout) if is_watchdog_first => {}
+                Err(RecvTimeoutError::Timeout) if deadline.is_some() => return Some(Event::DeadlinePassed),
                 // The other end is one of ours (`self.sender`), so it cannot be gone.
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
             }
@@ -159,6 +243,7 @@ impl Shell<'_> {
             Event::Begin | Event::Spawned { .. } | Event::NotSpawned { .. } | Event::Joined { .. } => Some(event),
             Event::WorkerSaid(_) | Event::HostSaid { .. } | Event::DeviceSaid(_) | Event::Inspected { .. } => Some(event),
             Event::LaneCreated { .. } | Event::LaneNotCreated { .. } | Event::Signal | Event::DeadlinePassed => Some(event),
+            Event::EditInspected { .. } | Event::Call { .. } | Event::FileChanged { .. } | Event::FileUnreadable { .. } => Some(event),
         }
     }
 
@@ -171,6 +256,27 @@ impl Shell<'_> {
                 let inspection = self.inspect(runtime, &artifact, is_settled);
                 self.pending.push_back(Event::Inspected { runtime, inspection });
             }
+            Action::CompileEdit { request, text, settings, previous } => self.compile_edit(request, &text, settings, previous.as_deref()),
+            Action::InspectEdit { change, artifact, base_directory, settings, is_settled } => {
+                let compiled = Compiled { settings: settings.as_ref(), is_settled };
+                let inspection = match Artifact::read(&artifact) {
+                    Ok(artifact) => planning::plan(artifact, &base_directory, &compiled, self.default_type()),
+                    Err(error) => Inspection::Damaged { reason: error.to_string() },
+                };
+                self.pending.push_back(Event::EditInspected { change, inspection });
+            }
+            Action::Live { runtime, request } => self.post(Child::Host(runtime), Letter::Host(HostRequest::Live(request))),
+            Action::Answer { ticket, outcome } => self.answer(ticket, *outcome),
+            Action::Watch { runtime, path } => self.files.follow(runtime, path, None),
+            Action::Unwatch { runtime } => self.files.leave(runtime),
+            Action::Record { ticket, .. } => {
+                let error = ErrorReply::new(ErrorCode::WrongState, "this session cannot be recorded");
+                self.answer(ticket, Err(error));
+            }
+            Action::SetGain { runtime, gain, ramp_frames } => {
+                let runtime = self.policy.lane_name(runtime);
+                self.tell_device(DeviceRequest::SetGain { runtime, gain, ramp_frames });
+            }
             Action::CreateLane(runtime) => self.create_lane(runtime),
             Action::UnlinkLane(runtime) => {
                 // Our own mapping has done its service with the name.
@@ -180,8 +286,10 @@ impl Shell<'_> {
             }
             Action::OpenDevice { sample_rate } => self.open_device(sample_rate),
             Action::ListDevices => self.tell_device(DeviceRequest::List),
-            Action::AddLane { runtime, lane } => self.tell_device(DeviceRequest::AddLane { runtime: self.name(runtime), lane }),
-            Action::RemoveLane(runtime) => self.tell_device(DeviceRequest::RemoveLane { runtime: self.name(runtime) }),
+            Action::AddLane { runtime, lane } => {
+                self.tell_device(DeviceRequest::AddLane { runtime: self.policy.lane_name(runtime), lane });
+            }
+            Action::RemoveLane(runtime) => self.tell_device(DeviceRequest::RemoveLane { runtime: self.policy.lane_name(runtime) }),
             Action::BeginRendering => self.tell_device(DeviceRequest::Begin),
             Action::StopDevice => self.tell_device(DeviceRequest::Stop),
             Action::StartRuntime { runtime, artifact, plan, lane } => self.start_runtime(runtime, artifact, plan, lane),
@@ -197,13 +305,13 @@ impl Shell<'_> {
                     member.process.kill();
                 }
             }
-            Action::Tell(report) => self.audience.hear(report),
+            Action::Tell(report) => self.tell(report),
             Action::Finish(_) => {} // Taken by `run`.
         }
     }
 
     fn program(&self, runtime: RuntimeIndex) -> Option<&ProgramText> {
-        self.job.programs.get(runtime.0)
+        self.policy.texts().get(runtime.0)
     }
 
     fn name(&self, runtime: RuntimeIndex) -> String {
@@ -257,13 +365,85 @@ impl Shell<'_> {
         self.post(Child::Device, Letter::Device(request));
     }
 
+    /// Passes on what clients have asked. Returns whether there was anything.
+    fn take_calls(&mut self) -> bool {
+        let Some(call) = self.calls.take() else { return false };
+        if files::named_file(&call.verb).is_some() {
+            if let Err(call) = self.files.read(call) {
+                self.answer(call.ticket, Err(ErrorReply::new(ErrorCode::Busy, "too many files are being read; try again")));
+            }
+            return true;
+        }
+        let text = files::sent_text(&call.verb);
+        self.pending.push_back(Event::Call { call, text });
+        true
+    }
+
+    /// Answers a client, with what only we know filled in.
+    fn answer(&self, ticket: Ticket, outcome: Result<Answer, ErrorReply>) {
+        let Some((server, name)) = &self.control else { return };
+        let control = server.handle();
+        let outcome = outcome.map(|answer| match answer {
+            Answer::Ping(_) => Answer::Ping(Pong { control: control.status() }),
+            Answer::Status(mut status) => {
+                name.as_str().clone_into(&mut status.session);
+                status.pid = std::process::id();
+                crate::role::BUILD.clone_into(&mut status.build);
+                status.uptime_ms = self.now_ms();
+                status.control = control.status();
+                Answer::Status(status)
+            }
+            other => other,
+        });
+        control.reply(ticket, outcome);
+    }
+
+    fn tell(&mut self, report: Report) {
+        if let Some((server, _)) = &self.control {
+            let control = server.handle();
+            if publishing::topic(&report).is_some_and(|topic| control.has_subscribers(topic))
+                && let Some(event) = publishing::event(&self.policy, &report)
+            {
+                control.publish(event);
+            }
+            if control.has_subscribers(Topic::Log)
+                && let Some(event) = publishing::line(&self.policy, &report)
+            {
+                control.publish(event);
+            }
+        }
+        if report == Report::Stopping {
+            self.manager.stopping();
+        }
+        self.audience.hear(self.policy.texts(), report);
+    }
+
+    fn default_type(&self) -> Option<&str> {
+        self.job.live.as_ref().and_then(|live| live.default_runtime.as_deref())
+    }
+
+    fn compile_edit(&mut self, request: u64, text: &ProgramText, settings: Option<CompileSettings>, previous: Option<&Content>) {
+        let settings = settings.unwrap_or(CompileSettings { environment: Vec::new(), work_budget: AUDIO_WORK_BUDGET });
+        let request = CompileRequest {
+            id: request,
+            source: text.source.as_bytes().to_vec(),
+            goal: CompileGoal::Native,
+            memory_regions: self.job.memory_regions.clone(),
+            environment: settings.environment,
+            previous: previous.map(|content| Box::new(content.manifest.clone())),
+            work_budget: settings.work_budget,
+            generation: GENERATION,
+        };
+        self.post(Child::Worker, Letter::Worker(WorkerRequest::Compile(request)));
+    }
+
     fn compile(&mut self, runtime: RuntimeIndex, request: u64, settings: Option<CompileSettings>) {
         let Some(program) = self.program(runtime) else { return };
         let (goal, work_budget) = match self.job.goal {
             Goal::Check | Goal::ListDevices => (CompileGoal::Check, 0),
             Goal::Compile => (CompileGoal::Wasm, 0),
             Goal::Run => (CompileGoal::Native, RUN_WORK_BUDGET),
-            Goal::Play { .. } | Goal::Bounce => (CompileGoal::Native, AUDIO_WORK_BUDGET),
+            Goal::Play { .. } | Goal::Serve | Goal::Bounce => (CompileGoal::Native, AUDIO_WORK_BUDGET),
         };
         let settings = settings.unwrap_or(CompileSettings { environment: Vec::new(), work_budget });
         let request = CompileRequest {
@@ -285,8 +465,11 @@ impl Shell<'_> {
             Err(error) => return Inspection::Damaged { reason: error.to_string() },
         };
         match self.job.goal {
-            Goal::Play { .. } | Goal::Bounce => match self.program(runtime) {
-                Some(program) => planning::plan(&artifact.manifest, &program.base_directory, is_settled),
+            Goal::Play { .. } | Goal::Serve | Goal::Bounce => match self.program(runtime) {
+                Some(program) => {
+                    let compiled = Compiled { settings: None, is_settled };
+                    planning::plan(artifact, &program.base_directory, &compiled, self.default_type())
+                }
                 None => Inspection::Runnable,
             },
             Goal::Compile => match self.audience.examine(&artifact) {
@@ -328,7 +511,7 @@ impl Shell<'_> {
         let is_offline = self.job.sound.as_ref().is_some_and(|sound| matches!(sound.output, OutputChoice::Unpaced { .. }));
         let start = StartRuntime {
             runtime: program.name.clone(),
-            generation: GENERATION,
+            generation: self.policy.life(runtime).map_or(GENERATION, |(generation, _)| generation),
             runtime_type: plan.runtime_type,
             artifact,
             sample_rate: plan.sample_rate,

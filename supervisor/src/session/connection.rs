@@ -21,6 +21,8 @@ const STACK_BYTES: usize = 256 << 10;
 pub enum Incoming {
     /// Something happened.
     Event(Event),
+    /// A client has asked for something: look into the queue of calls.
+    Called,
     /// A child came in; this is how to write to it.
     Joined { child: Child, outbox: Outbox },
 }

@@ -1,11 +1,12 @@
 //! What a command wants of a session: its programs, and the details that the policy need not know.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use ipc::message::Output;
 
+use crate::control::SessionName;
 use crate::policy::Goal;
+pub use crate::policy::ProgramText;
 
 /// Operations that one tick of an `audio` program may take before it counts as a runaway. A block has 2.7 ms; a program
 /// that needs a hundredth of this budget is too slow to play. High enough never to hit one that merely starts up slowly.
@@ -16,18 +17,6 @@ pub const TIMER_WORK_BUDGET: u64 = 1 << 30;
 
 /// The same for `run`, which has no clock and a user who can press Ctrl-C: minutes of computing in one cycle.
 pub const RUN_WORK_BUDGET: u64 = 1 << 38;
-
-/// A program as it was read from its file.
-#[derive(Clone, Debug)]
-pub struct ProgramText {
-    /// Name of the runtime that runs it: the file's name without its ending, made unique.
-    pub name: String,
-    /// The file as the user named it.
-    pub path: PathBuf,
-    pub source: Arc<str>,
-    /// Folder that relative asset paths start from.
-    pub base_directory: PathBuf,
-}
 
 /// How sound leaves the session.
 #[derive(Clone, Debug)]
@@ -73,11 +62,37 @@ pub struct Job {
     pub programs: Vec<ProgramText>,
     pub memory_regions: Vec<String>,
     pub sound: Option<SoundOutput>,
+    /// For sessions that clients talk to.
+    pub live: Option<LiveSetup>,
+}
+
+/// What a session that clients talk to is set up with.
+#[derive(Clone, Debug, Default)]
+pub struct LiveSetup {
+    /// Its name; `None`: the default one, or where that is taken one after the process id.
+    pub session: Option<SessionName>,
+    /// Sample rate in hertz; `None`: what the first program asks for.
+    pub sample_rate: Option<u32>,
+    /// Ask before any state is lost, not only for changes of class C.
+    pub asks_for_any_loss: bool,
+    /// Whether the programs' files are followed.
+    pub follows_files: bool,
+    pub presets: Vec<Preset>,
+    /// Runtime type of programs that ask for none.
+    pub default_runtime: Option<String>,
+}
+
+/// How a runtime is mixed from the start.
+#[derive(Clone, Debug)]
+pub struct Preset {
+    pub runtime: String,
+    pub gain: f64,
+    pub is_muted: bool,
 }
 
 impl Job {
     /// A job of this goal for these programs, with nothing else asked for.
     pub fn new(goal: Goal, programs: Vec<ProgramText>) -> Self {
-        Self { goal, programs, memory_regions: Vec::new(), sound: None }
+        Self { goal, programs, memory_regions: Vec::new(), sound: None, live: None }
     }
 }

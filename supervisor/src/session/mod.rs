@@ -4,19 +4,25 @@
 //! Life cycle: [`Session::open`] removes what dead sessions left and takes the session's lock and directory; [`conduct()`]
 //! runs one job to its end; dropping the session removes its names. After a SIGKILL the next `open` does that instead.
 
+mod calls;
 mod conduct;
 mod connection;
 mod directory;
+mod files;
 mod job;
 mod last_words;
 mod planning;
 mod process;
+mod publishing;
+mod readiness;
 mod signals;
+mod text;
 
 pub use self::conduct::{Audience, ConductError, conduct};
 pub use self::directory::DirectoryError;
-pub use self::job::{Job, OutputChoice, ProgramText, RunOrder, SoundOutput};
+pub use self::job::{Job, LiveSetup, OutputChoice, ProgramText, RunOrder, SoundOutput};
 pub use self::process::ROLE_COMMAND;
+pub use self::text::{SourceError, read_text};
 
 use ipc::segment::{self, SegmentError, SessionId};
 

@@ -2,21 +2,32 @@
 //! place where the supervisor asks the runtime registry.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use ipc::artifact::Artifact;
 use ipc::manifest::Manifest;
 use runtime_host::host::assets;
 use runtime_host::registry::{self, RuntimeType, Settings};
 
 use super::job::{AUDIO_WORK_BUDGET, TIMER_WORK_BUDGET};
-use crate::policy::{CompileSettings, Inspection, Plan};
+use crate::policy::{CompileSettings, Content, Inspection, Plan};
 
 /// Runtime type of programs that ask for none, or for one that does not exist (DESIGN §8).
 const DEFAULT_RUNTIME_TYPE: &str = registry::audio::TYPE.id;
 
-/// Decides how a program is to be played. `is_settled`: it has been compiled with the settings asked for here before.
-pub fn plan(manifest: &Manifest, base_directory: &Path, is_settled: bool) -> Inspection {
+/// What a program has been compiled with.
+pub struct Compiled<'a> {
+    /// `None`: with what most programs need.
+    pub settings: Option<&'a CompileSettings>,
+    /// It has been compiled with the settings asked for here before: do not ask again.
+    pub is_settled: bool,
+}
+
+/// Decides how a program is to be played.
+pub fn plan(artifact: Artifact, base_directory: &Path, compiled: &Compiled<'_>, default_type: Option<&str>) -> Inspection {
+    let manifest = &artifact.manifest;
     let settings = registry::settings(manifest);
-    let resolved = registry::resolve(settings.requested_runtime(), DEFAULT_RUNTIME_TYPE);
+    let resolved = registry::resolve(settings.requested_runtime(), default_type.unwrap_or(DEFAULT_RUNTIME_TYPE));
     let sample_rate = match settings.sample_rate_hz(resolved.runtime_type) {
         Ok(rate) => rate,
         Err(error) => return Inspection::Unplayable { message: error.message, line: Some(error.line) },
@@ -27,15 +38,35 @@ pub fn plan(manifest: &Manifest, base_directory: &Path, is_settled: bool) -> Ins
     };
     let environment = registry::environment(resolved.runtime_type, &settings, &assets);
     let work_budget = work_budget(resolved.runtime_type);
-    if !is_settled && (work_budget != AUDIO_WORK_BUDGET || differs(&environment, &manifest.environment)) {
+    let budget_used = compiled.settings.map_or(AUDIO_WORK_BUDGET, |settings| settings.work_budget);
+    if !compiled.is_settled && (work_budget != budget_used || differs(&environment, &manifest.environment)) {
         return Inspection::NeedsSettings(CompileSettings { environment, work_budget });
     }
+    let fallback_from = resolved.fell_back.then(|| settings.requested_runtime().unwrap_or_default().to_owned());
+    let pulse = pulse(manifest);
+    let log = resolved.log.into_iter().chain(warnings(&settings)).collect();
+    let Artifact { manifest, image, .. } = artifact;
     Inspection::Playable(Plan {
+        content: Arc::new(Content { manifest, image }),
+        fallback_from,
+        pulse,
         runtime_type: resolved.runtime_type.id.to_owned(),
         has_lane: is_audio(resolved.runtime_type),
         sample_rate,
-        log: resolved.log.into_iter().chain(warnings(&settings)).collect(),
+        log,
     })
+}
+
+/// The item that a program names as its pulse: `; @config pulse MODULE:ITEM`, the last one counting. A bare name is one of
+/// the module the comment stands in.
+fn pulse(manifest: &Manifest) -> Option<String> {
+    let named = manifest.config.iter().rev().find_map(|entry| match (entry.directive.as_str(), entry.arguments.as_slice()) {
+        ("config", [path, item]) if path == "pulse" => Some((entry, item)),
+        _ => None,
+    });
+    let (entry, item) = named?;
+    let (module, name) = item.split_once(':').unwrap_or((entry.block.id.as_str(), item));
+    manifest.item(module, name).map(|_| format!("{module}:{name}"))
 }
 
 /// `audio` is the one type that delivers into a lane.

@@ -1,0 +1,390 @@
+//! What clients ask for. Part of the state machine: see the parent module.
+//!
+//! Each call is answered exactly once: at once, or when the host, the worker or the device has done its part, or when that
+//! part can no longer be done.
+
+use std::path::PathBuf;
+
+use ipc::live::{LiveChange, SetItem};
+
+use super::edits::{Order, answer_error, find, runtime_name};
+use super::program::Phase;
+use super::runtime::{Asker, Question, Recall, Runtime, Way, Wishes};
+use super::{Action, Policy, ProgramText, Stage, looking};
+use crate::control::protocol::{
+    Answer, AnswerWhen, Boundary, Cancel, Cancelled, Confirm, ErrorCode, ErrorReply, Get, Pong, Push, Restart, Rollback, RuntimeName,
+    RuntimeNow, Set, ShuttingDown, Verb, Watch, Watching,
+};
+use crate::control::{Call, Ticket};
+
+/// Questions that one runtime may have on the way at a time.
+const MAX_QUESTIONS: usize = 512;
+
+/// Runtimes that a session may have, those that are stopped included.
+const MAX_RUNTIMES: usize = ipc::limits::MAX_LANES / 2;
+
+type Outcome = Result<Answer, ErrorReply>;
+
+impl Policy {
+    pub(super) fn called(&mut self, now_ms: u64, call: Call, text: Option<ProgramText>, actions: &mut Vec<Action>) {
+        let ticket = call.ticket;
+        if self.stage != Stage::Working || !self.is_live() {
+            let error = ErrorReply::new(ErrorCode::ShuttingDown, "the session is ending");
+            return actions.push(Action::Answer { ticket, outcome: Box::new(Err(error)) });
+        }
+        // `None`: it is answered later.
+        if let Some(outcome) = self.answer_call(now_ms, ticket, call.verb, text, actions).transpose() {
+            actions.push(Action::Answer { ticket, outcome: Box::new(outcome) });
+        }
+    }
+
+    fn answer_call(
+        &mut self,
+        now_ms: u64,
+        ticket: Ticket,
+        verb: Verb,
+        text: Option<ProgramText>,
+        actions: &mut Vec<Action>,
+    ) -> Result<Option<Answer>, ErrorReply> {
+        match verb {
+            Verb::Push(push) => self.push(ticket, &push, text, actions).map(|()| None),
+            Verb::Plan(plan) => self.plan_edit(ticket, &plan.runtime, text, actions).map(|()| None),
+            Verb::Confirm(confirm) => self.confirm_call(now_ms, ticket, &confirm, actions).map(|()| None),
+            Verb::Cancel(cancel) => self.cancel(ticket, &cancel, actions),
+            Verb::Freeze(freeze) => self.ask_host(ticket, &freeze.runtime, Question::Freeze, LiveChange::Freeze, actions).map(|()| None),
+            Verb::Run(run) => self.ask_host(ticket, &run.runtime, Question::Run, LiveChange::Run, actions).map(|()| None),
+            Verb::Get(get) => self.get(ticket, &get, actions).map(|()| None),
+            Verb::Set(set) => self.set(ticket, &set, actions).map(|()| None),
+            Verb::Gain(gain) => {
+                let runtime = self.runtime(&gain.runtime)?;
+                self.runtimes[runtime].level.gain = gain.gain;
+                self.mix(gain.ramp_ms, actions);
+                Ok(Some(Answer::Gain(self.mix_of(runtime))))
+            }
+            Verb::Mute(mute) => {
+                let runtime = self.runtime(&mute.runtime)?;
+                self.runtimes[runtime].level.is_muted = mute.on;
+                self.mix(None, actions);
+                Ok(Some(Answer::Mute(self.mix_of(runtime))))
+            }
+            Verb::Solo(solo) => {
+                let runtime = self.runtime(&solo.runtime)?;
+                self.runtimes[runtime].level.is_soloed = solo.on;
+                self.mix(None, actions);
+                Ok(Some(Answer::Solo(self.mix_of(runtime))))
+            }
+            Verb::Panic(_) => Ok(Some(Answer::Panic(self.panic_now(actions)))),
+            Verb::Restart(restart) => self.restart(ticket, &restart, actions),
+            Verb::Stop(stop) => self.stop_runtime(ticket, &stop.runtime, actions),
+            Verb::Status(status) => {
+                let only = status.runtime.as_ref().map(|name| self.runtime(name)).transpose()?;
+                Ok(Some(Answer::Status(self.session_status(only))))
+            }
+            Verb::List(list) => {
+                let runtime = self.runtime(&list.runtime)?;
+                Ok(Some(Answer::List(looking::list(&self.runtimes[runtime], list.limit, self.epoch_ms))))
+            }
+            Verb::Rollback(rollback) => self.roll_back(ticket, &rollback, actions).map(|()| None),
+            Verb::Watch(watch) => self.watch(&watch, text, actions).map(Some),
+            Verb::Unwatch(unwatch) => {
+                let runtime = self.runtime(&unwatch.runtime)?;
+                if self.runtimes[runtime].watching.take().is_some() {
+                    actions.push(Action::Unwatch { runtime: unwatch.runtime.as_str().to_owned() });
+                }
+                Ok(Some(Answer::Unwatch(Watching { runtime: unwatch.runtime, path: None })))
+            }
+            Verb::Record(record) => self.record(ticket, record.path.map(PathBuf::from), actions),
+            Verb::Ping(_) => Ok(Some(Answer::Ping(Pong { control: Default::default() }))),
+            Verb::Shutdown(_) => {
+                self.stop(now_ms, actions);
+                let deadline_ms = super::deadlines::STOP_MS + super::deadlines::KILL_MS;
+                Ok(Some(Answer::Shutdown(ShuttingDown { deadline_ms })))
+            }
+            // Answered where they come in.
+            Verb::Hello(_) | Verb::Subscribe(_) | Verb::Unsubscribe(_) | Verb::ReplayInfo(_) => {
+                Err(ErrorReply::new(ErrorCode::WrongState, "this is answered by the connection, not by the session"))
+            }
+        }
+    }
+
+    /// Index of a runtime that exists.
+    pub(super) fn runtime(&self, name: &RuntimeName) -> Result<usize, ErrorReply> {
+        find(&self.runtimes, name.as_str()).ok_or_else(|| {
+            let known = self.runtimes.iter().map(|runtime| runtime.name.clone()).collect();
+            ErrorReply::new(ErrorCode::UnknownRuntime, format!("there is no runtime `{name}`")).in_field("params.runtime").with_known(known)
+        })
+    }
+
+    fn runtime_or_new(&mut self, name: &RuntimeName) -> Result<usize, ErrorReply> {
+        if let Some(runtime) = find(&self.runtimes, name.as_str()) {
+            return Ok(runtime);
+        }
+        if self.runtimes.len() >= MAX_RUNTIMES {
+            return Err(ErrorReply::new(ErrorCode::Exhausted, format!("a session has {MAX_RUNTIMES} runtimes at most")));
+        }
+        self.runtimes.push(Runtime::new(name.as_str().to_owned()));
+        Ok(self.runtimes.len() - 1)
+    }
+
+    fn push(&mut self, ticket: Ticket, push: &Push, text: Option<ProgramText>, actions: &mut Vec<Action>) -> Result<(), ErrorReply> {
+        let text = text.ok_or_else(no_text)?;
+        if let Some(base) = &push.base {
+            let current = find(&self.runtimes, push.runtime.as_str()).and_then(|runtime| self.runtimes[runtime].current.clone());
+            let found = current.map(|current| current.hash().to_string()).unwrap_or_default();
+            if !found.starts_with(base.as_str()) {
+                let message = format!("`{}` is at revision {}, not {}", push.runtime, short(&found), short(base.as_str()));
+                return Err(ErrorReply::new(ErrorCode::StaleGeneration, message).in_field("params.base").with_known(vec![found]));
+            }
+        }
+        let runtime = self.runtime_or_new(&push.runtime)?;
+        let wishes = Wishes {
+            boundary: push.boundary.unwrap_or_default(),
+            is_acknowledged: push.acknowledge,
+            crossfade_ms: push.crossfade_ms.unwrap_or(0),
+        };
+        let asker = Some(Asker { ticket, when: push.answer });
+        self.order(runtime, Order { text, wishes, asker, is_plan: false, is_forced: push.force, detect_us: 0 }, actions);
+        Ok(())
+    }
+
+    fn plan_edit(
+        &mut self,
+        ticket: Ticket,
+        name: &RuntimeName,
+        text: Option<ProgramText>,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), ErrorReply> {
+        let text = text.ok_or_else(no_text)?;
+        let runtime = self.runtime(name)?;
+        let asker = Some(Asker { ticket, when: AnswerWhen::Planned });
+        let order = Order { text, wishes: Wishes::default(), asker, is_plan: true, is_forced: true, detect_us: 0 };
+        self.order(runtime, order, actions);
+        Ok(())
+    }
+
+    fn confirm_call(&mut self, now_ms: u64, ticket: Ticket, confirm: &Confirm, actions: &mut Vec<Action>) -> Result<(), ErrorReply> {
+        let is_it = |runtime: &Runtime| runtime.waiting.as_ref().is_some_and(|waiting| waiting.edit.change == confirm.change);
+        let Some(runtime) = self.runtimes.iter().position(is_it) else {
+            let message = format!("change {} does not wait for an acknowledgement", confirm.change.0);
+            return Err(ErrorReply::new(ErrorCode::UnknownChange, message).in_field("params.change"));
+        };
+        let before = self.runtimes[runtime].waiting.as_ref().map(|waiting| waiting.edit.wishes).unwrap_or_default();
+        let wishes = Wishes {
+            boundary: confirm.boundary.unwrap_or(before.boundary),
+            is_acknowledged: true,
+            crossfade_ms: confirm.crossfade_ms.unwrap_or(before.crossfade_ms),
+        };
+        self.confirm(now_ms, runtime, wishes, Asker { ticket, when: confirm.answer }, actions);
+        Ok(())
+    }
+
+    fn cancel(&mut self, ticket: Ticket, cancel: &Cancel, actions: &mut Vec<Action>) -> Result<Option<Answer>, ErrorReply> {
+        use crate::control::protocol::Progress;
+        let change = cancel.change;
+        let error = || ErrorReply::new(ErrorCode::NotApplied, format!("change {} was cancelled", change.0));
+        if let Some(edit) = self.take_edit(change) {
+            self.end_edit(edit, error(), Progress::Cancelled {}, actions);
+            return Ok(Some(Answer::Cancel(Cancelled { change })));
+        }
+        for runtime in 0..self.runtimes.len() {
+            if let Some(waiting) = self.runtimes[runtime].waiting.take_if(|waiting| waiting.edit.change == change) {
+                self.end_edit(waiting.edit, error(), Progress::Cancelled {}, actions);
+                return Ok(Some(Answer::Cancel(Cancelled { change })));
+            }
+            let slot = self.live_slot(runtime);
+            let flight = self.runtimes[runtime].flight.as_mut().filter(|flight| flight.what.edit.change == change);
+            if let (Some(flight), Some(slot)) = (flight, slot)
+                && flight.recalled.is_none()
+                && matches!(flight.way, Way::Host { .. })
+            {
+                flight.recalled = Some(Recall::Cancelled { ticket: Some(ticket) });
+                self.send_live(slot, LiveChange::CancelSwap, actions);
+                return Ok(None);
+            }
+        }
+        let message = format!("change {} is no longer waiting", change.0);
+        Err(ErrorReply::new(ErrorCode::UnknownChange, message).in_field("params.change"))
+    }
+
+    // ------------------------------------------------------------------------------------------------- running hosts
+
+    fn ask_host(
+        &mut self,
+        ticket: Ticket,
+        name: &RuntimeName,
+        question: Question,
+        what: LiveChange,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), ErrorReply> {
+        let runtime = self.runtime(name)?;
+        let Some(slot) = self.live_slot(runtime) else {
+            return Err(ErrorReply::new(ErrorCode::WrongState, format!("`{name}` does not run; push a program to it, or restart it")));
+        };
+        if self.runtimes[runtime].questions.len() >= MAX_QUESTIONS {
+            return Err(ErrorReply::new(ErrorCode::Busy, format!("too many requests wait for `{name}`; try again")));
+        }
+        let request = self.send_live(slot, what, actions);
+        self.runtimes[runtime].questions.insert(request, (question, ticket));
+        Ok(())
+    }
+
+    fn get(&mut self, ticket: Ticket, get: &Get, actions: &mut Vec<Action>) -> Result<(), ErrorReply> {
+        self.check_items(&get.runtime, get.items.iter().map(|item| item.as_str()), "items")?;
+        let items = get.items.iter().map(|item| item.as_str().to_owned()).collect();
+        self.ask_host(ticket, &get.runtime, Question::Get, LiveChange::Get { items }, actions)
+    }
+
+    fn set(&mut self, ticket: Ticket, set: &Set, actions: &mut Vec<Action>) -> Result<(), ErrorReply> {
+        self.check_items(&set.runtime, set.values.iter().map(|value| value.item.as_str()), "values")?;
+        let runtime = self.runtime(&set.runtime)?;
+        let ticks_per_second = self.runtimes[runtime].current.as_ref().map_or(1, |current| super::edits::trial_ticks(current));
+        let ramp_ticks = u64::from(set.ramp_ms.unwrap_or(0)) * u64::from(ticks_per_second) / 1_000;
+        let values = set.values.iter().map(|value| SetItem { item: value.item.as_str().to_owned(), value: value.value.as_f64() }).collect();
+        let what = LiveChange::Set { values, ramp_ticks: u32::try_from(ramp_ticks).unwrap_or(u32::MAX) };
+        self.ask_host(ticket, &set.runtime, Question::Set, what, actions)
+    }
+
+    /// Whether the program that runs has these items, so that a slip of the pen is answered with what there is.
+    fn check_items<'a>(&self, name: &RuntimeName, items: impl Iterator<Item = &'a str>, field: &str) -> Result<(), ErrorReply> {
+        let runtime = self.runtime(name)?;
+        let Some(current) = &self.runtimes[runtime].current else { return Ok(()) };
+        let manifest = &current.plan.content.manifest;
+        for (index, item) in items.enumerate() {
+            let plain = item.split('[').next().unwrap_or(item);
+            let is_known = match plain.split_once(':') {
+                Some((module, item)) => manifest.item(module, item).is_some(),
+                None => manifest.modules.iter().any(|module| module.items.iter().any(|found| found.name == plain)),
+            };
+            if !is_known {
+                let message = format!("`{name}` has no item `{item}`");
+                let known = looking::similar_items(manifest, plain);
+                return Err(ErrorReply::new(ErrorCode::UnknownItem, message)
+                    .in_field(format!("params.{field}[{index}]"))
+                    .with_known(known));
+            }
+        }
+        Ok(())
+    }
+
+    fn restart(&mut self, ticket: Ticket, restart: &Restart, actions: &mut Vec<Action>) -> Result<Option<Answer>, ErrorReply> {
+        let runtime = self.runtime(&restart.runtime)?;
+        let state = &self.runtimes[runtime];
+        if let Some(generation) = restart.generation.filter(|generation| *generation != state.generation) {
+            let message = format!("`{}` is at generation {}, not {generation}", restart.runtime, state.generation);
+            let known = vec![state.generation.to_string()];
+            return Err(ErrorReply::new(ErrorCode::StaleGeneration, message).in_field("params.generation").with_known(known));
+        }
+        if let Some(slot) = self.live_slot(runtime) {
+            let is_held = self.programs[slot.0].phase == Phase::Held;
+            if !restart.reset && !is_held {
+                // It runs, with its state: that is what was asked for.
+                return Ok(Some(Answer::Restart(self.now(runtime, None))));
+            }
+            self.ask_host(ticket, &restart.runtime, Question::Reset, LiveChange::Reset, actions)?;
+            return Ok(None);
+        }
+        let Some(last) = state.last.clone() else {
+            return Err(ErrorReply::new(ErrorCode::WrongState, format!("`{}` has no revision to start; push one", restart.runtime)));
+        };
+        let order =
+            Order { text: last.text.clone(), wishes: Wishes::default(), asker: None, is_plan: false, is_forced: true, detect_us: 0 };
+        self.order(runtime, order, actions);
+        Ok(Some(Answer::Restart(self.now(runtime, None))))
+    }
+
+    fn stop_runtime(&mut self, ticket: Ticket, name: &RuntimeName, actions: &mut Vec<Action>) -> Result<Option<Answer>, ErrorReply> {
+        let runtime = self.runtime(name)?;
+        let Some(slot) = self.live_slot(runtime) else { return Ok(Some(Answer::Stop(self.now(runtime, None)))) };
+        self.runtimes[runtime].stop_askers.push(ticket);
+        self.retire(slot, actions);
+        Ok(None)
+    }
+
+    /// Goes back to an earlier revision: its text is an edit like any other.
+    fn roll_back(&mut self, ticket: Ticket, rollback: &Rollback, actions: &mut Vec<Action>) -> Result<(), ErrorReply> {
+        let runtime = self.runtime(&rollback.runtime)?;
+        let target = looking::rollback_target(&self.runtimes[runtime], rollback.revision.as_ref())?;
+        let wishes = Wishes {
+            boundary: rollback.boundary.unwrap_or_default(),
+            is_acknowledged: rollback.acknowledge,
+            crossfade_ms: rollback.crossfade_ms.unwrap_or(0),
+        };
+        let asker = Some(Asker { ticket, when: rollback.answer });
+        self.order(runtime, Order { text: target, wishes, asker, is_plan: false, is_forced: false, detect_us: 0 }, actions);
+        Ok(())
+    }
+
+    fn watch(&mut self, watch: &Watch, text: Option<ProgramText>, actions: &mut Vec<Action>) -> Outcome {
+        let text = text.ok_or_else(no_text)?;
+        let runtime = self.runtime_or_new(&watch.runtime)?;
+        let boundary = watch.boundary.unwrap_or_default();
+        self.runtimes[runtime].watching = Some(PathBuf::from(&watch.path));
+        self.runtimes[runtime].watch_boundary = boundary;
+        actions.push(Action::Watch { runtime: watch.runtime.as_str().to_owned(), path: PathBuf::from(&watch.path) });
+        self.file_changed(watch.runtime.as_str(), text, 0, actions);
+        Ok(Answer::Watch(Watching { runtime: watch.runtime.clone(), path: Some(watch.path.clone()) }))
+    }
+
+    /// A watched file has another content.
+    pub(super) fn file_changed(&mut self, name: &str, text: ProgramText, detect_us: u64, actions: &mut Vec<Action>) {
+        let Some(runtime) = find(&self.runtimes, name) else { return };
+        let state = &self.runtimes[runtime];
+        let newest = state.incoming.as_ref().map(|edit| &edit.text);
+        let newest = newest.or(state.waiting.as_ref().map(|waiting| &waiting.edit.text));
+        let newest = newest.or(state.flight.as_ref().map(|flight| &flight.what.edit.text));
+        let newest = newest.or(state.current.as_ref().map(|current| &current.text));
+        // Saved without a change, or back to what plays: nothing is to be done, and nothing is superseded.
+        if self.stage != Stage::Working || newest.is_some_and(|newest| newest.source == text.source) {
+            return;
+        }
+        let wishes = Wishes { boundary: state.watch_boundary, ..Wishes::default() };
+        self.order(runtime, Order { text, wishes, asker: None, is_plan: false, is_forced: false, detect_us }, actions);
+    }
+
+    /// A watched file has changed and cannot be read: what plays goes on playing.
+    pub(super) fn file_unreadable(&mut self, name: &str, reason: String, actions: &mut Vec<Action>) {
+        let Some(runtime) = find(&self.runtimes, name) else { return };
+        let state = &self.runtimes[runtime];
+        let text = state.slot.and_then(|slot| self.texts.get(slot.0)).or(state.last.as_ref().map(|last| &last.text));
+        let Some(text) = text.cloned() else { return };
+        actions.push(Action::Tell(super::Report::Edit { text, news: super::EditNews::Unreadable { reason } }));
+    }
+
+    fn record(&mut self, ticket: Ticket, path: Option<PathBuf>, actions: &mut Vec<Action>) -> Result<Option<Answer>, ErrorReply> {
+        actions.push(Action::Record { ticket, path });
+        Ok(None)
+    }
+
+    /// A runtime as it is now.
+    pub(super) fn now(&self, runtime: usize, committed: Option<crate::control::protocol::ChangeId>) -> RuntimeNow {
+        let state = &self.runtimes[runtime];
+        RuntimeNow {
+            runtime: runtime_name(&state.name),
+            state: self.state_of(runtime),
+            generation: state.generation,
+            tick: state.status.ticks,
+            committed,
+        }
+    }
+
+    /// Ends everything that waits for a host that is gone or going.
+    pub(super) fn release_questions(&mut self, runtime: usize, why: &str, actions: &mut Vec<Action>) {
+        for (_, (_, ticket)) in std::mem::take(&mut self.runtimes[runtime].questions) {
+            let error = ErrorReply::new(ErrorCode::WrongState, why);
+            answer_error(Asker { ticket, when: AnswerWhen::Planned }, error, actions);
+        }
+    }
+
+    pub(super) fn freeze_boundary_change(&self, runtime: usize) -> Option<crate::control::protocol::ChangeId> {
+        let flight = self.runtimes[runtime].flight.as_ref()?;
+        (flight.what.edit.wishes.boundary == Boundary::Freeze).then_some(flight.what.edit.change)
+    }
+}
+
+fn no_text() -> ErrorReply {
+    ErrorReply::new(ErrorCode::Internal, "the program's text has not been read")
+}
+
+fn short(hash: &str) -> &str {
+    hash.get(..8).unwrap_or(if hash.is_empty() { "none" } else { hash })
+}

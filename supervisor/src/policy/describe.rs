@@ -1,0 +1,175 @@
+//! Reports of changes as the control protocol has them. Pure functions.
+
+use ipc::live::Carried;
+use ipc::plan::{Change, ChangeReport as Report, Difference, Fate, ItemChange, ResetCause};
+
+use super::runtime::{Classified, Revision};
+use crate::control::protocol::{
+    Amount, Boundary, ChangeClass, ChangeReport, ChangeState, ItemLoss, ItemMove, Progress, Reason, RuntimeName,
+};
+
+/// Why state does not survive a change of the runtime type.
+const NEW_HOST: &str = "a new host starts from the defaults";
+
+/// The report of a classified edit.
+pub fn report(runtime: &RuntimeName, what: &Classified, state: ChangeState) -> ChangeReport {
+    let none = Report {
+        class: ipc::plan::ChangeClass::None,
+        differences: Vec::new(),
+        items: Vec::new(),
+        renames: Vec::new(),
+        reruns_init_only: false,
+    };
+    let found = what.report.as_ref().unwrap_or(&none);
+    let class = what.class();
+    let old = what.base.as_deref();
+    let new = Some(&*what.revision);
+    let is_new_host = class == ChangeClass::T;
+    let moved = found.items.iter().filter(|_| !is_new_host).filter_map(|item| moved(item, new, old)).collect();
+    let kept = if is_new_host { Amount::default() } else { kept(found, new) };
+    let losses = found.items.iter().filter_map(|item| loss(item, is_new_host).map(|why| (item, why)));
+    let reset = losses.map(|(item, why)| ItemLoss { item: item.key.to_string(), bytes: bytes(item, new), why }).collect();
+    let gone = found.items.iter().filter(|item| item.fate == Fate::Discarded);
+    let discarded =
+        gone.map(|item| ItemLoss { item: item.key.to_string(), bytes: bytes(item, old), why: "it is no longer declared".to_owned() });
+    ChangeReport {
+        change: what.edit.change,
+        runtime: runtime.clone(),
+        revision: what.revision.hash().into(),
+        base: what.base.as_ref().map(|base| base.hash().into()),
+        class,
+        state,
+        reasons: found.differences.iter().map(reason).collect(),
+        kept,
+        moved,
+        reset,
+        discarded: discarded.collect(),
+        boundaries: boundaries(what),
+        boundary: what.edit.wishes.boundary,
+        runtime_type: what.revision.plan.runtime_type.clone(),
+        fallback_from: what.revision.plan.fallback_from.clone(),
+        timings: Some(what.edit.timings),
+    }
+}
+
+/// What a commit reports. Says the same as the report before it, and which addresses lost their target.
+pub fn committed(what: &Classified, tick: u64, commit_ns: u64, carried: Option<&Carried>) -> Progress {
+    let Ok(name) = RuntimeName::new(what.edit.text.name.clone()) else { return Progress::Cancelled {} };
+    let report = report(&name, what, ChangeState::Committed);
+    let lost = carried.map(|carried| carried.lost.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap_or_default();
+    let mut reset: Vec<String> = report.reset.into_iter().map(|loss| loss.item).collect();
+    reset.extend(lost.into_iter().filter(|item| !reset.contains(item)).collect::<Vec<_>>());
+    Progress::Committed {
+        tick,
+        copied: report.kept,
+        remapped: Amount { items: report.moved.len() as u64, bytes: report.moved.iter().map(|item| item.bytes).sum() },
+        reset,
+        discarded: report.discarded.into_iter().map(|loss| loss.item).collect(),
+        commit_us: commit_ns / 1_000,
+        by_recovery: false,
+    }
+}
+
+/// Everything that does not survive, to tell whether one report names more than another.
+pub fn losses(report: &ChangeReport) -> Vec<String> {
+    report.reset.iter().chain(&report.discarded).map(|loss| loss.item.clone()).collect()
+}
+
+fn boundaries(what: &Classified) -> Vec<Boundary> {
+    // The pulse is an item of the program that runs.
+    let pulse = what.base.as_ref().is_some_and(|base| base.plan.pulse.is_some());
+    match what.class() {
+        ChangeClass::Load | ChangeClass::T => vec![Boundary::Frame],
+        ChangeClass::None | ChangeClass::A | ChangeClass::B | ChangeClass::C => {
+            [Some(Boundary::Frame), pulse.then_some(Boundary::Pulse), Some(Boundary::Freeze)].into_iter().flatten().collect()
+        }
+    }
+}
+
+/// Bytes of an item in a revision.
+fn bytes(change: &ItemChange, revision: Option<&Revision>) -> u64 {
+    let item = revision.and_then(|revision| revision.plan.content.manifest.item(&change.key.module, &change.key.item));
+    item.map_or(0, |(_, item)| item.element_bytes())
+}
+
+fn kept(report: &Report, new: Option<&Revision>) -> Amount {
+    let kept = report.items.iter().filter(|item| item.fate == Fate::Kept);
+    kept.fold(Amount::default(), |sum, item| Amount { items: sum.items + 1, bytes: sum.bytes + bytes(item, new) })
+}
+
+fn moved(change: &ItemChange, new: Option<&Revision>, old: Option<&Revision>) -> Option<ItemMove> {
+    let carried = match change.fate {
+        Fate::Moved => bytes(change, new),
+        Fate::Grown { .. } => bytes(change, old),
+        Fate::Shrunk { .. } => bytes(change, new),
+        Fate::Kept | Fate::Reset(_) | Fate::New | Fate::Discarded => return None,
+    };
+    let address = |place: Option<ipc::plan::Place>| place.map_or(0, |place| u64::from(place.address));
+    Some(ItemMove { item: change.key.to_string(), from_address: address(change.from), to_address: address(change.to), bytes: carried })
+}
+
+/// Why an item does not keep (all of) its state; `None` where it does.
+fn loss(change: &ItemChange, is_new_host: bool) -> Option<String> {
+    match change.fate {
+        Fate::Reset(ResetCause::Retyped { from, to } | ResetCause::Reshaped { from, to }) => Some(format!("was {from}, is {to}")),
+        Fate::New | Fate::Discarded => None,
+        _ if is_new_host => Some(NEW_HOST.to_owned()),
+        Fate::Shrunk { from_count, to_count } => Some(format!("keeps the first {to_count} of {from_count} elements")),
+        Fate::Kept | Fate::Moved | Fate::Grown { .. } => None,
+    }
+}
+
+/// A difference as a reason: the rule's name for scripts, the sentence for people.
+fn reason(difference: &Difference) -> Reason {
+    let (rule, concerns) = rule(&difference.what);
+    Reason { rule: rule.to_owned(), text: crate::change::sentences::cause(&difference.what), concerns }
+}
+
+fn rule(change: &Change) -> (&'static str, Vec<String>) {
+    let module = |module: &String| vec![module.clone()];
+    match change {
+        Change::RuntimeType { .. } => ("runtime_type_changed", Vec::new()),
+        Change::SampleRate { .. } => ("sample_rate_changed", Vec::new()),
+        Change::TimeBase { constant, .. } => ("time_base_changed", module(constant)),
+        Change::LoopCreated { modules } => ("feedback_created", modules.clone()),
+        Change::LoopBroken { modules } => ("feedback_broken", modules.clone()),
+        Change::LoopChanged { from, to } => ("feedback_changed", from.iter().chain(to).flatten().cloned().collect()),
+        Change::ItemInLoop { key, edit } => (in_loop(edit), vec![key.to_string()]),
+        Change::ArrayIdentity { key, .. } => ("array_identity_lost", vec![key.to_string()]),
+        Change::Item { key, edit } => (item(edit), vec![key.to_string()]),
+        Change::Language { .. } => ("language_changed", Vec::new()),
+        Change::ModuleAdded { module: name } => ("module_added", module(name)),
+        Change::ModuleRemoved { module: name } => ("module_removed", module(name)),
+        Change::ModuleCode { module: name } => ("code_changed", module(name)),
+        Change::ModuleRole { module: name } => ("module_role_changed", module(name)),
+        Change::ModuleOrder => ("order_changed", Vec::new()),
+        Change::EntryAdded { entry } => ("entry_added", module(entry)),
+        Change::EntryRemoved { entry } => ("entry_removed", module(entry)),
+        Change::FunctionAdded { export } => ("function_added", module(export)),
+        Change::FunctionRemoved { export } => ("function_removed", module(export)),
+        Change::FunctionChanged { export } => ("function_changed", module(export)),
+        Change::Imports => ("imports_changed", Vec::new()),
+        Change::Memories => ("memories_changed", Vec::new()),
+        Change::Layout { .. } => ("layout_changed", Vec::new()),
+        Change::Setting { path } => ("setting_changed", module(path)),
+        Change::Default { key } => ("default_changed", vec![key.to_string()]),
+    }
+}
+
+fn in_loop(edit: &ipc::plan::ItemEdit) -> &'static str {
+    match edit {
+        ipc::plan::ItemEdit::Added => "feedback_item_added",
+        ipc::plan::ItemEdit::Removed => "feedback_item_removed",
+        ipc::plan::ItemEdit::Retyped { .. } => "feedback_item_retyped",
+        ipc::plan::ItemEdit::Resized { .. } => "feedback_item_resized",
+    }
+}
+
+fn item(edit: &ipc::plan::ItemEdit) -> &'static str {
+    match edit {
+        ipc::plan::ItemEdit::Added => "item_added",
+        ipc::plan::ItemEdit::Removed => "item_removed",
+        ipc::plan::ItemEdit::Retyped { .. } => "item_retyped",
+        ipc::plan::ItemEdit::Resized { .. } => "item_resized",
+    }
+}

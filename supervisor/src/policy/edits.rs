@@ -1,0 +1,597 @@
+//! The way of an edit: from its text through the worker to a host, and how it ends there. Part of the state machine: see the
+//! parent module.
+//!
+//! Every edit ends exactly once: committed, rejected, superseded or cancelled; whoever waits for it is answered then at the
+//! latest. Of a runtime's edits the newest wins. What cannot be compiled, or classified, never reaches a host.
+
+use std::sync::Arc;
+
+use ipc::live::{Boundary as HostBoundary, LiveChange, LiveRequest, Patch, Swap};
+use ipc::message::{CompileOutcome, CompileTimings};
+
+use super::program::{COMPILE_ATTEMPTS, Phase, Program};
+use super::runtime::{Asker, Classified, Edit, EditStage, Flight, HistoryEntry, Recall, Revision, Runtime, Way, Wishes};
+use super::{
+    Action, Child, Compiling, EditNews, Failure, Goal, Inspection, Policy, ProgramText, Report, RuntimeIndex, Target, deadlines, describe,
+    process,
+};
+use crate::change;
+use crate::control::protocol::{
+    Answer, AnswerWhen, Boundary, ChangeEvent, ChangeId, ChangeReport, ChangeState, ErrorCode, ErrorReply, Progress, RuntimeName, Timings,
+};
+
+/// Plans that may wait for the worker at a time, over all runtimes.
+const MAX_PLANS: usize = 64;
+
+/// How long a new revision is on trial, in seconds of its own ticks (DESIGN §9).
+const TRIAL_SECONDS: u32 = 1;
+
+/// A request for an edit, from wherever it comes.
+pub(super) struct Order {
+    pub text: ProgramText,
+    pub wishes: Wishes,
+    pub asker: Option<Asker>,
+    pub is_plan: bool,
+    pub is_forced: bool,
+    pub detect_us: u64,
+}
+
+impl Policy {
+    pub(super) fn next_change(&mut self) -> ChangeId {
+        self.last_change += 1;
+        ChangeId(self.last_change)
+    }
+
+    /// Takes an edit of a runtime in. A newer edit takes the place of one that has not reached the host.
+    pub(super) fn order(&mut self, runtime: usize, order: Order, actions: &mut Vec<Action>) {
+        let Order { text, wishes, asker, is_plan, is_forced, detect_us } = order;
+        let hash = text.hash();
+        if !is_forced
+            && !is_plan
+            && let Some(cause) = self.runtimes[runtime].refused.get(&hash)
+        {
+            let line = cause.line.map(|line| format!(" in line {line}")).unwrap_or_default();
+            let why = format!("this text failed before{line}: {}; change it, or push it with force", cause.message);
+            if let Some(asker) = asker {
+                answer_error(asker, ErrorReply::new(ErrorCode::Refused, why.clone()), actions);
+            }
+            return actions.push(Action::Tell(Report::Edit { text, news: EditNews::Refused { why } }));
+        }
+        if is_plan && self.plans.len() >= MAX_PLANS {
+            if let Some(asker) = asker {
+                answer_error(asker, ErrorReply::new(ErrorCode::Busy, "too many plans wait for the compiler; try again"), actions);
+            }
+            return;
+        }
+        let change = self.next_change();
+        let settings = self.runtimes[runtime].current.as_ref().and_then(|current| current.settings.clone());
+        let timings = Timings { detect_us, ..Timings::default() };
+        let stage = EditStage::Queued;
+        let edit = Edit {
+            change,
+            runtime,
+            text,
+            wishes,
+            asker,
+            is_plan,
+            stage,
+            settings,
+            is_settled: false,
+            attempts: 1,
+            previous: None,
+            timings,
+        };
+        if is_plan {
+            return self.plans.push(edit);
+        }
+        if let Some(older) = self.runtimes[runtime].incoming.replace(edit) {
+            self.supersede(older, change, actions);
+        }
+        if let Some(older) = self.runtimes[runtime].waiting.take() {
+            actions.push(Action::Release { segment: older.artifact.name.clone() });
+            self.supersede(older.edit, change, actions);
+        }
+    }
+
+    fn supersede(&mut self, edit: Edit, by: ChangeId, actions: &mut Vec<Action>) {
+        let message = format!("change {} took the place of change {} before it took effect", by.0, edit.change.0);
+        self.end_edit(edit, ErrorReply::new(ErrorCode::Superseded, message), Progress::Superseded { by }, actions);
+    }
+
+    /// Ends an edit without effect: answers, tells subscribers, lets go of the artifact.
+    pub(super) fn end_edit(&mut self, mut edit: Edit, error: ErrorReply, progress: Progress, actions: &mut Vec<Action>) {
+        if let Some(artifact) = edit.artifact() {
+            actions.push(Action::Release { segment: artifact.name.clone() });
+        }
+        if let Some(asker) = edit.asker.take() {
+            answer_error(asker, error, actions);
+        }
+        if !edit.is_plan {
+            publish(&edit, None, progress, actions);
+        }
+    }
+
+    fn reject(&mut self, edit: Edit, code: ErrorCode, failure: Failure, actions: &mut Vec<Action>) {
+        let (error, diagnostics) = match &failure {
+            Failure::Rejected(found) => {
+                let reply = ErrorReply::compile_failed(found);
+                let diagnostics = reply.data.diagnostics.clone();
+                (reply, diagnostics)
+            }
+            other => (ErrorReply::new(code, crate::render::sentences::failure_text(other)), Vec::new()),
+        };
+        if !edit.is_plan {
+            actions.push(Action::Tell(Report::Edit { text: edit.text.clone(), news: EditNews::Rejected(failure) }));
+        }
+        let progress = Progress::Rejected { why: error.message.clone(), diagnostics };
+        self.end_edit(edit, error, progress, actions);
+    }
+
+    // ---------------------------------------------------------------------------------------------------- compiling
+
+    /// Gives the worker the oldest edit that waits for it.
+    pub(super) fn compile_next_edit(&mut self, now_ms: u64, actions: &mut Vec<Action>) {
+        let is_queued = |edit: &&mut Edit| matches!(edit.stage, EditStage::Queued);
+        let edits = self.runtimes.iter_mut().filter_map(|runtime| runtime.incoming.as_mut()).chain(self.plans.iter_mut());
+        let Some(change) = edits.filter(is_queued).map(|edit| edit.change).min() else { return };
+        if !self.process(Child::Worker).is_usable() {
+            if let Some(edit) = self.take_edit(change) {
+                self.reject(edit, ErrorCode::CompilerRestarted, Failure::NoWorker, actions);
+            }
+            return self.compile_next_edit(now_ms, actions);
+        }
+        if self.compiling.is_some() || !self.process(Child::Worker).is_joined() {
+            return;
+        }
+        self.last_request += 1;
+        let request = self.last_request;
+        self.compiling = Some(Compiling { target: Target::Edit(change), request, deadline_ms: now_ms + deadlines::COMPILE_MS });
+        let Some(runtime) = self.edit_mut(change).map(|edit| edit.runtime) else { return };
+        let previous = self.base_of(runtime);
+        let Some(edit) = self.edit_mut(change) else { return };
+        edit.stage = EditStage::Compiling;
+        edit.previous = previous.as_ref().map(|base| base.hash());
+        let (text, settings) = (edit.text.clone(), edit.settings.clone());
+        let previous = previous.map(|base| Arc::clone(&base.plan.content));
+        actions.push(Action::CompileEdit { request, text, settings, previous });
+    }
+
+    /// What an edit is laid out against: what will run when it gets to the host, as far as that is known.
+    fn base_of(&self, runtime: usize) -> Option<Arc<Revision>> {
+        let runtime = &self.runtimes[runtime];
+        let underway =
+            runtime.flight.as_ref().filter(|flight| flight.recalled.is_none() && flight.what.edit.wishes.boundary == Boundary::Frame);
+        underway.map(|flight| Arc::clone(&flight.what.revision)).or_else(|| runtime.current.clone())
+    }
+
+    fn edit_mut(&mut self, change: ChangeId) -> Option<&mut Edit> {
+        let incoming = self.runtimes.iter_mut().filter_map(|runtime| runtime.incoming.as_mut());
+        incoming.chain(self.plans.iter_mut()).find(|edit| edit.change == change)
+    }
+
+    /// Takes an edit out that has not been classified.
+    pub(super) fn take_edit(&mut self, change: ChangeId) -> Option<Edit> {
+        if let Some(position) = self.plans.iter().position(|edit| edit.change == change) {
+            return Some(self.plans.remove(position));
+        }
+        let is_it = |edit: &mut Edit| edit.change == change;
+        self.runtimes.iter_mut().find_map(|runtime| runtime.incoming.take_if(is_it))
+    }
+
+    pub(super) fn edit_compiled(&mut self, change: ChangeId, outcome: CompileOutcome, timings: CompileTimings, actions: &mut Vec<Action>) {
+        let Some(edit) = self.edit_mut(change) else {
+            if let CompileOutcome::Artifact(artifact) = outcome {
+                actions.push(Action::Release { segment: artifact.name });
+            }
+            return;
+        };
+        match outcome {
+            CompileOutcome::Artifact(artifact) => {
+                edit.timings.compile_us += timings.wasm_us;
+                edit.timings.native_us += timings.native_us;
+                edit.timings.transfer_us += timings.publish_us;
+                edit.stage = EditStage::Inspecting { artifact: artifact.clone() };
+                let (settings, is_settled) = (edit.settings.clone(), edit.is_settled);
+                let base_directory = edit.text.base_directory.clone();
+                actions.push(Action::InspectEdit { change, artifact, base_directory, settings, is_settled });
+            }
+            CompileOutcome::Rejected(diagnostics) => {
+                self.reject_change(change, ErrorCode::CompileFailed, Failure::Rejected(diagnostics), actions)
+            }
+            CompileOutcome::Failed(reason) => self.reject_change(change, ErrorCode::Exhausted, Failure::NotCompiled(reason), actions),
+            // Not asked for: edits are compiled to be run.
+            CompileOutcome::Checked => {
+                self.reject_change(change, ErrorCode::Internal, Failure::NotCompiled("the worker made no artifact".to_owned()), actions);
+            }
+        }
+    }
+
+    pub(super) fn reject_change(&mut self, change: ChangeId, code: ErrorCode, failure: Failure, actions: &mut Vec<Action>) {
+        if let Some(edit) = self.take_edit(change) {
+            self.reject(edit, code, failure, actions);
+        }
+    }
+
+    pub(super) fn edit_inspected(&mut self, change: ChangeId, inspection: Inspection, actions: &mut Vec<Action>) {
+        let Some(edit) = self.edit_mut(change) else { return };
+        let EditStage::Inspecting { artifact } = edit.stage.clone() else { return };
+        match inspection {
+            Inspection::Playable(plan) => {
+                let (text, settings, previous) = (edit.text.clone(), edit.settings.clone(), edit.previous);
+                let revision = Arc::new(Revision { text, settings, plan, previous });
+                edit.stage = EditStage::Ready { revision, artifact };
+            }
+            Inspection::NeedsSettings(settings) if !edit.is_settled => {
+                edit.settings = Some(settings);
+                edit.is_settled = true;
+                edit.stage = EditStage::Queued;
+                actions.push(Action::Release { segment: artifact.name });
+            }
+            Inspection::Damaged { .. } if edit.attempts < COMPILE_ATTEMPTS => {
+                edit.attempts += 1;
+                edit.stage = EditStage::Queued;
+                actions.push(Action::Release { segment: artifact.name });
+            }
+            Inspection::Unplayable { message, line } => {
+                self.reject_change(change, ErrorCode::CompileFailed, Failure::Unplayable { message, line }, actions);
+            }
+            Inspection::Damaged { reason } | Inspection::NotDelivered { reason } => {
+                self.reject_change(change, ErrorCode::Exhausted, Failure::NotCompiled(reason), actions);
+            }
+            Inspection::NeedsSettings(_) | Inspection::Runnable | Inspection::Delivered => {
+                let reason = "what it is to be compiled with does not settle".to_owned();
+                self.reject_change(change, ErrorCode::Internal, Failure::NotCompiled(reason), actions);
+            }
+        }
+    }
+
+    // -------------------------------------------------------------------------------------------------- classifying
+
+    /// Lets every compiled edit go on that can. Looks at the state only.
+    pub(super) fn advance_edits(&mut self, now_ms: u64, actions: &mut Vec<Action>) {
+        let is_ready = |edit: &Edit| matches!(edit.stage, EditStage::Ready { .. });
+        while let Some(position) = self.plans.iter().position(is_ready) {
+            let edit = self.plans.remove(position);
+            self.answer_plan(edit, actions);
+        }
+        for runtime in 0..self.runtimes.len() {
+            if self.runtimes[runtime].incoming.as_ref().is_some_and(is_ready) && self.is_free(runtime, actions) {
+                self.classify_incoming(now_ms, runtime, actions);
+            }
+        }
+    }
+
+    fn answer_plan(&mut self, mut edit: Edit, actions: &mut Vec<Action>) {
+        let asker = edit.asker.take();
+        let runtime = edit.runtime;
+        let Some(what) = self.classify(runtime, edit) else { return };
+        actions.push(Action::Release { segment: what.artifact.name.clone() });
+        if let Some(asker) = asker {
+            let report = self.report(&what, ChangeState::Planned);
+            answer(asker, Answer::Plan(report), actions);
+        }
+    }
+
+    /// Whether the runtime can take a change now. One that waits for its boundary is called back for a newer one.
+    fn is_free(&mut self, runtime: usize, actions: &mut Vec<Action>) -> bool {
+        let by = self.runtimes[runtime].incoming.as_ref().map(|edit| edit.change);
+        let slot = self.runtimes[runtime].slot;
+        if let Some(flight) = &mut self.runtimes[runtime].flight {
+            let waits = flight.what.edit.wishes.boundary != Boundary::Frame;
+            if let (Way::Host { .. }, true, None, Some(by), Some(slot)) = (flight.way, waits, flight.recalled, by, slot) {
+                flight.recalled = Some(Recall::Superseded { by });
+                self.send_live(slot, LiveChange::CancelSwap, actions);
+            }
+            return false;
+        }
+        let Some(slot) = slot else { return true };
+        match self.programs[slot.0].phase {
+            Phase::Running | Phase::Held | Phase::Done | Phase::Failed => true,
+            Phase::Queued | Phase::Compiling | Phase::Inspecting { .. } | Phase::Ready { .. } | Phase::Starting { .. } => false,
+        }
+    }
+
+    /// Compares a compiled edit with what runs.
+    fn classify(&self, runtime: usize, edit: Edit) -> Option<Classified> {
+        let EditStage::Ready { revision, artifact } = edit.stage.clone() else { return None };
+        let base = self.runtimes[runtime].current.clone();
+        let report = base.as_ref().map(|base| change::classify(of(base), of(&revision), &context(base, &revision)));
+        Some(Classified { edit, revision, artifact, report, base })
+    }
+
+    fn classify_incoming(&mut self, now_ms: u64, runtime: usize, actions: &mut Vec<Action>) {
+        let Some(edit) = self.runtimes[runtime].incoming.take() else { return };
+        let Some(what) = self.classify(runtime, edit) else { return };
+        if let Some(message) = self.misfit(&what) {
+            return self.reject(what.edit, ErrorCode::CompileFailed, Failure::Unplayable { message, line: None }, actions);
+        }
+        let wants_pulse = what.edit.wishes.boundary == Boundary::Pulse;
+        if wants_pulse && what.base.as_ref().is_some_and(|base| base.plan.pulse.is_none()) {
+            let error = ErrorReply::new(ErrorCode::UnknownBoundary, "the program that runs names no pulse; use another boundary")
+                .in_field("params.boundary");
+            let progress = Progress::Rejected { why: error.message.clone(), diagnostics: Vec::new() };
+            return self.end_edit(what.edit, error, progress, actions);
+        }
+        if self.needs_acknowledgement(&what) && !what.edit.wishes.is_acknowledged {
+            return self.ask(runtime, what, actions);
+        }
+        self.set_out(now_ms, runtime, what, actions);
+    }
+
+    /// Why this session cannot play the revision, whatever the program says.
+    fn misfit(&self, what: &Classified) -> Option<String> {
+        let plan = &what.revision.plan;
+        let (rate, settled_by) = self.sample_rate.as_ref()?;
+        let is_alone = self.programs.iter().all(|program| program.phase.is_over() || !program.has_lane());
+        (plan.has_lane && plan.sample_rate != *rate && !is_alone
+            || plan.has_lane && plan.sample_rate != *rate && self.device != super::Device::Closed)
+            .then(|| super::starting::other_rate(plan.sample_rate, *rate, settled_by.as_deref()))
+    }
+
+    fn needs_acknowledgement(&self, what: &Classified) -> bool {
+        let Some(report) = &what.report else { return false };
+        let loses = report.loses_state() || report.class == ipc::plan::ChangeClass::T;
+        report.class.needs_acknowledgement() || (self.asks_for_any_loss && loses)
+    }
+
+    /// Keeps a change until somebody confirms or cancels it.
+    fn ask(&mut self, runtime: usize, mut what: Classified, actions: &mut Vec<Action>) {
+        let report = self.report(&what, ChangeState::NeedsAck);
+        if let Some(asker) = what.edit.asker.take() {
+            answer_error(asker, ErrorReply::needs_ack(report.clone()), actions);
+        }
+        let sentences = sentences(&what);
+        let news = EditNews::NeedsAck { change: what.edit.change, sentences };
+        actions.push(Action::Tell(Report::Edit { text: what.edit.text.clone(), news }));
+        publish(&what.edit, Some(&what.revision), Progress::NeedsAck { report: Box::new(report) }, actions);
+        self.runtimes[runtime].waiting = Some(what);
+    }
+
+    pub(super) fn report(&self, what: &Classified, state: ChangeState) -> ChangeReport {
+        let name = runtime_name(&what.edit.text.name);
+        describe::report(&name, what, state)
+    }
+
+    /// Somebody takes the loss on. What runs may have changed since: then what is lost is looked at once more.
+    pub(super) fn confirm(&mut self, now_ms: u64, runtime: usize, wishes: Wishes, asker: Asker, actions: &mut Vec<Action>) {
+        let Some(before) = self.runtimes[runtime].waiting.take() else { return };
+        let named = describe::losses(&self.report(&before, ChangeState::NeedsAck));
+        let mut edit = before.edit;
+        edit.stage = EditStage::Ready { revision: before.revision, artifact: before.artifact };
+        edit.wishes = wishes;
+        edit.asker = Some(asker);
+        let Some(what) = self.classify(runtime, edit) else { return };
+        let loses_more = describe::losses(&self.report(&what, ChangeState::NeedsAck)).iter().any(|item| !named.contains(item));
+        if loses_more {
+            return self.ask(runtime, what, actions);
+        }
+        // Goes its way like any other, in case the host has something else to do first.
+        let mut edit = what.edit;
+        edit.wishes.is_acknowledged = true;
+        let change = edit.change;
+        if let Some(older) = self.runtimes[runtime].incoming.replace(edit) {
+            self.supersede(older, change, actions);
+        }
+        self.advance_edits(now_ms, actions);
+    }
+
+    // ------------------------------------------------------------------------------------------------- taking effect
+
+    fn set_out(&mut self, now_ms: u64, runtime: usize, mut what: Classified, actions: &mut Vec<Action>) {
+        let is_same = what.base.as_ref().is_some_and(|base| base.hash() == what.revision.hash());
+        if is_same {
+            actions.push(Action::Release { segment: what.artifact.name.clone() });
+            let tick = self.runtimes[runtime].status.ticks;
+            return self.committed(now_ms, runtime, what, tick, 0, None, actions);
+        }
+        let asker = what.edit.asker.filter(|asker| asker.when == AnswerWhen::Planned);
+        if let Some(asker) = asker {
+            what.edit.asker = None;
+            let report = self.report(&what, ChangeState::Pending);
+            answer(asker, Answer::Push(report), actions);
+        }
+        let live_slot = self.live_slot(runtime);
+        let way = match (what.report.as_ref().map(|report| report.class), live_slot) {
+            (Some(ipc::plan::ChangeClass::T) | None, _) | (_, None) => {
+                Way::NewHost { slot: self.new_slot(now_ms, runtime, &what, actions) }
+            }
+            (Some(_), Some(slot)) => Way::Host { request: self.send_change(slot, &what, actions) },
+        };
+        self.runtimes[runtime].flight = Some(Flight { what, way, recalled: None });
+    }
+
+    /// The host that runs the runtime's program now.
+    pub(super) fn live_slot(&self, runtime: usize) -> Option<RuntimeIndex> {
+        let slot = self.runtimes.get(runtime)?.slot?;
+        match self.programs[slot.0].phase {
+            Phase::Running | Phase::Held => Some(slot),
+            Phase::Queued | Phase::Compiling | Phase::Inspecting { .. } | Phase::Ready { .. } => None,
+            Phase::Starting { .. } | Phase::Done | Phase::Failed => None,
+        }
+    }
+
+    fn send_change(&mut self, slot: RuntimeIndex, what: &Classified, actions: &mut Vec<Action>) -> u64 {
+        let class = what.report.as_ref().map_or(ipc::plan::ChangeClass::B, |report| report.class);
+        let trial_ticks = trial_ticks(&what.revision);
+        let (artifact, revision) = (what.artifact.clone(), what.revision.hash());
+        let base_directory = what.edit.text.base_directory.clone();
+        let there = what.base.as_ref().map(|base| change::plan(of(base), of(&what.revision)));
+        let is_patch = class <= ipc::plan::ChangeClass::A && what.edit.wishes.boundary == Boundary::Frame;
+        let request = match (is_patch, there) {
+            (true, Some(plan)) => {
+                let trial_ticks = if class == ipc::plan::ChangeClass::None { 0 } else { trial_ticks };
+                LiveChange::Patch(Box::new(Patch { artifact, revision, plan, trial_ticks, base_directory }))
+            }
+            (_, there) => {
+                let back = what.base.as_ref().map(|base| change::plan_back(of(&what.revision), of(base)));
+                let boundary = match (what.edit.wishes.boundary, what.base.as_ref().and_then(|base| base.plan.pulse.clone())) {
+                    (Boundary::Freeze, _) => HostBoundary::Freeze,
+                    (Boundary::Pulse, Some(item)) => HostBoundary::Pulse { item },
+                    (Boundary::Frame | Boundary::Pulse, _) => HostBoundary::Frame,
+                };
+                let crossfade_frames = u64::from(what.edit.wishes.crossfade_ms) * u64::from(what.revision.plan.sample_rate) / 1_000;
+                let crossfade_frames = u32::try_from(crossfade_frames).unwrap_or(u32::MAX);
+                LiveChange::Swap(Box::new(Swap {
+                    artifact,
+                    revision,
+                    there,
+                    back,
+                    boundary,
+                    trial_ticks,
+                    crossfade_frames,
+                    base_directory,
+                }))
+            }
+        };
+        self.send_live(slot, request, actions)
+    }
+
+    pub(super) fn send_live(&mut self, slot: RuntimeIndex, what: LiveChange, actions: &mut Vec<Action>) -> u64 {
+        self.last_live_request += 1;
+        let request = self.last_live_request;
+        actions.push(Action::Live { runtime: slot, request: LiveRequest { request, at_tick: None, what } });
+        request
+    }
+
+    /// A new host for a compiled program.
+    fn new_slot(&mut self, now_ms: u64, runtime: usize, what: &Classified, actions: &mut Vec<Action>) -> RuntimeIndex {
+        let slot = RuntimeIndex(self.programs.len());
+        let state = &mut self.runtimes[runtime];
+        state.generation += 1;
+        let lane_name = if state.generation == 1 { state.name.clone() } else { format!("{}/{}", state.name, state.generation) };
+        let mut program = Program::new(state.name.clone());
+        program.runtime = Some(runtime);
+        program.lane_name = lane_name;
+        program.generation = state.generation;
+        program.revision = Some(Arc::clone(&what.revision));
+        program.phase = Phase::Ready { artifact: what.artifact.clone(), plan: Some(what.revision.plan.clone()) };
+        self.programs.push(program);
+        self.texts.push(what.edit.text.clone());
+        let lines = what.revision.plan.log.iter().cloned();
+        actions.extend(lines.map(|line| Action::Tell(Report::Log { runtime: slot, line })));
+        let mut child = process::Process::absent();
+        child.start(now_ms);
+        self.processes.insert(Child::Host(slot), child);
+        actions.push(Action::Spawn(Child::Host(slot)));
+        slot
+    }
+
+    /// A change is in effect.
+    #[allow(clippy::too_many_arguments, reason = "what is known of a commit")]
+    pub(super) fn committed(
+        &mut self,
+        now_ms: u64,
+        runtime: usize,
+        mut what: Classified,
+        tick: u64,
+        commit_ns: u64,
+        carried: Option<&ipc::live::Carried>,
+        actions: &mut Vec<Action>,
+    ) {
+        if let Some(asker) = what.edit.asker.take() {
+            let report = self.report(&what, ChangeState::Committed);
+            answer(asker, Answer::Push(report), actions);
+        }
+        let progress = describe::committed(&what, tick, commit_ns, carried);
+        publish(&what.edit, Some(&what.revision), progress, actions);
+        let class = what.class();
+        if what.base.is_some() {
+            let news = EditNews::Committed { change: what.edit.change, tick, sentences: sentences(&what), commit_us: commit_ns / 1_000 };
+            actions.push(Action::Tell(Report::Edit { text: what.edit.text.clone(), news }));
+        }
+        let state = &mut self.runtimes[runtime];
+        if let Some(slot) = state.slot {
+            self.texts[slot.0] = what.edit.text.clone();
+            self.programs[slot.0].revision = Some(Arc::clone(&what.revision));
+        }
+        state.cause = None;
+        state.current = Some(Arc::clone(&what.revision));
+        state.last = Some(Arc::clone(&what.revision));
+        state.remember(HistoryEntry {
+            revision: what.revision,
+            change: what.edit.change,
+            class,
+            boundary: what.edit.wishes.boundary,
+            committed_ms: now_ms,
+            tick,
+            is_good: false,
+            refused: None,
+        });
+    }
+
+    /// A change under way does not take effect.
+    pub(super) fn flight_failed(&mut self, runtime: usize, failure: Failure, actions: &mut Vec<Action>) {
+        let Some(flight) = self.runtimes[runtime].flight.take() else { return };
+        let mut edit = flight.what.edit;
+        edit.stage = EditStage::Queued; // The host has let go of the artifact.
+        actions.push(Action::Release { segment: flight.what.artifact.name });
+        if let Some(Recall::Cancelled { ticket: Some(ticket) }) = flight.recalled {
+            let error = ErrorReply::new(ErrorCode::UnknownChange, format!("change {} has been rejected meanwhile", edit.change.0));
+            actions.push(Action::Answer { ticket, outcome: Box::new(Err(error)) });
+        }
+        self.reject(edit, ErrorCode::NotApplied, failure, actions);
+    }
+
+    /// Whether this kind of session can be changed while it runs.
+    pub(super) fn is_live(&self) -> bool {
+        match self.goal {
+            Goal::Play { .. } | Goal::Serve => true,
+            Goal::Check | Goal::Compile | Goal::Run | Goal::Bounce | Goal::ListDevices => false,
+        }
+    }
+}
+
+/// What `change` works on.
+pub(super) fn of(revision: &Revision) -> change::Revision<'_> {
+    let content = &revision.plan.content;
+    change::Revision { manifest: &content.manifest, image: &content.image }
+}
+
+fn context<'a>(old: &'a Revision, new: &'a Revision) -> change::Context<'a> {
+    let facts = |revision: &'a Revision| change::RuntimeFacts {
+        runtime_type: &revision.plan.runtime_type,
+        sample_rate_hz: revision.plan.sample_rate,
+    };
+    change::Context { old: facts(old), new: facts(new) }
+}
+
+fn sentences(what: &Classified) -> Vec<String> {
+    what.report.as_ref().map(change::sentences::sentences).unwrap_or_default()
+}
+
+/// Ticks of one second of a revision.
+pub(super) fn trial_ticks(revision: &Revision) -> u32 {
+    let plan = &revision.plan;
+    let ticks = if plan.has_lane { plan.sample_rate.div_ceil(ipc::limits::BLOCK_FRAMES as u32) } else { plan.sample_rate };
+    (ticks * TRIAL_SECONDS).max(1)
+}
+
+pub(super) fn answer(asker: Asker, answer: Answer, actions: &mut Vec<Action>) {
+    actions.push(Action::Answer { ticket: asker.ticket, outcome: Box::new(Ok(answer)) });
+}
+
+pub(super) fn answer_error(asker: Asker, error: ErrorReply, actions: &mut Vec<Action>) {
+    actions.push(Action::Answer { ticket: asker.ticket, outcome: Box::new(Err(error)) });
+}
+
+/// Tells subscribers what happened to a change.
+pub(super) fn publish(edit: &Edit, revision: Option<&Revision>, progress: Progress, actions: &mut Vec<Action>) {
+    let found = match &edit.stage {
+        EditStage::Ready { revision, .. } => Some(revision.hash()),
+        EditStage::Queued | EditStage::Compiling | EditStage::Inspecting { .. } => revision.map(Revision::hash),
+    };
+    let event = ChangeEvent { change: edit.change, runtime: runtime_name(&edit.text.name), revision: found.map(Into::into), progress };
+    actions.push(Action::Tell(Report::Change(Box::new(event))));
+}
+
+/// The name as the protocol has it. Names of runtimes are checked where they come in, so the fallback is never used.
+pub(super) fn runtime_name(name: &str) -> RuntimeName {
+    let cleaned: String = name.chars().map(|c| if c.is_control() || c == '/' || c == ':' { '_' } else { c }).take(16).collect();
+    let checked = RuntimeName::new(name).or_else(|_| RuntimeName::new(cleaned.trim()));
+    checked.unwrap_or_else(|_| RuntimeName::new("unnamed").expect("a fixed name is a name"))
+}
+
+/// For `Runtime` lookups by name.
+pub(super) fn find(runtimes: &[Runtime], name: &str) -> Option<usize> {
+    runtimes.iter().position(|runtime| runtime.name == name)
+}

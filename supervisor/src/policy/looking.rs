@@ -1,0 +1,164 @@
+//! What a session is doing, as clients see it. Part of the state machine: looks, and changes nothing.
+
+use std::path::Path;
+
+use ipc::manifest::Manifest;
+
+use super::edits::runtime_name;
+use super::program::Phase;
+use super::runtime::Runtime;
+use super::{Child, Policy, ProgramText};
+use crate::control::protocol::{
+    Cause, ControlStatus, DeviceStatus, ErrorCode, ErrorReply, ProcessRole, ProcessStatus, RevisionEntry, RevisionList, RevisionName,
+    RuntimeState, RuntimeStatus, SessionStatus,
+};
+
+/// Revisions that `list` names when it is not told how many.
+const LISTED: u32 = 100;
+
+/// Similar names that an unknown item is answered with.
+const SIMILAR: usize = 8;
+
+impl Policy {
+    pub(super) fn state_of(&self, runtime: usize) -> RuntimeState {
+        let state = &self.runtimes[runtime];
+        let Some(slot) = state.slot else {
+            let is_coming = state.flight.is_some() || state.incoming.is_some();
+            return if is_coming { RuntimeState::Starting } else { RuntimeState::Stopped };
+        };
+        match self.programs[slot.0].phase {
+            Phase::Queued | Phase::Compiling | Phase::Inspecting { .. } | Phase::Ready { .. } | Phase::Starting { .. } => {
+                RuntimeState::Starting
+            }
+            Phase::Running if state.is_frozen => RuntimeState::Frozen,
+            Phase::Running => RuntimeState::Running,
+            Phase::Held => RuntimeState::Held,
+            Phase::Done | Phase::Failed if state.flight.is_some() => RuntimeState::Starting,
+            Phase::Done | Phase::Failed => RuntimeState::Stopped,
+        }
+    }
+
+    /// The session, or one runtime of it. What only the shell knows is filled in there.
+    pub(super) fn session_status(&self, only: Option<usize>) -> SessionStatus {
+        let wanted = (0..self.runtimes.len()).filter(|runtime| only.is_none_or(|only| only == *runtime));
+        SessionStatus {
+            session: String::new(),
+            pid: 0,
+            build: String::new(),
+            uptime_ms: 0,
+            device: self.output(),
+            runtimes: wanted.map(|runtime| self.runtime_status(runtime)).collect(),
+            processes: self.process_status(only),
+            recording: None,
+            control: ControlStatus::default(),
+        }
+    }
+
+    fn output(&self) -> Option<DeviceStatus> {
+        let (name, sample_rate, period_frames) = self.device_name.clone()?;
+        let is_null = name == "null";
+        Some(DeviceStatus { name, is_null, sample_rate, period_frames, frames: self.frames, xruns: self.device_xruns })
+    }
+
+    fn runtime_status(&self, runtime: usize) -> RuntimeStatus {
+        let state = &self.runtimes[runtime];
+        let pid = state.slot.map(|slot| self.process(Child::Host(slot)).pid).filter(|pid| *pid != 0);
+        RuntimeStatus {
+            runtime: runtime_name(&state.name),
+            runtime_type: state.current.as_ref().map(|current| current.plan.runtime_type.clone()).unwrap_or_default(),
+            state: self.state_of(runtime),
+            cause: state.cause.clone(),
+            generation: state.generation,
+            pid: pid.filter(|_| self.live_slot(runtime).is_some()),
+            revision: state.current.as_ref().map(|current| current.hash().into()),
+            waiting_change: state.waiting_change(),
+            watching: state.watching.as_deref().map(Path::display).map(|path| path.to_string()),
+            tick: state.status.ticks,
+            load_permille: state.status.load_permille,
+            underruns: state.lane.underruns,
+            lost_ticks: state.status.lost_ticks,
+            non_finite: state.status.non_finite,
+            restarts: 0,
+            mix: self.mix_of(runtime),
+            peak: state.lane.peak,
+        }
+    }
+
+    fn process_status(&self, only: Option<usize>) -> Vec<ProcessStatus> {
+        let living = self.processes.iter().filter(|(_, process)| !process.is_gone() && process.pid != 0);
+        let described = living.filter_map(|(child, process)| {
+            let (role, runtime, generation) = match child {
+                Child::Worker => (ProcessRole::CompilerWorker, None, 1),
+                Child::Device => (ProcessRole::DeviceHost, None, 1),
+                Child::Host(slot) => {
+                    let program = self.programs.get(slot.0)?;
+                    (ProcessRole::RuntimeHost, program.runtime, program.generation)
+                }
+            };
+            if only.is_some() && only != runtime {
+                return None;
+            }
+            let name = runtime.map(|runtime| runtime_name(&self.runtimes[runtime].name));
+            Some(ProcessStatus { role, runtime: name, pid: process.pid, generation })
+        });
+        described.collect()
+    }
+}
+
+/// The newest revisions of a runtime. `epoch_ms` is when the session began.
+pub fn list(runtime: &Runtime, limit: Option<u32>, epoch_ms: u64) -> RevisionList {
+    let current = runtime.current.as_ref().map(|current| current.hash());
+    let mut is_current_named = false;
+    let newest = runtime.history.iter().rev().take(limit.unwrap_or(LISTED) as usize);
+    let revisions = newest.map(|entry| {
+        let is_current = !is_current_named && Some(entry.revision.hash()) == current && entry.refused.is_none();
+        is_current_named |= is_current;
+        RevisionEntry {
+            revision: entry.revision.hash().into(),
+            change: entry.change,
+            class: entry.class,
+            boundary: entry.boundary,
+            committed_at_ms: epoch_ms + entry.committed_ms,
+            tick: entry.tick,
+            is_current,
+            is_good: entry.is_good,
+            refused: entry.refused.clone(),
+        }
+    });
+    RevisionList { runtime: runtime_name(&runtime.name), revisions: revisions.collect() }
+}
+
+/// The text that a rollback leads to: that of the named revision, or the last good one that is another than plays now.
+pub fn rollback_target(runtime: &Runtime, wanted: Option<&RevisionName>) -> Result<ProgramText, ErrorReply> {
+    let unknown = |message: String| ErrorReply::new(ErrorCode::UnknownRevision, message).in_field("params.revision");
+    let entries = runtime.history.iter().rev();
+    let Some(wanted) = wanted else {
+        let current = runtime.current.as_ref().map(|current| current.text.hash());
+        let found = entries.filter(|entry| entry.is_good).find(|entry| Some(entry.revision.text.hash()) != current);
+        return found
+            .map(|entry| entry.revision.text.clone())
+            .ok_or_else(|| unknown(format!("`{}` has no good revision before the present one; `list` names all", runtime.name)));
+    };
+    let mut found: Vec<_> = entries.filter(|entry| entry.revision.hash().to_string().starts_with(wanted.as_str())).collect();
+    found.dedup_by_key(|entry| entry.revision.hash());
+    match found.as_slice() {
+        [] => Err(unknown(format!("`{}` has no revision {}", runtime.name, wanted.as_str()))),
+        [first, rest @ ..] if rest.iter().all(|entry| entry.revision.hash() == first.revision.hash()) => Ok(first.revision.text.clone()),
+        [..] => Err(unknown(format!("{} could mean several revisions; name more digits", wanted.as_str()))),
+    }
+}
+
+/// Items whose name or whose module's name is like this one's.
+pub fn similar_items(manifest: &Manifest, wanted: &str) -> Vec<String> {
+    let item = wanted.rsplit(':').next().unwrap_or(wanted);
+    let module = wanted.split_once(':').map(|(module, _)| module);
+    let all = || manifest.modules.iter().flat_map(|module| module.items.iter().map(move |item| (module.id.as_str(), item.name.as_str())));
+    let same_item = all().filter(|(_, name)| *name == item);
+    let same_module = all().filter(|(id, name)| Some(*id) == module && *name != item && !name.starts_with("__"));
+    same_item.chain(same_module).take(SIMILAR).map(|(id, name)| format!("{id}:{name}")).collect()
+}
+
+/// A cause with everything that is known of it.
+pub fn cause(message: String, revision: Option<RevisionName>, fault: Option<&ipc::fault::Fault>) -> Cause {
+    Cause { message, revision, tick: fault.map(|fault| fault.tick), line: fault.and_then(|fault| fault.line) }
+}

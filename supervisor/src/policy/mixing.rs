@@ -1,0 +1,59 @@
+//! How loud which runtime is. Part of the state machine: see the parent module.
+
+use super::edits::runtime_name;
+use super::{Action, Policy, RuntimeIndex};
+use crate::control::protocol::{Mix, Silenced};
+
+/// How long a change of level takes when nobody says otherwise, in milliseconds: no click, and felt as immediate.
+const RAMP_MS: u32 = 10;
+
+/// The same for `panic`: as short as it can be without a click, whatever plays.
+const PANIC_RAMP_MS: u32 = 3;
+
+impl Policy {
+    pub(super) fn mix_of(&self, runtime: usize) -> Mix {
+        let level = self.runtimes[runtime].level;
+        let is_any_soloed = self.runtimes.iter().any(|runtime| runtime.level.is_soloed);
+        let is_audible = !level.is_muted && (level.is_soloed || !is_any_soloed);
+        Mix { gain: level.gain, is_muted: level.is_muted, is_soloed: level.is_soloed, is_audible }
+    }
+
+    /// Linear gain of a runtime's lanes as the device host is to have it.
+    fn gain_of(&self, runtime: usize) -> f32 {
+        let mix = self.mix_of(runtime);
+        if mix.is_audible { mix.gain as f32 } else { 0.0 }
+    }
+
+    /// Tells the device host of every lane whose level has changed.
+    pub(super) fn mix(&mut self, ramp_ms: Option<u32>, actions: &mut Vec<Action>) {
+        let rate = self.sample_rate.as_ref().map_or(ipc::limits::DEFAULT_SAMPLE_RATE_HZ, |(rate, _)| *rate);
+        let ramp_frames = u64::from(ramp_ms.unwrap_or(RAMP_MS)) * u64::from(rate) / 1_000;
+        let ramp_frames = u32::try_from(ramp_frames).unwrap_or(u32::MAX);
+        for slot in 0..self.programs.len() {
+            self.set_gain(RuntimeIndex(slot), ramp_frames, actions);
+        }
+    }
+
+    /// Brings one lane to its runtime's level.
+    pub(super) fn set_gain(&mut self, slot: RuntimeIndex, ramp_frames: u32, actions: &mut Vec<Action>) {
+        let Some(runtime) = self.programs[slot.0].runtime else { return };
+        let gain = self.gain_of(runtime);
+        let program = &mut self.programs[slot.0];
+        if program.is_lane_added && program.gain != gain {
+            program.gain = gain;
+            actions.push(Action::SetGain { runtime: slot, gain, ramp_frames });
+        }
+    }
+
+    /// Silence now: every runtime is muted and plays on.
+    pub(super) fn panic_now(&mut self, actions: &mut Vec<Action>) -> Silenced {
+        let mut runtimes = Vec::new();
+        for runtime in &mut self.runtimes {
+            if !std::mem::replace(&mut runtime.level.is_muted, true) {
+                runtimes.push(runtime_name(&runtime.name));
+            }
+        }
+        self.mix(Some(PANIC_RAMP_MS), actions);
+        Silenced { runtimes }
+    }
+}

@@ -1,0 +1,384 @@
+//! What hosts say about changes, and what a new host's progress means for the runtime it is for. Part of the state machine:
+//! see the parent module.
+
+use std::sync::Arc;
+
+use ipc::fault::Fault;
+use ipc::live::{Carried, LiveReply, RequestId, SwapProgress};
+use ipc::message::{ElementValues, Refusal};
+
+use super::edits::{answer_error, publish};
+use super::program::{Phase, Program};
+use super::runtime::{Asker, EditStage, HistoryEntry, Question, Recall, Trial, Way};
+use super::{Action, EditNews, Failure, Policy, Report, RuntimeIndex, looking};
+use crate::control::protocol::{
+    Answer, AnswerWhen, Boundary, Cancelled, ChangeClass, ChangeId, ErrorCode, ErrorReply, ItemKind, ItemValue, ItemValues, Number,
+    Progress, RevisionName, SetAt,
+};
+
+impl Policy {
+    pub(super) fn live_said(&mut self, now_ms: u64, slot: RuntimeIndex, reply: LiveReply, actions: &mut Vec<Action>) {
+        let Some(runtime) = self.programs[slot.0].runtime.filter(|runtime| self.runtimes[*runtime].slot == Some(slot)) else { return };
+        match reply {
+            LiveReply::Swap { request, progress } => self.swap_said(now_ms, runtime, request, progress, actions),
+            LiveReply::Applied { request, tick, carried } => {
+                if self.is_flight(runtime, request) {
+                    self.flight_committed(now_ms, runtime, request, tick, 0, carried.as_ref(), actions);
+                } else {
+                    self.question_applied(runtime, request, tick, actions);
+                }
+            }
+            LiveReply::Values { request, tick, values } => {
+                if let Some((Question::Get, ticket)) = self.runtimes[runtime].questions.remove(&request) {
+                    let answer = Answer::Get(ItemValues { tick, values: values.into_iter().map(item_value).collect() });
+                    actions.push(Action::Answer { ticket, outcome: Box::new(Ok(answer)) });
+                }
+            }
+            LiveReply::Refused { request, reason } => self.request_refused(runtime, request, reason, actions),
+        }
+    }
+
+    fn is_flight(&self, runtime: usize, request: RequestId) -> bool {
+        self.runtimes[runtime].flight.as_ref().is_some_and(|flight| flight.way == Way::Host { request })
+    }
+
+    fn swap_said(&mut self, now_ms: u64, runtime: usize, request: RequestId, progress: SwapProgress, actions: &mut Vec<Action>) {
+        match progress {
+            SwapProgress::Pending { build_us } => {
+                if let Some(flight) = self.runtimes[runtime].flight.as_mut().filter(|flight| flight.way == Way::Host { request }) {
+                    flight.what.edit.timings.transfer_us += build_us;
+                    let boundary = flight.what.edit.wishes.boundary;
+                    publish(&flight.what.edit, Some(&flight.what.revision), Progress::Pending { boundary }, actions);
+                }
+            }
+            SwapProgress::Committed { tick, commit_ns, carried } => {
+                if self.is_flight(runtime, request) {
+                    self.flight_committed(now_ms, runtime, request, tick, commit_ns, Some(&carried), actions);
+                }
+            }
+            SwapProgress::Superseded | SwapProgress::Cancelled => {
+                if self.is_flight(runtime, request) {
+                    self.flight_recalled(runtime, actions);
+                }
+            }
+            SwapProgress::TrialPassed { .. } => self.trial_passed(runtime, request),
+            SwapProgress::RolledBack { tick, fault } => self.rolled_back(runtime, request, tick, fault, actions),
+            SwapProgress::TrialCutShort { .. } => {
+                self.runtimes[runtime].trial.take_if(|trial| trial.request == request);
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "what is known of a commit")]
+    fn flight_committed(
+        &mut self,
+        now_ms: u64,
+        runtime: usize,
+        request: RequestId,
+        tick: u64,
+        commit_ns: u64,
+        carried: Option<&Carried>,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(flight) = self.runtimes[runtime].flight.take() else { return };
+        if let Some(Recall::Cancelled { ticket: Some(ticket) }) = flight.recalled {
+            let change = flight.what.edit.change.0;
+            let error =
+                ErrorReply::new(ErrorCode::UnknownChange, format!("change {change} took effect in tick {tick}")).in_field("params.change");
+            answer_error(Asker { ticket, when: AnswerWhen::Planned }, error, actions);
+        }
+        let (change, revision) = (flight.what.edit.change, Arc::clone(&flight.what.revision));
+        let base = flight.what.base.clone();
+        let is_without_trial = flight.what.class() == ChangeClass::None;
+        self.committed(now_ms, runtime, flight.what, tick, commit_ns, carried, actions);
+        match base {
+            Some(base) if !is_without_trial => self.runtimes[runtime].trial = Some(Trial { change, request, revision, base }),
+            Some(_) | None => self.mark_good(runtime, change),
+        }
+        if let Some(slot) = self.runtimes[runtime].slot
+            && self.programs[slot.0].phase == Phase::Held
+        {
+            self.programs[slot.0].phase = Phase::Running;
+        }
+    }
+
+    /// A pending change has come back without effect.
+    fn flight_recalled(&mut self, runtime: usize, actions: &mut Vec<Action>) {
+        let Some(flight) = self.runtimes[runtime].flight.take() else { return };
+        actions.push(Action::Release { segment: flight.what.artifact.name.clone() });
+        let mut edit = flight.what.edit;
+        let change = edit.change;
+        edit.stage = EditStage::Queued;
+        match flight.recalled {
+            Some(Recall::Superseded { by }) => {
+                let error = ErrorReply::new(ErrorCode::Superseded, format!("change {} took the place of change {}", by.0, change.0));
+                self.end_edit(edit, error, Progress::Superseded { by }, actions);
+            }
+            Some(Recall::Cancelled { .. }) | None => {
+                let error = ErrorReply::new(ErrorCode::NotApplied, format!("change {} was cancelled", change.0));
+                self.end_edit(edit, error, Progress::Cancelled {}, actions);
+            }
+        }
+        if let Some(Recall::Cancelled { ticket: Some(ticket) }) = flight.recalled {
+            actions.push(Action::Answer { ticket, outcome: Box::new(Ok(Answer::Cancel(Cancelled { change }))) });
+        }
+    }
+
+    fn request_refused(&mut self, runtime: usize, request: RequestId, reason: Refusal, actions: &mut Vec<Action>) {
+        if let Some((_, ticket)) = self.runtimes[runtime].questions.remove(&request) {
+            let error = ErrorReply::new(ErrorCode::WrongState, reason.message);
+            return answer_error(Asker { ticket, when: AnswerWhen::Planned }, error, actions);
+        }
+        if !self.is_flight(runtime, request) {
+            return;
+        }
+        let Some(flight) = &self.runtimes[runtime].flight else { return };
+        let current = self.runtimes[runtime].current.as_ref().map(|current| current.hash());
+        let is_stale = flight.what.base.as_ref().map(|base| base.hash()) != current;
+        if is_stale && flight.recalled.is_none() && self.runtimes[runtime].incoming.is_none() {
+            // What it was planned from has been rolled back meanwhile: it is compiled and planned once more.
+            let Some(flight) = self.runtimes[runtime].flight.take() else { return };
+            actions.push(Action::Release { segment: flight.what.artifact.name.clone() });
+            let mut edit = flight.what.edit;
+            edit.stage = EditStage::Queued;
+            edit.wishes.is_acknowledged = false;
+            self.runtimes[runtime].incoming = Some(edit);
+            return;
+        }
+        self.flight_failed(runtime, Failure::Refused(reason), actions);
+    }
+
+    fn question_applied(&mut self, runtime: usize, request: RequestId, tick: u64, actions: &mut Vec<Action>) {
+        let Some((question, ticket)) = self.runtimes[runtime].questions.remove(&request) else { return };
+        let state = &mut self.runtimes[runtime];
+        state.status.ticks = state.status.ticks.max(tick);
+        let answer = match question {
+            Question::Set => Answer::Set(SetAt { tick }),
+            Question::Freeze => {
+                state.is_frozen = true;
+                let change = self.freeze_boundary_change(runtime);
+                Answer::Freeze(self.now(runtime, change))
+            }
+            Question::Run => {
+                state.is_frozen = false;
+                Answer::Run(self.now(runtime, None))
+            }
+            Question::Reset => {
+                state.cause = None;
+                if let Some(slot) = state.slot
+                    && self.programs[slot.0].phase == Phase::Held
+                {
+                    self.programs[slot.0].phase = Phase::Running;
+                }
+                Answer::Restart(self.now(runtime, None))
+            }
+            // Answered by its values.
+            Question::Get => Answer::Get(ItemValues { tick, values: Vec::new() }),
+        };
+        actions.push(Action::Answer { ticket, outcome: Box::new(Ok(answer)) });
+    }
+
+    // ------------------------------------------------------------------------------------------------------- trials
+
+    fn trial_passed(&mut self, runtime: usize, request: RequestId) {
+        if let Some(trial) = self.runtimes[runtime].trial.take_if(|trial| trial.request == request) {
+            self.mark_good(runtime, trial.change);
+        }
+    }
+
+    fn mark_good(&mut self, runtime: usize, change: ChangeId) {
+        if let Some(entry) = self.runtimes[runtime].history.iter_mut().rev().find(|entry| entry.change == change) {
+            entry.is_good = true;
+        }
+    }
+
+    /// A first program that has run for as long as a trial takes is good.
+    pub(super) fn look_at_first_trial(&mut self, runtime: usize, ticks: u64) {
+        if let Some(first) = self.runtimes[runtime].history.back_mut()
+            && !first.is_good
+            && matches!(first.class, ChangeClass::Load | ChangeClass::T)
+            && ticks >= u64::from(super::edits::trial_ticks(&first.revision))
+        {
+            first.is_good = true;
+        }
+    }
+
+    /// The revision failed while it ran; the one before it plays again.
+    fn rolled_back(&mut self, runtime: usize, request: RequestId, tick: u64, fault: Fault, actions: &mut Vec<Action>) {
+        let Some(trial) = self.runtimes[runtime].trial.take_if(|trial| trial.request == request) else { return };
+        let why = fault.kind.explanation().to_owned();
+        let revision = RevisionName::from(trial.revision.hash());
+        let cause = looking::cause(why.clone(), Some(revision.clone()), Some(&fault));
+        let state = &mut self.runtimes[runtime];
+        state.refuse(trial.revision.text.hash(), cause.clone());
+        if let Some(entry) = state.history.iter_mut().rev().find(|entry| entry.change == trial.change) {
+            entry.refused = Some(cause);
+        }
+        state.current = Some(Arc::clone(&trial.base));
+        state.last = Some(Arc::clone(&trial.base));
+        if let Some(slot) = state.slot {
+            self.texts[slot.0] = trial.base.text.clone();
+            self.programs[slot.0].revision = Some(Arc::clone(&trial.base));
+        }
+        let to = trial.base.hash().into();
+        let event = crate::control::protocol::ChangeEvent {
+            change: trial.change,
+            runtime: super::edits::runtime_name(&self.runtimes[runtime].name),
+            revision: Some(revision),
+            progress: Progress::RolledBack { to, tick, why, line: fault.line },
+        };
+        actions.push(Action::Tell(Report::Change(Box::new(event))));
+        actions.push(Action::Tell(Report::Edit { text: trial.revision.text.clone(), news: EditNews::RolledBack { fault } }));
+    }
+
+    // ---------------------------------------------------------------------------------------------------- new hosts
+
+    /// A host has begun to run its program.
+    pub(super) fn slot_started(&mut self, now_ms: u64, slot: RuntimeIndex, actions: &mut Vec<Action>) {
+        let Some(runtime) = self.programs[slot.0].runtime else { return };
+        if self.runtimes[runtime].slot == Some(slot) {
+            return self.first_started(now_ms, runtime, slot, actions);
+        }
+        let replaces = self.live_slot(runtime).is_some();
+        // The old host is heard until the new one is.
+        if !replaces || !self.programs[slot.0].has_lane() {
+            self.take_over(now_ms, slot, actions);
+        }
+    }
+
+    /// A program of the command line runs.
+    fn first_started(&mut self, now_ms: u64, runtime: usize, slot: RuntimeIndex, actions: &mut Vec<Action>) {
+        let Some(revision) = self.programs[slot.0].revision.clone() else { return };
+        let change = self.next_change();
+        let state = &mut self.runtimes[runtime];
+        state.current = Some(Arc::clone(&revision));
+        state.last = Some(Arc::clone(&revision));
+        let event = crate::control::protocol::ChangeEvent {
+            change,
+            runtime: super::edits::runtime_name(&state.name),
+            revision: Some(revision.hash().into()),
+            progress: Progress::Committed {
+                tick: 0,
+                copied: Default::default(),
+                remapped: Default::default(),
+                reset: Vec::new(),
+                discarded: Vec::new(),
+                commit_us: 0,
+                by_recovery: false,
+            },
+        };
+        let boundary = Boundary::Frame;
+        state.remember(HistoryEntry {
+            revision,
+            change,
+            class: ChangeClass::Load,
+            boundary,
+            committed_ms: now_ms,
+            tick: 0,
+            is_good: false,
+            refused: None,
+        });
+        actions.push(Action::Tell(Report::Change(Box::new(event))));
+    }
+
+    /// A new host is heard, or runs where there is nothing to hear: it is the runtime's host from here on.
+    pub(super) fn take_over(&mut self, now_ms: u64, slot: RuntimeIndex, actions: &mut Vec<Action>) {
+        let Some(runtime) = self.programs[slot.0].runtime else { return };
+        let state = &mut self.runtimes[runtime];
+        let Some(flight) = state.flight.take_if(|flight| flight.way == Way::NewHost { slot }) else { return };
+        let old = state.slot.replace(slot);
+        state.trial = None;
+        state.is_frozen = false;
+        state.status = Default::default();
+        state.lane = Default::default();
+        self.release_questions(runtime, "the runtime has got a new host meanwhile; ask again", actions);
+        self.committed(now_ms, runtime, flight.what, 0, 0, None, actions);
+        if let Some(old) = old {
+            self.retire(old, actions);
+        }
+    }
+
+    /// Fades a host out and ends it.
+    pub(super) fn retire(&mut self, slot: RuntimeIndex, actions: &mut Vec<Action>) {
+        let program = &mut self.programs[slot.0];
+        if program.phase.is_over() || program.is_stop_sent || program.is_retiring {
+            return;
+        }
+        program.is_retiring = true;
+        if program.is_lane_added {
+            // The host delivers until the lane has been faded out.
+            return actions.push(Action::RemoveLane(slot));
+        }
+        self.stop_retiring(slot, actions);
+    }
+
+    /// The lane is gone: nothing that the host does is heard any more.
+    pub(super) fn stop_retiring(&mut self, slot: RuntimeIndex, actions: &mut Vec<Action>) {
+        let program: &mut Program = &mut self.programs[slot.0];
+        if program.is_retiring && !program.is_stop_sent && !program.phase.is_over() {
+            program.is_stop_sent = true;
+            actions.push(Action::StopRuntime(slot));
+        }
+    }
+
+    /// A host has come to its end, as it should or not: what that means for its runtime.
+    pub(super) fn slot_over(&mut self, slot: RuntimeIndex, failure: Option<&Failure>, actions: &mut Vec<Action>) {
+        let Some(runtime) = self.programs[slot.0].runtime else { return };
+        if self.runtimes[runtime].flight.as_ref().is_some_and(|flight| flight.way == Way::NewHost { slot }) {
+            let failure = failure.cloned().unwrap_or(Failure::NoHost);
+            return self.flight_failed(runtime, failure, actions);
+        }
+        if self.runtimes[runtime].slot != Some(slot) {
+            return;
+        }
+        let is_for_host = self.runtimes[runtime].flight.as_ref().is_some_and(|flight| matches!(flight.way, Way::Host { .. }));
+        if is_for_host {
+            self.flight_failed(runtime, Failure::NoHost, actions);
+        }
+        self.release_questions(runtime, "the runtime does not run any more", actions);
+        let state = &mut self.runtimes[runtime];
+        state.current = None;
+        state.trial = None;
+        state.is_frozen = false;
+        state.cause = failure.map(|failure| looking::cause(crate::render::sentences::failure_text(failure), None, None));
+        for ticket in std::mem::take(&mut self.runtimes[runtime].stop_askers) {
+            let now = Answer::Stop(self.now(runtime, None));
+            actions.push(Action::Answer { ticket, outcome: Box::new(Ok(now)) });
+        }
+    }
+
+    /// Ends everything that waits, because the session ends.
+    pub(super) fn release_everything(&mut self, actions: &mut Vec<Action>) {
+        let ending = || ErrorReply::new(ErrorCode::ShuttingDown, "the session is ending");
+        for edit in std::mem::take(&mut self.plans) {
+            self.end_edit(edit, ending(), Progress::Cancelled {}, actions);
+        }
+        for runtime in 0..self.runtimes.len() {
+            let state = &mut self.runtimes[runtime];
+            let flight = state.flight.take();
+            let recall = flight.as_ref().and_then(|flight| flight.recalled);
+            let edits = [state.incoming.take(), state.waiting.take().map(|waiting| waiting.edit), flight.map(|flight| flight.what.edit)];
+            let stops = std::mem::take(&mut state.stop_askers);
+            for edit in edits.into_iter().flatten() {
+                self.end_edit(edit, ending(), Progress::Cancelled {}, actions);
+            }
+            let cancel = match recall {
+                Some(Recall::Cancelled { ticket }) => ticket,
+                Some(Recall::Superseded { .. }) | None => None,
+            };
+            for ticket in stops.into_iter().chain(cancel) {
+                answer_error(Asker { ticket, when: AnswerWhen::Planned }, ending(), actions);
+            }
+            self.release_questions(runtime, "the session is ending", actions);
+        }
+    }
+}
+
+fn item_value(found: ipc::message::ItemValue) -> ItemValue {
+    let (kind, values) = match found.values {
+        ElementValues::Int(values) => (ItemKind::Int, values.into_iter().map(Number::Int).collect()),
+        ElementValues::Float(values) => (ItemKind::Float, values.into_iter().map(Number::from).collect()),
+        ElementValues::Float64(values) => (ItemKind::Float64, values.into_iter().map(Number::Float).collect()),
+    };
+    ItemValue { item: found.item, kind, values }
+}

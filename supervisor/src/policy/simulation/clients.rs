@@ -1,0 +1,194 @@
+//! Clients of the simulated session, and hosts that change while they run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use ipc::live::{Boundary as HostBoundary, Carried, LiveChange, LiveReply, LiveRequest, SwapProgress};
+
+use super::*;
+use crate::control::protocol::{
+    AnswerWhen, Boundary, Cancel, ChangeEvent, ChangeId, Confirm, Freeze, Get, ItemName, Mute, Panic, Progress, Push, Restart, Rollback, Run,
+    RuntimeName, Status, Stop, Verb,
+};
+use crate::control::{Call, ClientId, Ticket};
+use crate::policy::programs_in_tests::{Shape, plan};
+
+/// What clients have asked, and what they have been told.
+#[derive(Default)]
+pub struct Clients {
+    pub asked: BTreeSet<Ticket>,
+    pub answered: BTreeSet<Ticket>,
+    confirmed: BTreeSet<ChangeId>,
+    ended: BTreeSet<ChangeId>,
+    /// Swaps that wait in a host.
+    pending: BTreeMap<RuntimeIndex, u64>,
+    compiled: u64,
+}
+
+impl World {
+    pub fn call(&mut self) -> Event {
+        let ticket = Ticket(self.clients.asked.len() as u64 + 1);
+        self.clients.asked.insert(ticket);
+        let runtime = RuntimeName::new(format!("p{}", self.random.below(3))).unwrap();
+        let change = ChangeId(1 + self.random.below(12));
+        let boundary = [None, Some(Boundary::Frame), Some(Boundary::Freeze), Some(Boundary::Pulse)][self.random.below(4) as usize];
+        let answer = if self.random.one_in(2) { AnswerWhen::Planned } else { AnswerWhen::Committed };
+        let item = || ItemName::new("a:level").unwrap();
+        let name = runtime.as_str().to_owned();
+        let verb = match self.random.below(16) {
+            0..=5 => Verb::Push(Push {
+                runtime,
+                text: Some(String::new()),
+                path: None,
+                directory: None,
+                base: None,
+                boundary,
+                acknowledge: false,
+                force: self.random.one_in(2),
+                crossfade_ms: None,
+                answer,
+            }),
+            6 => Verb::Plan(crate::control::protocol::Plan { runtime, text: Some(String::new()), path: None, directory: None }),
+            7 | 8 => {
+                self.clients.confirmed.insert(change);
+                Verb::Confirm(Confirm { change, boundary, crossfade_ms: None, answer })
+            }
+            9 => Verb::Cancel(Cancel { change }),
+            10 => Verb::Freeze(Freeze { runtime }),
+            11 => Verb::Run(Run { runtime }),
+            12 => Verb::Get(Get { runtime, items: vec![item()] }),
+            13 => Verb::Rollback(Rollback { runtime, revision: None, boundary, acknowledge: false, crossfade_ms: None, answer }),
+            14 => match self.random.below(4) {
+                0 => Verb::Stop(Stop { runtime }),
+                1 => Verb::Restart(Restart { runtime, reset: self.random.one_in(2), generation: None }),
+                2 => Verb::Mute(Mute { runtime, on: self.random.one_in(2) }),
+                _ => Verb::Panic(Panic {}),
+            },
+            _ => Verb::Status(Status { runtime: None }),
+        };
+        let source = format!("text {}", self.random.below(40));
+        let path = PathBuf::from("song.8f4e");
+        let text = ProgramText { name, path, source: source.into(), base_directory: PathBuf::from("/") };
+        let has_text = matches!(verb, Verb::Push(_) | Verb::Plan(_));
+        Event::Call { call: Call { ticket, client: ClientId(1), verb }, text: has_text.then_some(text) }
+    }
+
+    pub fn take_live(&mut self, action: Action) {
+        match action {
+            Action::CompileEdit { request, .. } => {
+                let is_first = self.requests.insert(request);
+                self.promise(is_first, "a request number is used twice");
+                let outcome = match self.random.below(10) {
+                    0 => CompileOutcome::Rejected(Vec::new()),
+                    1 => CompileOutcome::Failed(String::new()),
+                    _ => CompileOutcome::Artifact(self.segment(SegmentKind::Artifact)),
+                };
+                self.coming.push(Event::WorkerSaid(WorkerReply::Compiled { id: request, outcome, timings: CompileTimings::default() }));
+            }
+            Action::InspectEdit { change, .. } => {
+                let inspection = match self.random.below(12) {
+                    0 => Inspection::Damaged { reason: String::new() },
+                    1 => Inspection::NeedsSettings(CompileSettings { environment: Vec::new(), work_budget: 1 }),
+                    2 => Inspection::Unplayable { message: String::new(), line: None },
+                    _ => Inspection::Playable(self.edited()),
+                };
+                self.coming.push(Event::EditInspected { change, inspection });
+            }
+            Action::Live { runtime, request } => self.change_host(runtime, request),
+            Action::Answer { ticket, .. } => {
+                self.promise(self.clients.asked.contains(&ticket), "nobody has asked");
+                let is_first = self.clients.answered.insert(ticket);
+                self.promise(is_first, "a call is answered twice");
+            }
+            _ => {}
+        }
+    }
+
+    fn edited(&mut self) -> Plan {
+        self.clients.compiled += 1;
+        plan(Shape {
+            default: self.random.below(2) as u8,
+            code: self.random.below(3) as u8,
+            is_loop: self.random.one_in(4),
+            is_worker: self.random.one_in(8),
+            comment: (self.clients.compiled % 200) as u8,
+        })
+    }
+
+    fn change_host(&mut self, runtime: RuntimeIndex, asked: LiveRequest) {
+        let LiveRequest { request, what, .. } = asked;
+        self.promise(self.policy.programs[runtime.0].phase != Phase::Queued, "a host that does not run is asked");
+        let carried = Carried::default;
+        if self.random.one_in(12) {
+            let reason = Refusal { message: String::new(), line: None, is_damaged: false };
+            return self.host(runtime, LiveReply::Refused { request, reason });
+        }
+        match what {
+            LiveChange::Swap(swap) => {
+                if let Some(older) = self.clients.pending.insert(runtime, request) {
+                    self.host(runtime, LiveReply::Swap { request: older, progress: SwapProgress::Superseded });
+                }
+                self.host(runtime, LiveReply::Swap { request, progress: SwapProgress::Pending { build_us: 1 } });
+                if swap.boundary == HostBoundary::Frame {
+                    self.commit(runtime);
+                }
+            }
+            LiveChange::Patch(_) => {
+                self.host(runtime, LiveReply::Applied { request, tick: 1, carried: Some(carried()) });
+                self.end_trial(runtime, request);
+            }
+            LiveChange::CancelSwap => {
+                if let Some(pending) = self.clients.pending.remove(&runtime) {
+                    self.host(runtime, LiveReply::Swap { request: pending, progress: SwapProgress::Cancelled });
+                }
+                self.host(runtime, LiveReply::Applied { request, tick: 1, carried: None });
+            }
+            LiveChange::Freeze => {
+                self.commit(runtime);
+                self.host(runtime, LiveReply::Applied { request, tick: 1, carried: None });
+            }
+            LiveChange::Get { .. } => self.host(runtime, LiveReply::Values { request, tick: 1, values: Vec::new() }),
+            LiveChange::Reset | LiveChange::Run | LiveChange::Set { .. } | LiveChange::RollBack | LiveChange::Proceed { .. } => {
+                self.host(runtime, LiveReply::Applied { request, tick: 1, carried: None });
+            }
+        }
+    }
+
+    fn commit(&mut self, runtime: RuntimeIndex) {
+        let Some(request) = self.clients.pending.remove(&runtime) else { return };
+        let progress = SwapProgress::Committed { tick: 1, commit_ns: 1, carried: Carried::default() };
+        self.host(runtime, LiveReply::Swap { request, progress });
+        self.end_trial(runtime, request);
+    }
+
+    fn end_trial(&mut self, runtime: RuntimeIndex, request: u64) {
+        let fault = Fault { kind: FaultKind::Runaway, tick: 2, block: None, line: Some(3), repeats: 0 };
+        let progress = match self.random.below(4) {
+            0 => SwapProgress::RolledBack { tick: 2, fault },
+            1 => SwapProgress::TrialCutShort { tick: 2 },
+            _ => SwapProgress::TrialPassed { tick: 2 },
+        };
+        self.host(runtime, LiveReply::Swap { request, progress });
+    }
+
+    fn host(&mut self, runtime: RuntimeIndex, reply: LiveReply) {
+        self.coming.push(Event::HostSaid { runtime, reply: HostReply::Live(reply) });
+    }
+
+    pub fn listen_to_change(&mut self, event: &ChangeEvent) {
+        match &event.progress {
+            Progress::Committed { .. } | Progress::Rejected { .. } | Progress::Superseded { .. } | Progress::Cancelled {} => {
+                let is_first = self.clients.ended.insert(event.change);
+                self.promise(is_first, "a change ends twice");
+            }
+            Progress::NeedsAck { report } => {
+                self.promise(report.change == event.change, "a report is about another change");
+                self.promise(!self.clients.ended.contains(&event.change), "a change that has ended asks");
+            }
+            Progress::Pending { .. } | Progress::RolledBack { .. } => {}
+        }
+        let entries = self.policy.runtimes.iter().flat_map(|runtime| &runtime.history);
+        let unasked = entries.filter(|entry| entry.class == crate::control::protocol::ChangeClass::C && !self.clients.confirmed.contains(&entry.change));
+        self.promise(unasked.count() == 0, "a class C change took effect that nobody confirmed");
+    }
+}

@@ -1,0 +1,117 @@
+//! Reports as events of the control protocol. Pure functions.
+
+use crate::control::protocol::{Event, FaultEvent, LogLevel, LogLine, Meters, ProcessEvent, ProcessRole, RuntimeMeter, RuntimeName, Topic};
+use crate::policy::{Child, Failure, Policy, ProcessEnd, Report, RuntimeIndex};
+use crate::render::sentences::Sentences;
+
+/// What the device host calls the output that plays to nobody.
+const NULL_DEVICE: &str = "null";
+
+/// The topic a report is told on, if it is told to subscribers at all. Log lines are told beside it.
+pub fn topic(report: &Report) -> Option<Topic> {
+    match report {
+        Report::Change(_) => Some(Topic::Changes),
+        Report::Fault { .. } => Some(Topic::Faults),
+        Report::DeviceStatus(_) => Some(Topic::Meters),
+        Report::ProcessStarted { .. } | Report::Died { .. } | Report::RuntimeStarted { .. } | Report::RuntimeStopped { .. } => {
+            Some(Topic::Processes)
+        }
+        Report::Moved { .. } | Report::RecordingFailed { .. } | Report::Stopping => Some(Topic::Processes),
+        Report::ProcessMissing { .. } | Report::ProcessStuck { .. } | Report::Compiled { .. } | Report::CompilingAgain { .. } => None,
+        Report::Failed { .. } | Report::Checked { .. } | Report::Log { .. } | Report::Sounding { .. } | Report::HostStatus { .. } => None,
+        Report::DeviceOpened { .. } | Report::DeviceFailed { .. } | Report::Devices(_) | Report::Captured(_) | Report::Memory { .. } => {
+            None
+        }
+        Report::RunDone { .. } | Report::Edit { .. } | Report::DeviceStopped { .. } => None,
+    }
+}
+
+/// The event of a report.
+pub fn event(policy: &Policy, report: &Report) -> Option<Event> {
+    let name = |runtime: RuntimeIndex| policy.texts().get(runtime.0).and_then(|text| RuntimeName::new(text.name.clone()).ok());
+    let generation = |runtime: RuntimeIndex| policy.life(runtime).map_or(1, |(generation, _)| generation);
+    Some(match report {
+        Report::Change(change) => Event::Changes((**change).clone()),
+        Report::Fault { runtime, fault, is_held } => {
+            let (generation, revision) = policy.life(*runtime)?;
+            Event::Faults(FaultEvent {
+                runtime: name(*runtime)?,
+                generation,
+                revision: revision.into(),
+                fault: fault.into(),
+                is_held: *is_held,
+            })
+        }
+        Report::DeviceStatus(_) => Event::Meters(meters(policy, report)?),
+        Report::ProcessStarted { child, pid } => Event::Processes(match child {
+            Child::Worker => ProcessEvent::ProcessReady { role: ProcessRole::CompilerWorker, pid: *pid },
+            Child::Device => ProcessEvent::ProcessReady { role: ProcessRole::DeviceHost, pid: *pid },
+            // Ready when its runtime has started.
+            Child::Host(_) => return None,
+        }),
+        Report::RuntimeStarted { runtime } => Event::Processes(ProcessEvent::HostReady {
+            runtime: name(*runtime)?,
+            generation: generation(*runtime),
+            pid: policy.pid(Child::Host(*runtime)),
+            restored_tick: None,
+            replayed_ticks: 0,
+            gap_blocks: 0,
+        }),
+        Report::Died { child, pid, end } => {
+            let (exit_status, signal) = match end {
+                ProcessEnd::Exited(status) => (Some(*status), None),
+                ProcessEnd::Killed(signal) => (None, Some(*signal)),
+            };
+            let (pid, cause) = (*pid, end.to_string());
+            Event::Processes(match child {
+                Child::Host(runtime) => {
+                    ProcessEvent::HostDied { runtime: name(*runtime)?, generation: generation(*runtime), pid, signal, exit_status, cause }
+                }
+                Child::Worker => ProcessEvent::ProcessDied { role: ProcessRole::CompilerWorker, pid, signal, exit_status, cause },
+                Child::Device => ProcessEvent::ProcessDied { role: ProcessRole::DeviceHost, pid, signal, exit_status, cause },
+            })
+        }
+        Report::RuntimeStopped { runtime } if policy.is_present(*runtime) => {
+            Event::Processes(ProcessEvent::RuntimeStopped { runtime: name(*runtime)?, generation: generation(*runtime) })
+        }
+        Report::Moved { device, reason } => {
+            Event::Processes(ProcessEvent::DeviceMoved { device: device.clone(), is_null: device == NULL_DEVICE, why: reason.clone() })
+        }
+        Report::RecordingFailed { reason } => Event::Processes(ProcessEvent::RecordingStopped { path: String::new(), why: reason.clone() }),
+        Report::Stopping => Event::Processes(ProcessEvent::ShuttingDown {}),
+        _ => return None,
+    })
+}
+
+/// The same as a line for people, where there is one.
+pub fn line(policy: &Policy, report: &Report) -> Option<Event> {
+    let sentences = Sentences { programs: policy.texts(), has_colour: false };
+    let line = sentences.of(report)?;
+    let (level, runtime) = match report {
+        Report::Log { runtime, .. } => (LogLevel::Info, Some(*runtime)),
+        Report::Failed { runtime, failure: Failure::NoHost, .. } => (LogLevel::Error, Some(*runtime)),
+        Report::Failed { runtime, .. } | Report::Fault { runtime, .. } => (LogLevel::Error, Some(*runtime)),
+        _ if line.starts_with("error") => (LogLevel::Error, None),
+        _ => (LogLevel::Info, None),
+    };
+    let edited = match report {
+        Report::Edit { text, .. } => RuntimeName::new(text.name.clone()).ok(),
+        _ => None,
+    };
+    let named = runtime.and_then(|runtime| policy.texts().get(runtime.0)).and_then(|text| RuntimeName::new(text.name.clone()).ok());
+    Some(Event::Log(LogLine { level, runtime: named.or(edited), line }))
+}
+
+fn meters(policy: &Policy, report: &Report) -> Option<Meters> {
+    let Report::DeviceStatus(status) = report else { return None };
+    let runtimes = status.lanes.iter().filter_map(|lane| {
+        Some(RuntimeMeter {
+            runtime: RuntimeName::new(lane.runtime.clone()).ok()?,
+            tick: policy.counters(&lane.runtime).map_or(0, |status| status.ticks),
+            peak: lane.peak,
+            load_permille: policy.counters(&lane.runtime).map_or(0, |status| status.load_permille),
+            underruns: lane.underruns,
+        })
+    });
+    Some(Meters { frames: status.frames, peak: status.peak, device_xruns: status.device_xruns, runtimes: runtimes.collect() })
+}
