@@ -67,7 +67,8 @@ pub enum LiveChange {
     Proceed { to_tick: u64 },
 }
 
-/// Another revision for a running runtime.
+/// Another revision for a running runtime. Its segment may go as soon as `HostReply::Loaded` names it, or the swap is refused;
+/// the same goes for patches.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Swap {
     pub artifact: SegmentRef,

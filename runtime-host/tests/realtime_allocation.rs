@@ -6,6 +6,13 @@ mod fixture;
 #[path = "host/harness.rs"]
 #[allow(dead_code)]
 mod harness;
+#[path = "host/live"]
+#[allow(dead_code)]
+mod live {
+    pub mod band;
+    pub mod plans;
+    pub mod rig;
+}
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -13,6 +20,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use fixture::{Assist, Mode};
 use harness::{Host, block, expected};
 use ipc::limits::LANE_CHANNELS;
+use ipc::live::{Boundary, LiveChange, SetItem, SwapProgress};
+use live::band::{Band, player};
+use live::rig::{Rig, get, ramp};
 use runtime_host::realtime::{RealtimeSection, is_in_section};
 
 static NOTICED: AtomicU64 = AtomicU64::new(0);
@@ -80,4 +90,49 @@ fn a_tick_thread_does_not_allocate() {
     host.wait_for_status(|status| status.ticks > 500);
     host.stop();
     assert_eq!(NOTICED.load(Relaxed), 0, "worker");
+
+    change_everything();
+    assert_eq!(NOTICED.load(Relaxed), 0, "changes while it runs");
+}
+
+/// Every kind of change there is, some of them rolled back. A program that traps is left out: wasmtime collects the trap's
+/// backtrace on the heap.
+fn change_everything() {
+    let band = Band::of([player("low", 3, 1), player("high", 4, 100)]).with(|band| band.counts_initialisations = true);
+    let mut rig = Rig::start(&band);
+    for round in 0..20u64 {
+        let tick = round * 20;
+        let moved = band.clone().with(|band| band.players.insert(0, player("first", 9, round as i32)));
+        let swap = rig.swap(&moved, |swap| {
+            swap.trial_ticks = 5 + round as u32;
+            swap.crossfade_frames = 500;
+        });
+        rig.play_to(tick + 4);
+        assert_eq!(rig.committed(swap).0, tick);
+        let superseded = rig.swap(&band.clone().with(|band| band.players[0].extra = 3), |swap| swap.boundary = Boundary::Freeze);
+        rig.current = moved.artifact();
+        rig.send(ramp("high:step", 50.0, 6));
+        rig.send(get(&["out:left", "low:phase"]));
+        rig.play_to(tick + 6);
+        let patch = rig.patch_to(&moved.clone().with(|band| band.players[0].step = 77), 30);
+        rig.send(patch);
+        rig.play_to(tick + 8);
+        rig.send(LiveChange::RollBack);
+        rig.current = moved.artifact();
+        rig.send(LiveChange::Reset);
+        let newer = rig.swap(&band, |swap| swap.boundary = Boundary::Pulse { item: "setup:runs".to_owned() });
+        rig.play_to(tick + 10);
+        assert_eq!(rig.progress(superseded), SwapProgress::Superseded);
+        rig.send(LiveChange::CancelSwap);
+        rig.send(LiveChange::Freeze);
+        rig.play_to(tick + 12);
+        assert_eq!(rig.progress(newer), SwapProgress::Cancelled);
+        rig.send(LiveChange::Run);
+        rig.send(LiveChange::Set { values: vec![SetItem { item: "nobody".to_owned(), value: 1.0 }], ramp_ticks: 0 });
+        rig.current = moved.artifact();
+        let back = rig.swap(&band, |swap| swap.there = None);
+        rig.play_to(tick + 20);
+        assert_eq!(rig.committed(back).0, tick + 12);
+    }
+    rig.host.stop();
 }

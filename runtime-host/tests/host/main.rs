@@ -5,6 +5,7 @@ mod assets;
 mod audio;
 mod fixture;
 mod harness;
+mod live;
 mod runs;
 mod settings;
 mod timers;

@@ -166,7 +166,10 @@ impl Desk {
             }
             Outcome::Patched { request, tick, carried, now } => {
                 self.answered();
-                self.running = now;
+                let before = std::mem::replace(&mut self.running, now);
+                if self.waiting == 0 {
+                    self.layouts.forget_all_but(now.layout, [before.revision, now.revision]);
+                }
                 let carried = Some(carried_of(carried, Vec::new()));
                 reply(HostReply::Live(LiveReply::Applied { request, tick, carried }));
             }
@@ -204,12 +207,7 @@ impl Desk {
                 }
                 self.free(trial);
             }
-            Outcome::Retired(trial) => {
-                if let Trial::Patch(_) = &trial {
-                    self.layouts.forget_before(self.running);
-                }
-                self.free(trial);
-            }
+            Outcome::Retired(trial) => self.free(trial),
         }
         None
     }

@@ -38,7 +38,7 @@ pub struct Layout {
     pub sizes: Vec<u64>,
     /// The manifest that its code was loaded with.
     code: Arc<Manifest>,
-    /// Oldest first; never empty.
+    /// Oldest first.
     revisions: Vec<Revision>,
 }
 
@@ -109,13 +109,19 @@ impl Layouts {
         }
     }
 
-    /// Nothing goes back to the revisions that this program had before the running one.
-    pub fn forget_before(&mut self, now: Identity) {
-        if let Some(layout) = self.find_mut(now.layout)
-            && let Some(index) = layout.revisions.iter().position(|known| known.hash() == now.revision)
-        {
-            layout.revisions.drain(..index);
+    /// A patch has been carried out and no other is on the way: of this program's revisions, only the running one and the one
+    /// before it, which may come back, are of use.
+    pub fn forget_all_but(&mut self, layout: LayoutId, of_use: [ContentHash; 2]) {
+        let Some(layout) = self.find_mut(layout) else { return };
+        let mut kept: Vec<Revision> = Vec::new();
+        for revision in layout.revisions.drain(..).rev() {
+            let is_known = kept.iter().any(|known| known.hash() == revision.hash());
+            if of_use.contains(&revision.hash()) && !is_known {
+                kept.push(revision);
+            }
         }
+        kept.reverse();
+        layout.revisions = kept;
     }
 
     /// Prepares something for every layout.
@@ -149,4 +155,88 @@ fn same_point(point: &SourcePoint, code: &Arc<Manifest>, text: &Arc<Manifest>) -
     let after = code.source_map.partition_point(|known| known.wasm_offset <= point.wasm_offset);
     let is_alike = code.source_map.len() == text.source_map.len();
     after.checked_sub(1).filter(|_| is_alike).and_then(|index| text.source_map.get(index)).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use ipc::diagnostic::BlockName;
+    use ipc::fault::FaultKind;
+    use ipc::manifest::SourceBlock;
+
+    use super::*;
+
+    fn revision(name: &str, opener: u32, points: &[(u32, u32)]) -> Revision {
+        let point = |(wasm_offset, line_in_block): &(u32, u32)| SourcePoint {
+            wasm_offset: *wasm_offset,
+            block: 0,
+            line_in_block: *line_in_block,
+            is_budget: false,
+        };
+        let name_of_block = BlockName { kind: "module".into(), id: "m".into() };
+        let manifest = Manifest {
+            language: "8f4e/v1".into(),
+            revision: ContentHash::of(&[name.as_bytes()]),
+            memories: Vec::new(),
+            modules: Vec::new(),
+            entries: Vec::new(),
+            exports: Vec::new(),
+            imports: Vec::new(),
+            config: Vec::new(),
+            environment: Vec::new(),
+            source_map: points.iter().map(point).collect(),
+            blocks: vec![SourceBlock { name: name_of_block, line: Some(opener), include: None }],
+        };
+        Revision { manifest: Arc::new(manifest), image: Arc::default() }
+    }
+
+    fn hash(name: &str) -> ContentHash {
+        ContentHash::of(&[name.as_bytes()])
+    }
+
+    fn names(layouts: &Layouts, layout: LayoutId) -> Vec<ContentHash> {
+        let found = layouts.iter().find(|known| known.id == layout).unwrap();
+        found.revisions().iter().map(Revision::hash).collect()
+    }
+
+    #[test]
+    fn a_fault_of_a_patched_program_names_the_line_of_the_newer_text() {
+        let code = revision("code", 10, &[(100, 1), (120, 2), (140, 5)]);
+        // A comment was added above and inside the block, and a default is a byte longer.
+        let text = revision("text", 12, &[(101, 1), (121, 3), (141, 6)]);
+        let mut layouts = Layouts::new(Vec::new(), code.clone());
+        layouts.add_revision(FIRST_LAYOUT, text);
+        let failure = Failure { kind: FaultKind::OutOfBounds, point: Some(code.manifest.source_map[1]) };
+        let line = |name: &str| {
+            let program = Identity { layout: FIRST_LAYOUT, revision: hash(name) };
+            layouts.fault(program, failure, 7, 0).unwrap().line
+        };
+        assert_eq!((line("code"), line("text")), (Some(12), Some(15)));
+    }
+
+    #[test]
+    fn the_newest_program_of_a_revision_is_found_and_freed_ones_are_not() {
+        let mut layouts = Layouts::new(vec![1], revision("a", 1, &[]));
+        let second = layouts.next_id();
+        layouts.add(second, vec![2], revision("b", 1, &[]));
+        let third = layouts.next_id();
+        layouts.add(third, vec![3], revision("a", 1, &[]));
+        assert_eq!(layouts.of_revision(hash("a")).map(|layout| layout.id), Some(third));
+        layouts.remove(third);
+        assert_eq!(layouts.of_revision(hash("a")).map(|layout| layout.id), Some(FIRST_LAYOUT));
+        layouts.remove(FIRST_LAYOUT);
+        assert!(layouts.of_revision(hash("a")).is_none());
+    }
+
+    #[test]
+    fn a_value_that_is_turned_to_and_fro_leaves_two_revisions_behind() {
+        let mut layouts = Layouts::new(Vec::new(), revision("a", 1, &[]));
+        for turn in 0..100 {
+            let (now, before) = if turn % 2 == 0 { ("b", "a") } else { ("a", "b") };
+            layouts.add_revision(FIRST_LAYOUT, revision(now, 1, &[]));
+            layouts.forget_all_but(FIRST_LAYOUT, [hash(before), hash(now)]);
+            assert_eq!(names(&layouts, FIRST_LAYOUT), [hash(before), hash(now)]);
+        }
+        layouts.remove_revision(FIRST_LAYOUT, hash("a"));
+        assert_eq!(names(&layouts, FIRST_LAYOUT), [hash("b")]);
+    }
 }

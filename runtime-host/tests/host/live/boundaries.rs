@@ -1,0 +1,168 @@
+//! When a swap takes effect: frame, pulse, freeze; superseded and cancelled ones.
+
+use ipc::lane::SILENCE;
+use ipc::live::{Boundary, LiveChange, SwapProgress};
+use ipc::message::{HostReply, HostRequest};
+
+use super::band::{Band, Model, player};
+use super::rig::{Rig, assert_heard, set};
+
+fn solo() -> Band {
+    Band::of([player("beat", 3, 1)])
+}
+
+fn variant(extra: i32) -> Band {
+    solo().with(|band| band.players[0].extra = extra)
+}
+
+/// What is heard when `band` takes the place of `solo` in `tick`.
+fn changed_at(tick: usize, band: &Band, ticks: usize) -> Vec<ipc::lane::Block> {
+    let mut model = Model::new(&solo());
+    let mut expected = model.ticks(tick);
+    model.edit(band);
+    expected.extend(model.ticks(ticks - tick));
+    expected
+}
+
+#[test]
+fn a_swap_that_names_its_tick_is_committed_in_it() {
+    let mut rig = Rig::start(&solo());
+    let swap = rig.swap_to(&variant(10), |_| {});
+    let swap = rig.send_at(Some(77), swap);
+    rig.wait_until_pending(swap);
+    rig.play_to(100);
+    assert_eq!(rig.committed(swap).0, 77);
+    assert_heard(&rig.heard, &changed_at(77, &variant(10), 100));
+}
+
+#[test]
+fn a_tick_in_the_past_means_the_next_one() {
+    let mut rig = Rig::start(&solo());
+    rig.play_to(20);
+    let swap = rig.swap_to(&variant(10), |_| {});
+    let swap = rig.send_at(Some(3), swap);
+    rig.wait_until_pending(swap);
+    rig.play_to(40);
+    assert_eq!(rig.committed(swap).0, 20);
+}
+
+#[test]
+fn a_pulse_is_the_tick_after_a_rising_edge() {
+    // The pulse item counts down and up again: -3, -2, … so that it is more than zero after tick 13 for the first time.
+    let band = Band::of([player("beat", 3, 1), player("pulse", 4, 1).clone()]).with(|band| band.players[1].phase = -13);
+    let edited = band.clone().with(|band| band.players[0].extra = 50);
+    let mut rig = Rig::start(&band);
+    rig.play_to(4);
+    let swap = rig.swap(&edited, |swap| swap.boundary = Boundary::Pulse { item: "pulse:phase".to_owned() });
+    rig.play_to(40);
+    assert_eq!(rig.committed(swap).0, 14, "it is 1 after tick 13");
+    let mut model = Model::new(&band);
+    let mut expected = model.ticks(14);
+    model.edit(&edited);
+    expected.extend(model.ticks(26));
+    assert_heard(&rig.heard, &expected);
+}
+
+#[test]
+fn a_pulse_that_is_already_high_has_to_fall_first() {
+    let band = Band::of([player("pulse", 4, 1)]);
+    let edited = band.clone().with(|band| band.players[0].extra = 50);
+    let mut rig = Rig::start(&band);
+    rig.play_to(10);
+    let swap = rig.swap(&edited, |swap| swap.boundary = Boundary::Pulse { item: "phase".to_owned() });
+    rig.play_to(20);
+    let low = rig.send_at(Some(25), set("phase", -3.0));
+    rig.play_to(40);
+    assert_eq!(rig.applied(low), 25);
+    assert_eq!(rig.committed(swap).0, 29, "-2, -1, 0 and 1 after ticks 25 to 28");
+}
+
+#[test]
+fn a_pulse_that_no_program_has_is_refused() {
+    let mut rig = Rig::start(&solo());
+    let swap = rig.swap_to(&variant(1), |swap| swap.boundary = Boundary::Pulse { item: "beet:phase".to_owned() });
+    let swap = rig.send(swap);
+    assert!(rig.refused(swap).contains("no module `beet`"));
+}
+
+#[test]
+fn a_frozen_runtime_is_silent_keeps_its_state_and_counts_its_ticks() {
+    let mut rig = Rig::start(&solo());
+    let freeze = rig.send_at(Some(10), LiveChange::Freeze);
+    let run = rig.send_at(Some(30), LiveChange::Run);
+    rig.play_to(50);
+    assert_eq!((rig.applied(freeze), rig.applied(run)), (10, 30));
+    let mut model = Model::new(&solo());
+    let mut expected = model.ticks(10);
+    expected.extend([SILENCE; 20]);
+    expected.extend(model.ticks(20));
+    assert_heard(&rig.heard, &expected);
+}
+
+#[test]
+fn a_swap_that_waits_for_a_freeze_is_committed_with_it() {
+    let mut rig = Rig::start(&solo());
+    let swap = rig.swap(&variant(10), |swap| swap.boundary = Boundary::Freeze);
+    rig.play_to(20);
+    let freeze = rig.send_at(Some(25), LiveChange::Freeze);
+    let run = rig.send_at(Some(28), LiveChange::Run);
+    rig.play_to(40);
+    assert_eq!((rig.applied(freeze), rig.committed(swap).0, rig.applied(run)), (25, 25, 28));
+    let mut expected = changed_at(25, &variant(10), 37);
+    expected.splice(25..25, [SILENCE; 3]);
+    assert_heard(&rig.heard, &expected);
+}
+
+#[test]
+fn of_two_swaps_that_wait_the_newer_one_wins() {
+    let mut rig = Rig::start(&solo());
+    let first = rig.swap(&variant(1), |swap| swap.boundary = Boundary::Freeze);
+    rig.current = solo().artifact();
+    let second = rig.swap(&variant(2), |swap| swap.boundary = Boundary::Freeze);
+    rig.current = solo().artifact();
+    let third = rig.swap(&variant(3), |_| {});
+    rig.play_to(10);
+    assert_eq!(rig.progress(first), SwapProgress::Superseded);
+    assert_eq!(rig.progress(second), SwapProgress::Superseded);
+    assert_eq!(rig.committed(third).0, 0);
+    assert_heard(&rig.heard, &changed_at(0, &variant(3), 10));
+    assert_eq!(rig.rest(), []);
+}
+
+#[test]
+fn a_cancelled_swap_is_answered_and_never_committed() {
+    let mut rig = Rig::start(&solo());
+    let nothing = rig.send(LiveChange::CancelSwap);
+    let swap = rig.swap(&variant(1), |swap| swap.boundary = Boundary::Freeze);
+    rig.play_to(5);
+    let cancel = rig.send(LiveChange::CancelSwap);
+    let freeze = rig.send(LiveChange::Freeze);
+    rig.play_to(10);
+    assert!(rig.refused(nothing).contains("no swap is pending"));
+    assert_eq!(rig.progress(swap), SwapProgress::Cancelled);
+    assert_eq!((rig.applied(cancel), rig.applied(freeze)), (5, 5));
+    assert_eq!(rig.rest(), []);
+}
+
+#[test]
+fn everything_that_waits_is_answered_once_when_the_runtime_ends() {
+    let mut rig = Rig::start(&solo());
+    rig.play_to(3);
+    let trial = rig.swap(&variant(1), |swap| swap.trial_ticks = 1_000);
+    rig.play_to(5);
+    assert_eq!(rig.committed(trial).0, 3);
+    let pending = rig.swap(&variant(2), |swap| swap.boundary = Boundary::Freeze);
+    let late = rig.send_at(Some(1 << 40), set("beat:step", 4.0));
+    let swap = rig.swap_to(&variant(3), |_| {});
+    let late_swap = rig.send_at(Some(1 << 40), swap);
+    rig.wait_until_pending(late_swap);
+    rig.host.send(HostRequest::Stop);
+    assert!(matches!(rig.progress(trial), SwapProgress::TrialCutShort { tick } if tick >= 5));
+    assert_eq!(rig.progress(pending), SwapProgress::Cancelled);
+    assert!(rig.refused(late).contains("has ended"));
+    assert_eq!(rig.progress(late_swap), SwapProgress::Cancelled);
+    rig.host.wait_for(|reply| matches!(reply, HostReply::Stopped).then_some(()));
+    assert_eq!(rig.rest(), []);
+    let orphan = rig.send(LiveChange::Freeze);
+    assert!(rig.refused(orphan).contains("no program"));
+}

@@ -1,0 +1,225 @@
+//! Trials: a change that fails is undone in the tick in which it fails, and nobody hears it.
+
+use ipc::fault::FaultKind;
+use ipc::live::{LiveChange, LiveReply, SwapProgress};
+use ipc::message::HostReply;
+
+use super::band::{Band, Model, Trouble, player};
+use super::rig::{Rig, assert_heard, ramp, set};
+
+const TRIAL_TICKS: u32 = 375;
+
+fn trio() -> Band {
+    Band::of([player("low", 3, 1), player("mid", 5, 10), player("high", 4, 100)])
+}
+
+/// As `trio`, shifted by a module in front, and failing.
+fn failing(trouble: Trouble) -> Band {
+    let mut players = vec![player("intruder", 3, 0)];
+    players.extend(trio().players);
+    // It plays where `low` plays, before it, so that only its presence in memory differs.
+    Band::of(players).in_trouble(trouble)
+}
+
+fn rolled_back(rig: &mut Rig, request: u64) -> (u64, FaultKind, Option<u32>) {
+    match rig.progress(request) {
+        SwapProgress::RolledBack { tick, fault } => {
+            assert_eq!(fault.tick, tick);
+            (tick, fault.kind, fault.line)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_failing_revision_is_replaced_in_the_failing_tick_and_nothing_is_heard() {
+    let cases = [
+        (Trouble::Overflow(1), 40, FaultKind::IntegerOverflow),
+        (Trouble::Overflow(2), 41, FaultKind::IntegerOverflow),
+        (Trouble::Overflow(200), 239, FaultKind::IntegerOverflow),
+        (Trouble::Runaway(1), 40, FaultKind::Runaway),
+        (Trouble::Runaway(100), 139, FaultKind::Runaway),
+        (Trouble::Overflow(375), 414, FaultKind::IntegerOverflow),
+    ];
+    for (trouble, tick, kind) in cases {
+        let mut rig = Rig::start(&trio());
+        rig.play_to(40);
+        let swap = rig.swap(&failing(trouble), |swap| swap.trial_ticks = TRIAL_TICKS);
+        rig.play_to(450);
+        assert_eq!(rig.committed(swap).0, 40);
+        let (failed_in, found, line) = rolled_back(&mut rig, swap);
+        assert_eq!((failed_in, found), (tick, kind), "{trouble:?}");
+        assert!(line.is_some(), "{trouble:?}");
+        assert_heard(&rig.heard, &Model::new(&trio()).ticks(450));
+        assert!(!rig.host.seen.iter().any(|reply| matches!(reply, HostReply::Faulted { .. })), "{trouble:?}: no fault of the old revision");
+    }
+}
+
+#[test]
+fn a_trial_passes_with_its_last_tick_and_later_failures_are_silent_ticks() {
+    let mut rig = Rig::start(&trio());
+    rig.play_to(10);
+    let swap = rig.swap(&failing(Trouble::Overflow(101)), |swap| swap.trial_ticks = 100);
+    rig.play_to(120);
+    assert_eq!(rig.committed(swap).0, 10);
+    assert_eq!(rig.progress(swap), SwapProgress::TrialPassed { tick: 109 });
+    let fault = rig.host.wait_for(|reply| match reply {
+        HostReply::Faulted { fault, .. } => Some(fault.clone()),
+        _ => None,
+    });
+    assert_eq!((fault.tick, fault.kind), (110, FaultKind::IntegerOverflow));
+    assert_eq!(rig.heard[110], ipc::lane::SILENCE);
+}
+
+#[test]
+fn items_that_the_failed_revision_had_dropped_come_back_as_they_were_at_the_swap() {
+    let without_mid = Band::of([player("low", 3, 1), player("high", 4, 100)]).in_trouble(Trouble::Overflow(21));
+    let mut rig = Rig::start(&trio());
+    rig.play_to(30);
+    let swap = rig.swap(&without_mid, |swap| swap.trial_ticks = TRIAL_TICKS);
+    rig.play_to(60);
+    rig.committed(swap);
+    assert_eq!(rolled_back(&mut rig, swap).0, 50);
+
+    let mut model = Model::new(&trio());
+    let mut expected = model.ticks(30);
+    let mid = *model.player("mid");
+    let mut without = model.clone();
+    without.edit(&without_mid);
+    expected.extend(without.ticks(20));
+    model.state[0] = without.state[0];
+    model.state[2] = without.state[1];
+    *model.player("mid") = mid;
+    expected.extend(model.ticks(10));
+    assert_heard(&rig.heard, &expected);
+}
+
+#[test]
+fn sets_during_a_trial_survive_the_rollback_with_the_state() {
+    let mut rig = Rig::start(&trio());
+    rig.play_to(10);
+    rig.swap(&failing(Trouble::Overflow(50)), |swap| swap.trial_ticks = TRIAL_TICKS);
+    rig.play_to(20);
+    rig.send_at(Some(30), set("low:step", 5.0));
+    rig.send_at(Some(59), set("high:step", 7.0));
+    rig.send_at(Some(40), ramp("mid:step", 90.0, 40));
+    rig.play_to(120);
+    let mut model = Model::new(&trio());
+    let mut expected = Vec::new();
+    for tick in 0..120u64 {
+        match tick {
+            30 => model.player("low").1 = 5,
+            59 => model.player("high").1 = 7,
+            _ => {}
+        }
+        if (40..80).contains(&tick) {
+            model.player("mid").1 = 10 + ((tick - 39) * 80 / 40) as i32;
+        }
+        expected.push(model.tick());
+    }
+    assert_heard(&rig.heard, &expected);
+}
+
+#[test]
+fn another_swap_cuts_a_trial_short_and_is_tried_against_the_running_revision() {
+    let second = trio().with(|band| band.players[0].extra = 1);
+    let third = second.clone().with(|band| band.players[1].extra = 1).in_trouble(Trouble::Overflow(5));
+    let mut rig = Rig::start(&trio());
+    rig.play_to(10);
+    let first = rig.swap(&second, |swap| swap.trial_ticks = TRIAL_TICKS);
+    rig.play_to(20);
+    rig.committed(first);
+    let next = rig.swap(&third, |swap| swap.trial_ticks = TRIAL_TICKS);
+    rig.play_to(40);
+    assert_eq!(rig.progress(first), SwapProgress::TrialCutShort { tick: 20 });
+    assert_eq!(rig.committed(next).0, 20);
+    assert_eq!(rolled_back(&mut rig, next).0, 24);
+    let mut model = Model::new(&trio());
+    let mut expected = model.ticks(10);
+    model.edit(&second);
+    expected.extend(model.ticks(10));
+    let mut tried = model.clone();
+    tried.edit(&third);
+    expected.extend(tried.ticks(4));
+    // Code is as it was, state is as it became.
+    tried.edit(&second);
+    expected.extend(tried.ticks(16));
+    assert_heard(&rig.heard, &expected);
+}
+
+#[test]
+fn a_rollback_can_be_asked_for_in_a_tick_as_a_replay_does() {
+    let edited = trio().with(|band| band.players[0].extra = 1);
+    let mut rig = Rig::start(&trio());
+    rig.play_to(10);
+    let swap = rig.swap(&edited, |swap| swap.trial_ticks = TRIAL_TICKS);
+    let rollback = rig.send_at(Some(33), LiveChange::RollBack);
+    let again = rig.send_at(Some(40), LiveChange::RollBack);
+    rig.play_to(50);
+    rig.committed(swap);
+    assert_eq!(rig.applied(rollback), 33);
+    let (tick, kind, _) = rolled_back(&mut rig, swap);
+    assert_eq!((tick, kind), (33, FaultKind::DeadlineExceeded));
+    assert!(rig.refused(again).contains("no change is on trial"));
+    let mut model = Model::new(&trio());
+    let mut expected = model.ticks(10);
+    model.edit(&edited);
+    expected.extend(model.ticks(23));
+    model.edit(&trio());
+    expected.extend(model.ticks(17));
+    assert_heard(&rig.heard, &expected);
+}
+
+#[test]
+fn a_failing_patch_is_undone_in_the_failing_tick() {
+    // The default of `x` decides in which tick it fails.
+    let good = trio().in_trouble(Trouble::Overflow(100_000));
+    for (delay, tick) in [(1, 20), (7, 26)] {
+        let bad = good.clone().in_trouble(Trouble::Overflow(delay));
+        let mut rig = Rig::start(&good);
+        rig.play_to(20);
+        let patch = rig.patch_to(&bad, TRIAL_TICKS);
+        let patch = rig.send(patch);
+        rig.play_to(200);
+        assert!(matches!(rig.answer(patch), LiveReply::Applied { tick: 20, carried: Some(_), .. }));
+        let (failed_in, kind, line) = rolled_back(&mut rig, patch);
+        assert_eq!((failed_in, kind), (tick, FaultKind::IntegerOverflow));
+        assert!(line.is_some());
+        assert_heard(&rig.heard, &Model::new(&trio()).ticks(200));
+
+        // The next change starts from the revision that came back.
+        rig.current = good.artifact();
+        let edited = good.clone().with(|band| band.players[0].extra = 1);
+        let swap = rig.swap(&edited, |_| {});
+        rig.play_to(210);
+        assert_eq!(rig.committed(swap).0, 200);
+    }
+}
+
+#[test]
+fn a_patch_that_holds_passes_its_trial() {
+    let mut rig = Rig::start(&trio());
+    rig.play_to(20);
+    let patch = rig.patch_to(&trio().with(|band| band.players[0].step = 2), 30);
+    let patch = rig.send(patch);
+    rig.play_to(60);
+    assert_eq!(rig.applied(patch), 20);
+    assert_eq!(rig.progress(patch), SwapProgress::TrialPassed { tick: 49 });
+}
+
+#[test]
+fn a_rolled_back_crossfade_goes_on_with_the_old_sound() {
+    let mut rig = Rig::start(&trio());
+    rig.play_to(10);
+    // The players keep their state, so both sound the same, and a blend of the same is the same.
+    let swap = rig.swap(&failing(Trouble::Overflow(6)), |swap| {
+        swap.trial_ticks = TRIAL_TICKS;
+        swap.crossfade_frames = 4_800;
+    });
+    rig.play_to(40);
+    rig.committed(swap);
+    assert_eq!(rolled_back(&mut rig, swap).0, 15);
+    let expected = Model::new(&trio()).ticks(40);
+    assert_heard(&rig.heard[..10], &expected[..10]);
+    assert_heard(&rig.heard[15..], &expected[15..]);
+}
