@@ -42,6 +42,13 @@ pub enum ChannelError {
     WrongRole { expected: Role, found: Role },
 }
 
+/// Calls into ipc-channel, which asserts where it should answer: a directory that is gone, a packet that no sender of ours
+/// has written. Such a panic becomes an error of this one connection.
+fn guarded<T>(operation: &'static str, call: impl FnOnce() -> Result<T, ChannelError>) -> Result<T, ChannelError> {
+    let broken = |_| Err(ChannelError::Os { operation, reason: "the transport below it failed".to_owned() });
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).unwrap_or_else(broken)
+}
+
 fn os(operation: &'static str) -> impl Fn(std::io::Error) -> ChannelError {
     move |error| ChannelError::Os { operation, reason: error.to_string() }
 }
@@ -73,9 +80,11 @@ impl Receiver {
     }
 
     fn receive_bytes(&self) -> Result<Vec<u8>, ChannelError> {
-        self.bytes.recv().map_err(|error| match error {
-            IpcError::Disconnected => ChannelError::Closed,
-            other => ChannelError::Os { operation: "read from", reason: other.to_string() },
+        guarded("read from", || {
+            self.bytes.recv().map_err(|error| match error {
+                IpcError::Disconnected => ChannelError::Closed,
+                other => ChannelError::Os { operation: "read from", reason: other.to_string() },
+            })
         })
     }
 }
@@ -95,7 +104,10 @@ pub struct Doorway {
 
 impl Doorway {
     pub fn open() -> Result<Self, ChannelError> {
-        let (server, name) = IpcOneShotServer::new().map_err(os("open"))?;
+        // Asked first, because ipc-channel would panic instead of saying what is wrong.
+        let probe = tempfile::tempdir().map_err(os("open"))?;
+        drop(probe);
+        let (server, name) = guarded("open", || IpcOneShotServer::new().map_err(os("open")))?;
         Ok(Self { server, name })
     }
 
@@ -106,7 +118,8 @@ impl Doorway {
 
     /// Waits for the child, exchanges greetings. Blocks until the child comes or [`Doorway::shut`] is called with its name.
     pub fn accept(self, hello: &Hello) -> Result<(Sender, Receiver), ChannelError> {
-        let (_, introduction) = self.server.accept().map_err(|e| ChannelError::Os { operation: "accept", reason: e.to_string() })?;
+        let os = |e: IpcError| ChannelError::Os { operation: "accept", reason: e.to_string() };
+        let (_, introduction) = guarded("accept", || self.server.accept().map_err(os))?;
         let introduction = introduction.ok_or(ChannelError::Closed)?;
         let connection = (Sender { bytes: introduction.to_child }, Receiver { bytes: introduction.from_child });
         connection.0.send(hello)?;

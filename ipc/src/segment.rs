@@ -110,7 +110,7 @@ impl Session {
     pub fn open() -> Result<Self, SegmentError> {
         loop {
             let id = SessionId(random_hex()?);
-            let lock_path = Path::new(SHM_DIRECTORY).join(format!("{NAME_PREFIX}{}{LOCK_SUFFIX}", id.0));
+            let lock_path = lock_path(&id);
             let os = |operation, source| SegmentError::Os { operation, name: lock_path.display().to_string(), source };
             let lock = File::options().write(true).create_new(true).mode(0o600).open(&lock_path).map_err(|e| os("create", e))?;
             // A sweeper may have taken the file between its creation and our lock; then it is gone, and we try again.
@@ -138,17 +138,39 @@ fn same_file(at_path: &fs::Metadata, held: &File) -> bool {
 
 /// Whether a session of this id is alive: its supervisor holds the lock.
 pub fn is_alive(id: &SessionId) -> bool {
-    let lock_path = Path::new(SHM_DIRECTORY).join(format!("{NAME_PREFIX}{}{LOCK_SUFFIX}", id.0));
-    File::open(&lock_path).is_ok_and(|lock| lock.try_lock().is_err())
+    matches!(claim(id), Claim::Alive)
+}
+
+/// What is known of a session whose lock was tried.
+enum Claim {
+    Alive,
+    /// Its lock is ours while this is held, so nobody can take it for a session of their own.
+    Dead {
+        _lock: Option<File>,
+    },
+}
+
+fn claim(id: &SessionId) -> Claim {
+    match File::open(lock_path(id)) {
+        Ok(lock) if lock.try_lock().is_err() => Claim::Alive,
+        Ok(lock) => Claim::Dead { _lock: Some(lock) },
+        Err(_) => Claim::Dead { _lock: None },
+    }
+}
+
+fn lock_path(id: &SessionId) -> PathBuf {
+    Path::new(SHM_DIRECTORY).join(format!("{NAME_PREFIX}{}{LOCK_SUFFIX}", id.0))
 }
 
 /// Removes what dead sessions left in shared memory. Returns the ids of the sessions whose remains were removed.
 pub fn sweep() -> Vec<SessionId> {
     let mut dead = Vec::new();
     for id in sessions_with_names() {
-        if !is_alive(&id) {
+        // The claim is held until everything is gone: a session that is just being opened under this lock sees that it
+        // has lost it, and opens another one.
+        if let Claim::Dead { .. } = &claim(&id) {
             remove_names_of(&id);
-            let _ = fs::remove_file(Path::new(SHM_DIRECTORY).join(format!("{NAME_PREFIX}{}{LOCK_SUFFIX}", id.0)));
+            let _ = fs::remove_file(lock_path(&id));
             dead.push(id);
         }
     }

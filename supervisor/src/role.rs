@@ -20,6 +20,7 @@ pub fn run(role: &str, doorway: &str, session: &str) -> ExitCode {
         return refuse(&format!("`{session}` does not name a session"));
     };
     name_process(role);
+    abort_on_panic();
     let hello = Hello { protocol: PROTOCOL_VERSION, build: BUILD.to_owned(), role };
     let (sender, receiver) = match channel::connect(doorway, &hello) {
         Ok(connection) => connection,
@@ -30,6 +31,15 @@ pub fn run(role: &str, doorway: &str, session: &str) -> ExitCode {
         Role::DeviceHost => runtime_host::device::run(sender, receiver, session),
         Role::RuntimeHost => runtime_host::host::run(sender, receiver, session),
     }
+}
+
+/// A panic on any thread of a child ends the child: a crash is a case the supervisor handles, half a process is not.
+fn abort_on_panic() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        std::process::abort();
+    }));
 }
 
 /// Gives the process a name of its own in `top` and `ps`: it was executed as /proc/self/exe.

@@ -3,9 +3,9 @@
 //! `$XDG_RUNTIME_DIR/continuo/<session>`, or `/tmp/continuo-<uid>/<session>` where there is no usable runtime directory.
 //! Mode 0700, owned by the user. Removed when the session ends; what a killed session left is removed by the next start.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use ipc::segment::{SessionId, is_alive};
@@ -23,20 +23,33 @@ pub enum DirectoryError {
     NotPrivate { path: PathBuf },
 }
 
+/// File in a session's directory that its supervisor holds locked for as long as it lives. The directory has a lock of its
+/// own because it may be shared with processes that do not share our shared memory (another mount namespace).
+const LOCK: &str = "lock";
+
+/// How often the directory is made anew when another session, ending, has just removed what ours was to lie in.
+const ATTEMPTS: u32 = 16;
+
 /// The directory of a living session; removed when dropped.
 #[derive(Debug)]
 pub struct SessionDirectory {
     path: PathBuf,
+    _lock: File,
 }
 
 impl SessionDirectory {
     /// Makes the directory of this session.
     pub fn make(session: &SessionId) -> Result<Self, DirectoryError> {
         let parent = parents().into_iter().find(|parent| has_room(parent)).unwrap_or_else(fallback);
-        make_private(&parent)?;
         let path = parent.join(session.as_str());
-        make_private(&path)?;
-        Ok(Self { path })
+        let mut attempt = 1;
+        loop {
+            match make_private(&parent).and_then(|()| make_private(&path)).and_then(|()| lock(&path)) {
+                Ok(lock) => return Ok(Self { path, _lock: lock }),
+                Err(DirectoryError::Make { source, .. }) if source.kind() == io::ErrorKind::NotFound && attempt < ATTEMPTS => attempt += 1,
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     pub fn path(&self) -> &Path {
@@ -58,12 +71,23 @@ pub fn sweep() {
     for parent in parents() {
         for entry in fs::read_dir(&parent).into_iter().flatten().flatten() {
             let id = entry.file_name().to_str().and_then(SessionId::parse);
-            // A living session took its lock before it made its directory.
-            if id.is_some_and(|id| !is_alive(&id)) {
+            // A living session took its lock in shared memory before it made its directory, and then the one in it.
+            if id.is_some_and(|id| !is_alive(&id)) && !is_locked(&entry.path()) {
                 let _ = fs::remove_dir_all(entry.path());
             }
         }
     }
+}
+
+fn lock(directory: &Path) -> Result<File, DirectoryError> {
+    let path = directory.join(LOCK);
+    let lock = File::options().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let locked = lock.and_then(|lock| lock.try_lock().map_err(io::Error::from).map(|()| lock));
+    locked.map_err(|source| DirectoryError::Make { path, source })
+}
+
+fn is_locked(directory: &Path) -> bool {
+    File::open(directory.join(LOCK)).is_ok_and(|lock| lock.try_lock().is_err())
 }
 
 /// Where session directories may be, the preferred one first.
@@ -105,6 +129,18 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
         assert!(make_private(&path).is_ok());
         fs::remove_dir(&path).unwrap();
+    }
+
+    #[test]
+    fn a_directory_whose_lock_is_held_counts_as_alive() {
+        let path = std::env::temp_dir().join(format!("continuo-lock-test-{}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        assert!(!is_locked(&path));
+        let held = lock(&path).unwrap();
+        assert!(is_locked(&path));
+        drop(held);
+        assert!(!is_locked(&path));
+        fs::remove_dir_all(&path).unwrap();
     }
 
     #[test]
