@@ -8,7 +8,9 @@ mod devices;
 mod doctor;
 mod play;
 mod run;
+mod session_file;
 mod source;
+mod up;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -32,6 +34,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Play(play::Arguments),
+    Up(up::Arguments),
     Check(check::Arguments),
     Compile(compile::Arguments),
     Run(run::Arguments),
@@ -88,6 +91,7 @@ pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Role(arguments) => return crate::role::run(&arguments.role, &arguments.doorway, &arguments.session),
         Command::Play(arguments) => play::execute(&arguments),
+        Command::Up(arguments) => up::execute(&arguments),
         Command::Check(arguments) => check::execute(&arguments),
         Command::Compile(arguments) => compile::execute(&arguments),
         Command::Run(arguments) => run::execute(&arguments),

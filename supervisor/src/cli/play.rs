@@ -86,7 +86,7 @@ fn play(arguments: &Arguments) -> Result<Verdict, CommandError> {
         lead_blocks: arguments.lead,
         recording: absolute(arguments.wav.as_ref())?,
     });
-    let mut player = Player::new(arguments);
+    let mut player = Player::new(arguments.json, arguments.wav.clone());
     let verdict = run_job(&job, &mut player)?;
     player.finish();
     Ok(verdict)
@@ -102,23 +102,26 @@ pub fn absolute(path: Option<&PathBuf>) -> Result<Option<PathBuf>, CommandError>
     path.map(|path| std::path::absolute(path).map_err(|error| CommandError::Input(format!("{}: {error}", path.display())))).transpose()
 }
 
-struct Player<'a> {
-    arguments: &'a Arguments,
+/// Shows a playing session on the terminal, or as events.
+pub struct Player {
+    is_json: bool,
+    recording: Option<PathBuf>,
     line: LiveLine,
     meter: Meter,
     sample_rate: u32,
     frames: u64,
 }
 
-impl<'a> Player<'a> {
-    fn new(arguments: &'a Arguments) -> Self {
-        Self { arguments, line: LiveLine::text(), meter: Meter::default(), sample_rate: DEFAULT_SAMPLE_RATE_HZ, frames: 0 }
+impl Player {
+    pub fn new(is_json: bool, recording: Option<PathBuf>) -> Self {
+        Self { is_json, recording, line: LiveLine::text(), meter: Meter::default(), sample_rate: DEFAULT_SAMPLE_RATE_HZ, frames: 0 }
     }
 
-    fn finish(&self) {
+    /// Says how it was.
+    pub fn finish(&self) {
         self.line.clear();
         if self.frames > 0 {
-            let recorded = self.arguments.wav.as_ref().map(|wav| format!(", recorded into {}", wav.display())).unwrap_or_default();
+            let recorded = self.recording.as_ref().map(|wav| format!(", recorded into {}", wav.display())).unwrap_or_default();
             let bad = match self.meter.non_finite() {
                 0 => String::new(),
                 count => format!(", {count} samples that were not finite"),
@@ -129,21 +132,21 @@ impl<'a> Player<'a> {
     }
 
     fn show_meter(&self) {
-        if !self.arguments.json {
+        if !self.is_json {
             self.line.show(self.meter.line(self.sample_rate));
         }
     }
 }
 
-impl Audience for Player<'_> {
+impl Audience for Player {
     fn listens(&mut self, session: &str) {
-        if self.arguments.json {
+        if self.is_json {
             render::print(&json!({ "event": "listening", "session": session }).to_string());
         }
     }
 
     fn hear(&mut self, programs: &[ProgramText], report: Report) {
-        if self.arguments.json
+        if self.is_json
             && let Some(event) = json::event(programs, &report)
         {
             render::print(&event.to_string());

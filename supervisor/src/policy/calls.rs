@@ -9,7 +9,7 @@ use ipc::live::{LiveChange, SetItem};
 
 use super::edits::{Order, answer_error, find, runtime_name};
 use super::program::Phase;
-use super::runtime::{Asker, Question, Recall, Runtime, Way, Wishes};
+use super::runtime::{Asker, ChangeVerb, Question, Recall, Runtime, Way, Wishes};
 use super::{Action, Policy, ProgramText, Stage, looking};
 use crate::control::protocol::{
     Answer, AnswerWhen, Boundary, Cancel, Cancelled, Confirm, ErrorCode, ErrorReply, Get, Pong, Push, Restart, Rollback, RuntimeName,
@@ -142,7 +142,7 @@ impl Policy {
             is_acknowledged: push.acknowledge,
             crossfade_ms: push.crossfade_ms.unwrap_or(0),
         };
-        let asker = Some(Asker { ticket, when: push.answer });
+        let asker = Some(Asker { ticket, when: push.answer, verb: ChangeVerb::Push });
         self.order(runtime, Order { text, wishes, asker, is_plan: false, is_forced: push.force, detect_us: 0 }, actions);
         Ok(())
     }
@@ -156,7 +156,7 @@ impl Policy {
     ) -> Result<(), ErrorReply> {
         let text = text.ok_or_else(no_text)?;
         let runtime = self.runtime(name)?;
-        let asker = Some(Asker { ticket, when: AnswerWhen::Planned });
+        let asker = Some(Asker { ticket, when: AnswerWhen::Planned, verb: ChangeVerb::Plan });
         let order = Order { text, wishes: Wishes::default(), asker, is_plan: true, is_forced: true, detect_us: 0 };
         self.order(runtime, order, actions);
         Ok(())
@@ -174,7 +174,7 @@ impl Policy {
             is_acknowledged: true,
             crossfade_ms: confirm.crossfade_ms.unwrap_or(before.crossfade_ms),
         };
-        self.confirm(now_ms, runtime, wishes, Asker { ticket, when: confirm.answer }, actions);
+        self.confirm(now_ms, runtime, wishes, Asker { ticket, when: confirm.answer, verb: ChangeVerb::Confirm }, actions);
         Ok(())
     }
 
@@ -309,7 +309,7 @@ impl Policy {
             is_acknowledged: rollback.acknowledge,
             crossfade_ms: rollback.crossfade_ms.unwrap_or(0),
         };
-        let asker = Some(Asker { ticket, when: rollback.answer });
+        let asker = Some(Asker { ticket, when: rollback.answer, verb: ChangeVerb::Rollback });
         self.order(runtime, Order { text: target, wishes, asker, is_plan: false, is_forced: false, detect_us: 0 }, actions);
         Ok(())
     }
@@ -371,7 +371,7 @@ impl Policy {
     pub(super) fn release_questions(&mut self, runtime: usize, why: &str, actions: &mut Vec<Action>) {
         for (_, (_, ticket)) in std::mem::take(&mut self.runtimes[runtime].questions) {
             let error = ErrorReply::new(ErrorCode::WrongState, why);
-            answer_error(Asker { ticket, when: AnswerWhen::Planned }, error, actions);
+            answer_error(Asker::of_error(ticket), error, actions);
         }
     }
 

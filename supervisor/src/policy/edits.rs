@@ -268,7 +268,7 @@ impl Policy {
         actions.push(Action::Release { segment: what.artifact.name.clone() });
         if let Some(asker) = asker {
             let report = self.report(&what, ChangeState::Planned);
-            answer(asker, Answer::Plan(report), actions);
+            answer(asker, asker.verb.answer(report), actions);
         }
     }
 
@@ -388,7 +388,7 @@ impl Policy {
         if let Some(asker) = asker {
             what.edit.asker = None;
             let report = self.report(&what, ChangeState::Pending);
-            answer(asker, Answer::Push(report), actions);
+            answer(asker, asker.verb.answer(report), actions);
         }
         let live_slot = self.live_slot(runtime);
         let way = match (what.report.as_ref().map(|report| report.class), live_slot) {
@@ -490,7 +490,7 @@ impl Policy {
     ) {
         if let Some(asker) = what.edit.asker.take() {
             let report = self.report(&what, ChangeState::Committed);
-            answer(asker, Answer::Push(report), actions);
+            answer(asker, asker.verb.answer(report), actions);
         }
         let progress = describe::committed(&what, tick, commit_ns, carried);
         publish(&what.edit, Some(&what.revision), progress, actions);

@@ -12,7 +12,7 @@ use super::program::{Phase, Program};
 use super::runtime::{Asker, EditStage, HistoryEntry, Question, Recall, Trial, Way};
 use super::{Action, EditNews, Failure, Policy, Report, RuntimeIndex, looking};
 use crate::control::protocol::{
-    Answer, AnswerWhen, Boundary, Cancelled, ChangeClass, ChangeId, ErrorCode, ErrorReply, ItemKind, ItemValue, ItemValues, Number,
+    Answer, Boundary, Cancelled, ChangeClass, ChangeId, ErrorCode, ErrorReply, ItemKind, ItemValue, ItemValues, Number,
     Progress, RevisionName, SetAt,
 };
 
@@ -85,7 +85,7 @@ impl Policy {
             let change = flight.what.edit.change.0;
             let error =
                 ErrorReply::new(ErrorCode::UnknownChange, format!("change {change} took effect in tick {tick}")).in_field("params.change");
-            answer_error(Asker { ticket, when: AnswerWhen::Planned }, error, actions);
+            answer_error(Asker::of_error(ticket), error, actions);
         }
         let (change, revision) = (flight.what.edit.change, Arc::clone(&flight.what.revision));
         let base = flight.what.base.clone();
@@ -127,7 +127,7 @@ impl Policy {
     fn request_refused(&mut self, runtime: usize, request: RequestId, reason: Refusal, actions: &mut Vec<Action>) {
         if let Some((_, ticket)) = self.runtimes[runtime].questions.remove(&request) {
             let error = ErrorReply::new(ErrorCode::WrongState, reason.message);
-            return answer_error(Asker { ticket, when: AnswerWhen::Planned }, error, actions);
+            return answer_error(Asker::of_error(ticket), error, actions);
         }
         if !self.is_flight(runtime, request) {
             return;
@@ -367,7 +367,7 @@ impl Policy {
                 Some(Recall::Superseded { .. }) | None => None,
             };
             for ticket in stops.into_iter().chain(cancel) {
-                answer_error(Asker { ticket, when: AnswerWhen::Planned }, ending(), actions);
+                answer_error(Asker::of_error(ticket), ending(), actions);
             }
             self.release_questions(runtime, "the session is ending", actions);
         }

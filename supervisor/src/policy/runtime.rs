@@ -16,7 +16,7 @@ use ipc::segment::SegmentRef;
 
 use super::vocabulary::{CompileSettings, Plan, ProgramText, RuntimeIndex};
 use crate::control::Ticket;
-use crate::control::protocol::{AnswerWhen, Boundary, Cause, ChangeClass, ChangeId, Timings};
+use crate::control::protocol::{Answer, AnswerWhen, Boundary, Cause, ChangeClass, ChangeId, Timings};
 
 /// Revisions whose history is kept, per runtime. A performance has some hundred edits an hour; the oldest go first.
 pub const MAX_HISTORY: usize = 1_000;
@@ -54,6 +54,34 @@ pub struct Wishes {
 pub struct Asker {
     pub ticket: Ticket,
     pub when: AnswerWhen,
+    pub verb: ChangeVerb,
+}
+
+impl Asker {
+    /// Somebody who gets an error, which is the same for every request.
+    pub fn of_error(ticket: Ticket) -> Self {
+        Self { ticket, when: AnswerWhen::Planned, verb: ChangeVerb::Push }
+    }
+}
+
+/// Requests that are answered with a change report, each with an answer of its own name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeVerb {
+    Push,
+    Plan,
+    Confirm,
+    Rollback,
+}
+
+impl ChangeVerb {
+    pub fn answer(self, report: crate::control::protocol::ChangeReport) -> Answer {
+        match self {
+            Self::Push => Answer::Push(report),
+            Self::Plan => Answer::Plan(report),
+            Self::Confirm => Answer::Confirm(report),
+            Self::Rollback => Answer::Rollback(report),
+        }
+    }
 }
 
 /// How far an edit is on its way to the host.

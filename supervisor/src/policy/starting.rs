@@ -135,6 +135,7 @@ impl Policy {
         if let Some(lane) = lane
             && is_device_told
             && !program.is_lane_added
+            && !program.is_retiring
         {
             program.is_lane_added = true;
             actions.push(Action::AddLane { runtime, lane: lane.clone() });
@@ -151,12 +152,14 @@ impl Policy {
                 self.add_lane(RuntimeIndex(index), Some(&lane), actions);
             }
         }
+        // Programs of one command start together. A wrong one ends a bounce; in a play the others do not wait for it.
+        let is_bounce = self.goal == Goal::Bounce;
         let is_ready = |program: &Program| match program.phase {
-            Phase::Running | Phase::Held => program.is_lane_mapped,
-            Phase::Queued | Phase::Compiling | Phase::Inspecting { .. } | Phase::Ready { .. } => false,
-            Phase::Starting { .. } | Phase::Done | Phase::Failed => false,
+            Phase::Running | Phase::Held => program.is_lane_mapped || !program.has_lane(),
+            Phase::Queued | Phase::Compiling | Phase::Inspecting { .. } | Phase::Ready { .. } | Phase::Starting { .. } => false,
+            Phase::Done | Phase::Failed => !is_bounce,
         };
-        if self.goal == Goal::Bounce && self.device == Device::Open && !self.is_rendering_begun && self.programs.iter().all(is_ready) {
+        if self.device == Device::Open && !self.is_rendering_begun && self.programs.iter().all(is_ready) {
             self.is_rendering_begun = true;
             actions.push(Action::BeginRendering);
         }

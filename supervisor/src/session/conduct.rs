@@ -502,6 +502,7 @@ impl Shell<'_> {
             sample_rate,
             lead_blocks: sound.lead_blocks,
             recording: sound.recording.clone(),
+            starts_together: true,
         };
         self.tell_device(DeviceRequest::Open(open));
     }

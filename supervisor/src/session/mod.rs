@@ -20,7 +20,7 @@ mod text;
 
 pub use self::conduct::{Audience, ConductError, conduct};
 pub use self::directory::DirectoryError;
-pub use self::job::{Job, LiveSetup, OutputChoice, ProgramText, RunOrder, SoundOutput};
+pub use self::job::{Job, LiveSetup, OutputChoice, Preset, ProgramText, RunOrder, SoundOutput};
 pub use self::process::ROLE_COMMAND;
 pub use self::text::{SourceError, read_text};
 

@@ -1,0 +1,191 @@
+//! SESSION.toml: what a session is set up with. Every mistake is told with its line; nothing is passed over.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use ipc::limits::{DEFAULT_LEAD_BLOCKS, MAX_LEAD_BLOCKS, SAMPLE_RATE_RANGE_HZ};
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::control::SessionName;
+use crate::control::protocol::RuntimeName;
+
+/// Largest linear gain, as of the verb `gain`.
+const MAX_GAIN: f64 = 8.0;
+
+/// Runtime types that can be the default.
+const RUNTIME_TYPES: [&str; 3] = ["audio", "worker", "main"];
+
+/// When changes wait for an acknowledgement.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Acknowledge {
+    /// Those of class C.
+    #[default]
+    ClassC,
+    /// All that lose any state.
+    AnyLoss,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    name: Option<Spanned<String>>,
+    sample_rate: Option<Spanned<u32>>,
+    lead: Option<Spanned<u32>>,
+    device: Option<String>,
+    default_runtime: Option<Spanned<String>>,
+    #[serde(default)]
+    acknowledge: Acknowledge,
+    recording: Option<PathBuf>,
+    #[serde(default)]
+    runtime: Vec<RuntimeEntry>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RuntimeEntry {
+    name: Spanned<String>,
+    file: Spanned<PathBuf>,
+    gain: Option<Spanned<f64>>,
+    #[serde(default)]
+    mute: bool,
+}
+
+/// A session file that has been read and checked.
+#[derive(Debug)]
+pub struct SessionFile {
+    pub name: Option<SessionName>,
+    pub sample_rate: Option<u32>,
+    pub lead: u32,
+    pub device: Option<String>,
+    pub default_runtime: Option<String>,
+    pub acknowledge: Acknowledge,
+    pub recording: Option<PathBuf>,
+    pub runtimes: Vec<FileRuntime>,
+}
+
+/// One runtime of a session file.
+#[derive(Debug)]
+pub struct FileRuntime {
+    pub name: String,
+    /// Relative paths start from the session file's folder.
+    pub file: PathBuf,
+    pub gain: f64,
+    pub is_muted: bool,
+}
+
+impl Default for SessionFile {
+    /// What a session without a file is set up with.
+    fn default() -> Self {
+        Self {
+            name: None,
+            sample_rate: None,
+            lead: DEFAULT_LEAD_BLOCKS,
+            device: None,
+            default_runtime: None,
+            acknowledge: Acknowledge::default(),
+            recording: None,
+            runtimes: Vec::new(),
+        }
+    }
+}
+
+/// What is wrong with a session file, and where.
+#[derive(Debug, thiserror::Error)]
+#[error("{}:{line}: {message}", path.display())]
+pub struct SessionFileError {
+    pub path: PathBuf,
+    /// From 1.
+    pub line: usize,
+    pub message: String,
+}
+
+/// Reads the text of a session file at `path`.
+pub fn parse(path: &Path, text: &str) -> Result<SessionFile, SessionFileError> {
+    let line_of = |offset: usize| 1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count();
+    let wrong = |offset: usize, message: String| SessionFileError { path: path.to_owned(), line: line_of(offset), message };
+    let file: File = toml::from_str(text).map_err(|error| wrong(error.span().map_or(0, |span| span.start), error.message().to_owned()))?;
+    let name = file.name.as_ref().map(|name| SessionName::new(name.get_ref()).map_err(|error| wrong(name.span().start, error.to_string())));
+    if let Some(rate) = &file.sample_rate
+        && !SAMPLE_RATE_RANGE_HZ.contains(rate.get_ref())
+    {
+        let range = (SAMPLE_RATE_RANGE_HZ.start(), SAMPLE_RATE_RANGE_HZ.end());
+        return Err(wrong(rate.span().start, format!("sample_rate must be {} to {} Hz", range.0, range.1)));
+    }
+    if let Some(lead) = &file.lead
+        && !(1..=MAX_LEAD_BLOCKS).contains(lead.get_ref())
+    {
+        return Err(wrong(lead.span().start, format!("lead must be 1 to {MAX_LEAD_BLOCKS} blocks")));
+    }
+    if let Some(default) = &file.default_runtime
+        && !RUNTIME_TYPES.contains(&default.get_ref().as_str())
+    {
+        return Err(wrong(default.span().start, format!("default_runtime must be one of {}", RUNTIME_TYPES.join(", "))));
+    }
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let mut names = BTreeSet::new();
+    let mut runtimes = Vec::new();
+    for entry in &file.runtime {
+        let name = entry.name.get_ref().clone();
+        RuntimeName::new(name.clone()).map_err(|error| wrong(entry.name.span().start, error.to_string()))?;
+        if !names.insert(name.clone()) {
+            return Err(wrong(entry.name.span().start, format!("there is a runtime `{name}` already; each needs a name of its own")));
+        }
+        let gain = entry.gain.as_ref().map_or(1.0, |gain| *gain.get_ref());
+        if !(0.0..=MAX_GAIN).contains(&gain) {
+            return Err(wrong(entry.gain.as_ref().map_or(0, |gain| gain.span().start), format!("gain must be 0 to {MAX_GAIN}")));
+        }
+        let file = folder.join(entry.file.get_ref());
+        if !file.is_file() {
+            return Err(wrong(entry.file.span().start, format!("there is no file {}", file.display())));
+        }
+        runtimes.push(FileRuntime { name, file, gain, is_muted: entry.mute });
+    }
+    Ok(SessionFile {
+        name: name.transpose()?,
+        sample_rate: file.sample_rate.map(Spanned::into_inner),
+        lead: file.lead.map_or(DEFAULT_LEAD_BLOCKS, Spanned::into_inner),
+        device: file.device,
+        default_runtime: file.default_runtime.map(Spanned::into_inner),
+        acknowledge: file.acknowledge,
+        recording: file.recording.map(|recording| folder.join(recording)),
+        runtimes,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_file_says_everything_a_session_needs() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("drums.8f4e"), "8f4e/v1\n").unwrap();
+        let text = "name = \"gig\"\nsample_rate = 44100\nlead = 8\ndevice = \"null\"\nacknowledge = \"any-loss\"\n\n\
+                    [[runtime]]\nname = \"drums\"\nfile = \"drums.8f4e\"\ngain = 0.5\nmute = true\n";
+        let session = parse(&folder.path().join("SESSION.toml"), text).unwrap();
+        assert_eq!((session.sample_rate, session.lead, session.acknowledge), (Some(44_100), 8, Acknowledge::AnyLoss));
+        assert_eq!(session.runtimes[0].file, folder.path().join("drums.8f4e"));
+        assert!(session.runtimes[0].is_muted && session.runtimes[0].gain == 0.5);
+    }
+
+    #[test]
+    fn every_mistake_is_told_with_its_line() {
+        let wrong = [
+            ("name = \"gig\"\nsampel_rate = 1\n", 2, "sampel_rate"),
+            ("\nlead = 99\n", 2, "lead"),
+            ("name = \"../x\"\n", 1, "session"),
+            ("lead = \"four\"\n", 1, "invalid type"),
+            ("[[runtime]]\nname = \"a\"\nfile = \"nowhere.8f4e\"\n", 3, "nowhere.8f4e"),
+            ("[[runtime]]\nname = \"a:b\"\nfile = \"x\"\n", 2, "runtime name"),
+            ("default_runtime = \"quantum\"\n", 1, "audio"),
+            ("name = \n", 1, ""),
+        ];
+        for (text, line, part) in wrong {
+            let error = parse(Path::new("SESSION.toml"), text).unwrap_err();
+            assert_eq!(error.line, line, "{error}");
+            assert!(error.to_string().contains(part), "{error}");
+        }
+    }
+}

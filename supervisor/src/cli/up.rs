@@ -1,0 +1,90 @@
+//! `continuo up`: a session that waits for what clients push, with the runtimes of a session file.
+
+use std::path::PathBuf;
+
+use ipc::message::Output;
+
+use super::play::{Player, absolute, session_name};
+use super::session_file::{self, Acknowledge, SessionFile};
+use super::{CommandError, run_job};
+use crate::policy::{Goal, Verdict};
+use crate::session::{Job, LiveSetup, OutputChoice, Preset, ProgramText, SoundOutput, read_text};
+
+/// Run a session until it is told to end.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  continuo up                         an empty session; `continuo push NAME FILE` gives it something to play
+  continuo up SESSION.toml            with the runtimes that the file names, which are followed
+
+The file:
+  name = \"gig\"                       how other commands find it with --session
+  sample_rate = 48000
+  lead = 4                            blocks of 128 frames that programs compute ahead
+  device = \"jack\"
+  default_runtime = \"audio\"           for programs that ask for no runtime type
+  acknowledge = \"class-c\"             or \"any-loss\": ask before any state is lost
+  recording = \"take.wav\"
+  [[runtime]]
+  name = \"drums\"
+  file = \"drums.8f4e\"
+  gain = 0.8
+  mute = false
+
+Started by systemd with Type=notify, it tells when it is ready, and that it is alive.")]
+pub struct Arguments {
+    /// The session file.
+    file: Option<PathBuf>,
+    /// The session's name, in place of the file's.
+    #[arg(long, value_name = "NAME")]
+    session: Option<String>,
+    /// Output, in place of the file's.
+    #[arg(long, value_name = "NAME")]
+    device: Option<String>,
+    /// Print events as JSON, one object a line.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Carries the command out.
+pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
+    let file = match &arguments.file {
+        Some(path) => session_file::parse(path, &read_text(path)?).map_err(|error| CommandError::Input(error.to_string()))?,
+        None => SessionFile::default(),
+    };
+    let mut job = Job::new(Goal::Serve, programs(&file)?);
+    let chosen = session_name(arguments.session.as_deref())?.or(file.name);
+    let presets = file.runtimes.iter().map(|runtime| Preset { runtime: runtime.name.clone(), gain: runtime.gain, is_muted: runtime.is_muted });
+    job.live = Some(LiveSetup {
+        // Unlike `play`, it is nothing without its name.
+        session: Some(chosen.unwrap_or_default()),
+        sample_rate: file.sample_rate,
+        asks_for_any_loss: file.acknowledge == Acknowledge::AnyLoss,
+        follows_files: true,
+        presets: presets.collect(),
+        default_runtime: file.default_runtime,
+    });
+    let device = arguments.device.clone().or(file.device);
+    job.sound = Some(SoundOutput {
+        output: OutputChoice::Device(device.map_or(Output::Default, Output::Named)),
+        lead_blocks: file.lead,
+        recording: absolute(file.recording.as_ref())?,
+    });
+    let mut player = Player::new(arguments.json, file.recording);
+    let verdict = run_job(&job, &mut player)?;
+    player.finish();
+    Ok(verdict)
+}
+
+fn programs(file: &SessionFile) -> Result<Vec<ProgramText>, CommandError> {
+    let read = |runtime: &session_file::FileRuntime| {
+        let path = std::path::absolute(&runtime.file).unwrap_or_else(|_| runtime.file.clone());
+        Ok(ProgramText {
+            name: runtime.name.clone(),
+            source: read_text(&path)?.into(),
+            base_directory: path.parent().map(PathBuf::from).unwrap_or_default(),
+            path: runtime.file.clone(),
+        })
+    };
+    file.runtimes.iter().map(read).collect()
+}
