@@ -116,7 +116,10 @@ impl Campaign {
         let change = number(&report["change"]);
         let committed = self.session.peer.progress(change, &["committed", "rejected", "superseded", "cancelled", "rolledBack"]);
         check_commit(name, &report, &committed);
-        self.journal.push((number(&committed["tick"]), Entry::Change(Box::new(program.clone()))));
+        // A change of nothing that runs reaches no host.
+        if expected.class != "none" {
+            self.journal.push((number(&committed["tick"]), Entry::Change(Box::new(program.clone()))));
+        }
         self.program = program;
         self.revision = report["revision"].as_str().expect("a revision").to_owned();
     }

@@ -73,7 +73,9 @@ fn loses_array(before: &Items, after: &Items) -> bool {
 
 /// Whether anything but defaults differs.
 fn changes_structure(old: &Program, new: &Program) -> bool {
-    let ids = |program: &Program| program.modules.iter().map(|module| module.id.clone()).collect::<Vec<_>>();
+    // Where an init-only module stands among the others is all the same: it does not run with them.
+    let runs = |module: &&Module| !matches!(module.kind, Kind::Boot { .. });
+    let ids = |program: &Program| program.modules.iter().filter(runs).map(|module| module.id.clone()).collect::<Vec<_>>();
     let is_edited = |module: &Module| old.module(&module.id).is_some_and(|previous| code(previous) != code(module));
     let shapes = |program: &Program| items(program).into_iter().map(|(key, item)| (key, item.shape)).collect::<Vec<_>>();
     ids(old) != ids(new) || new.modules.iter().any(is_edited) || shapes(old) != shapes(new)
