@@ -242,7 +242,7 @@ pub enum DeviceRequest {
     Open(OpenDevice),
     /// Read this lane from now on. Answered by `LaneMapped`.
     AddLane { runtime: String, lane: SegmentRef },
-    /// All lanes have been added: start an unpaced output. Outputs with a clock run since `Open` and ignore this.
+    /// All lanes that are to start together have been added: start them, and an output without a clock.
     Begin,
     /// Fade this lane out and let go of it. Answered by `LaneRemoved`.
     RemoveLane { runtime: String },
@@ -263,6 +263,9 @@ pub struct OpenDevice {
     pub lead_blocks: u32,
     /// Record what the device is given: 32-bit float WAV, stereo.
     pub recording: Option<PathBuf>,
+    /// Lanes wait for `DeviceRequest::Begin` and then start on one and the same block; those added later start by
+    /// themselves. Without a clock that is always so.
+    pub starts_together: bool,
 }
 
 /// Where sound goes.

@@ -85,7 +85,8 @@ fn the_device_hosts_renderer_never_allocates_or_frees_whatever_happens() {
     let file = TestFile::new("realtime");
     let counters = Arc::new(Counters::default());
     let (recorder, tap) = Recorder::start(&file.0, 48_000, Arc::clone(&counters), |reason| panic!("{reason}")).unwrap();
-    let settings = MixerSettings { sample_rate_hz: 48_000, lead_blocks: 4, counters: Arc::clone(&counters), tap: Some(tap) };
+    let settings =
+        MixerSettings { sample_rate_hz: 48_000, lead_blocks: 4, counters: Arc::clone(&counters), tap: Some(tap), starts_together: false };
     let (mixer, mut control) = Mixer::new(settings);
     let baton = Baton::new(mixer);
     let (mut first, mut second) = (baton.issue(128), baton.issue(1_024));

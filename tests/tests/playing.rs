@@ -87,6 +87,23 @@ fn a_killed_host_does_not_change_one_sample_of_another_runtime() {
 }
 
 #[test]
+fn programs_of_one_play_start_on_the_same_sample() {
+    let folder = Folder::new();
+    let programs: Vec<_> = ["one", "two", "three", "four"].map(|name| folder.file(&format!("{name}.8f4e"), ramp())).to_vec();
+    let wav = folder.path().join("take.wav");
+    let mut arguments = vec!["--device", "null", "--seconds", "0.5", "--lead", "16", "--wav", text(&wav)];
+    arguments.extend(programs.iter().map(|program| text(program)));
+    let mut playing = Playing::start(&folder, &arguments, &[]);
+    playing.wait();
+    let frames = read_wav(&wav);
+    let first = frames.iter().find(|frame| frame != &&[0.0, 0.0]).expect("something was recorded");
+    assert_eq!(*first, [4.0 * RAMP_STEP, -4.0 * RAMP_STEP]);
+    let blocks: Vec<_> = playing.seen().iter().filter(|event| event["event"] == "sounding").map(|event| event["block"].as_u64()).collect();
+    assert_eq!(blocks.len(), 4);
+    assert!(blocks.iter().all(|block| *block == blocks[0]), "{blocks:?}");
+}
+
+#[test]
 fn a_bounce_is_exact_and_the_same_every_time() {
     let folder = Folder::new();
     let program = folder.file("ramp.8f4e", ramp());

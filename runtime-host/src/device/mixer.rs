@@ -28,8 +28,9 @@ pub type Frame = [f32; LANE_CHANNELS];
 /// Blocks of a lane's ring that are never asked for, so that a writer never comes near the block that is being read.
 const RING_MARGIN_BLOCKS: u64 = 8;
 
-/// Commands in flight that a session depends on: two for each lane, and the one that ends it.
-const VITAL_COMMANDS: usize = 2 * MAX_LANES + 1;
+/// Commands in flight that a session depends on: two for each lane, the one that begins and the one that
+/// ends it.
+const VITAL_COMMANDS: usize = 2 * MAX_LANES + 2;
 
 /// From the control thread to the mixer. Obeyed before the next frames are rendered. Strips travel by value: a box would
 /// have to be freed on the real-time thread.
@@ -41,9 +42,27 @@ pub enum Command {
     Remove { slot: usize },
     /// Bring the slot's lane to this gain.
     Gain { slot: usize, gain: f32, ramp_frames: u32 },
+    /// Start the lanes that have been held back, all on one block.
+    Begin,
     /// Fade everything out; from its last frame on the session gives silence and time stands still.
     End,
 }
+
+/// When a lane that has its first blocks may start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    /// Not before [`Command::Begin`].
+    HeldBack,
+    /// When all that are to start have their first blocks, so that what was begun together is heard together; at this
+    /// block of the session at the latest, whoever is missing.
+    Together { latest_block: u64 },
+    /// At once.
+    ByItself,
+}
+
+/// How long lanes that are to start together wait for the slowest, in seconds. A host that needs longer for its first
+/// blocks cannot play in time anyway.
+const START_PATIENCE_S: u64 = 1;
 
 /// From the mixer to the control thread.
 #[allow(clippy::large_enum_variant)] // As above: a box would have to be allocated on the real-time thread.
@@ -86,6 +105,8 @@ pub struct MixerSettings {
     pub counters: Arc<Counters>,
     /// Where the recording gets its frames.
     pub tap: Option<Tap>,
+    /// Hold lanes back until [`Command::Begin`].
+    pub starts_together: bool,
 }
 
 /// The mixer; see the module.
@@ -105,6 +126,7 @@ pub struct Mixer {
     mix: Block,
     given_frames: usize,
     scratch: Block,
+    start: Start,
     ending: Option<FadeOut>,
     has_ended: bool,
 }
@@ -112,7 +134,7 @@ pub struct Mixer {
 impl Mixer {
     pub fn new(settings: MixerSettings) -> (Self, MixerControl) {
         // A slot is used again only after its `Removed` has been taken, so each has at most two commands and two notices
-        // in flight; one more command ends the session. Gains use what is beside that.
+        // in flight; one more command begins the session and one ends it. Gains use what is beside that.
         let (commands_in, commands) = RingBuffer::new(VITAL_COMMANDS + MAX_LANES);
         let (notices, notices_out) = RingBuffer::new(2 * MAX_LANES);
         let lead_blocks = u64::from(settings.lead_blocks);
@@ -129,6 +151,7 @@ impl Mixer {
             mix: SILENCE,
             given_frames: BLOCK_FRAMES,
             scratch: SILENCE,
+            start: if settings.starts_together { Start::HeldBack } else { Start::ByItself },
             ending: None,
             has_ended: false,
         };
@@ -210,6 +233,10 @@ impl Mixer {
                         strip.set_gain_rt(gain, ramp_frames);
                     }
                 }
+                Command::Begin => {
+                    let patience_blocks = START_PATIENCE_S * u64::from(self.sample_rate_hz) / BLOCK_FRAMES as u64;
+                    self.start = Start::Together { latest_block: self.clock_blocks + patience_blocks };
+                }
                 Command::End => {
                     self.ending.get_or_insert(FadeOut::new(self.sample_rate_hz));
                 }
@@ -225,8 +252,9 @@ impl Mixer {
         if self.has_ended {
             return;
         }
+        let may_start = self.may_start_rt();
         for slot in 0..MAX_LANES {
-            self.add_strip_rt(slot);
+            self.add_strip_rt(slot, may_start);
         }
         if let Some(fade) = &mut self.ending {
             fade.apply_rt(&mut self.mix);
@@ -235,9 +263,25 @@ impl Mixer {
         self.clock_blocks += 1;
     }
 
-    fn add_strip_rt(&mut self, slot: usize) {
+    /// Whether lanes that have their first blocks start in this block.
+    fn may_start_rt(&mut self) -> bool {
+        match self.start {
+            Start::HeldBack => return false,
+            Start::Together { latest_block } => {
+                let are_ready = self.strips.iter().flatten().all(|strip| strip.is_ready_rt(self.ahead_blocks));
+                if !are_ready && self.clock_blocks < latest_block {
+                    return false;
+                }
+                self.start = Start::ByItself;
+            }
+            Start::ByItself => {}
+        }
+        true
+    }
+
+    fn add_strip_rt(&mut self, slot: usize, may_start: bool) {
         let Some(strip) = &mut self.strips[slot] else { return };
-        let (turn, non_finite) = strip.render_rt(self.ahead_blocks, &mut self.scratch);
+        let (turn, non_finite) = strip.render_rt(self.ahead_blocks, may_start, &mut self.scratch);
         match turn {
             Turn::Waiting => return,
             Turn::Started => {

@@ -24,8 +24,13 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
+        Self::with_start(false)
+    }
+
+    fn with_start(starts_together: bool) -> Self {
         let counters = Arc::new(Counters::default());
-        let settings = MixerSettings { sample_rate_hz: 48_000, lead_blocks: LEAD_BLOCKS, counters: Arc::clone(&counters), tap: None };
+        let settings =
+            MixerSettings { sample_rate_hz: 48_000, lead_blocks: LEAD_BLOCKS, counters: Arc::clone(&counters), tap: None, starts_together };
         let (mixer, control) = Mixer::new(settings);
         Self { session: Session::open().unwrap(), mixer, control, counters }
     }
@@ -174,6 +179,31 @@ fn lanes_are_summed_and_a_missing_one_does_not_touch_the_others() {
         }
     }
     assert_eq!((rig.underruns(0), rig.underruns(1)), (0, 15));
+}
+
+#[test]
+fn lanes_that_are_begun_together_start_on_one_block() {
+    let mut rig = Rig::with_start(true);
+    let (mut fast, mut slow) = (rig.add(0), rig.add(1));
+    fast.write_wanted(ramp);
+    assert_eq!(rig.render(256), vec![SILENT; 256], "not before they are begun");
+    assert!(rig.control.send(Command::Begin));
+    assert_eq!(rig.render(256), vec![SILENT; 256], "not before the slow one has its first blocks");
+    slow.write_wanted(ramp);
+    assert_eq!(rig.render(128), signal(0..128, |n| ramp(n).map(|sample| sample + sample)));
+    let started: Vec<_> = std::iter::from_fn(|| rig.control.notice()).collect();
+    assert!(matches!(started[..], [Notice::Started { slot: 0, block: 4 }, Notice::Started { slot: 1, block: 4 }]));
+}
+
+#[test]
+fn a_lane_that_never_gets_ready_holds_the_others_up_for_a_second_and_no_longer() {
+    let mut rig = Rig::with_start(true);
+    let mut ready = rig.add(0);
+    let _never = rig.add(1);
+    ready.write_wanted(ramp);
+    assert!(rig.control.send(Command::Begin));
+    assert_eq!(rig.render(48_000 / 128 * 128), vec![SILENT; 48_000 / 128 * 128]);
+    assert_eq!(rig.render(128), signal(0..128, ramp));
 }
 
 #[test]

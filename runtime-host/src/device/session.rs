@@ -68,6 +68,7 @@ pub struct Session {
     has_recording_failed: bool,
     reported_unrecorded: bool,
     status_at: Instant,
+    has_begun: bool,
     ending_until: Option<Instant>,
     events: Sender<Event>,
 }
@@ -92,8 +93,14 @@ impl Session {
             }
             None => (None, None),
         };
-        let settings =
-            MixerSettings { sample_rate_hz: request.sample_rate, lead_blocks: request.lead_blocks, counters: Arc::clone(&counters), tap };
+        let settings = MixerSettings {
+            sample_rate_hz: request.sample_rate,
+            lead_blocks: request.lead_blocks,
+            counters: Arc::clone(&counters),
+            tap,
+            // Without a clock, rendering itself begins with `Begin`.
+            starts_together: request.starts_together && !matches!(request.output, Output::Unpaced { .. }),
+        };
         let (mixer, control) = Mixer::new(settings);
         let baton = Baton::new(mixer);
         let (playback, replies) = begin_playback(request, &baton, events, now);
@@ -108,6 +115,7 @@ impl Session {
             has_recording_failed: false,
             reported_unrecorded: false,
             status_at: now + STATUS_INTERVAL,
+            has_begun: false,
             ending_until: None,
             events: events.clone(),
         };
@@ -135,7 +143,17 @@ impl Session {
 
     /// Starts an unpaced output.
     pub fn begin(&mut self) -> Option<DeviceReply> {
-        let Playback::Unpaced { frames, state: state @ Rendering::NotBegun } = &mut self.playback else { return None };
+        let (frames, state) = match &mut self.playback {
+            Playback::Clocked(_) => {
+                // There is room for it: see `Mixer::new`. A second one would find the lanes started.
+                if !std::mem::replace(&mut self.has_begun, true) {
+                    let _ = self.mixer.send(Command::Begin);
+                }
+                return None;
+            }
+            Playback::Unpaced { frames, state: state @ Rendering::NotBegun } => (frames, state),
+            Playback::Unpaced { .. } => return None,
+        };
         *state = Rendering::Running;
         let done_in = self.events.clone();
         let on_done = move |_| drop(done_in.send(Event::Rendered));

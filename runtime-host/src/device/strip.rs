@@ -98,15 +98,20 @@ impl Strip {
         }
     }
 
-    /// Renders the strip's part of one session block into `block`, which is left alone while the lane waits. Returns with
-    /// it how many samples were not finite.
-    pub fn render_rt(&mut self, ahead_blocks: u64, block: &mut Block) -> (Turn, u64) {
+    /// Whether the lane has begun, has what it needs to begin, or leaves without having begun.
+    pub fn is_ready_rt(&self, ahead_blocks: u64) -> bool {
+        self.state != State::Joining || self.leaving.is_some() || self.reader.written_rt() >= self.needed(1, ahead_blocks)
+    }
+
+    /// Renders the strip's part of one session block into `block`, which is left alone while the lane waits: for its first
+    /// blocks, or for `may_start`. Returns with it how many samples were not finite.
+    pub fn render_rt(&mut self, ahead_blocks: u64, may_start: bool, block: &mut Block) -> (Turn, u64) {
         if self.state == State::Joining {
             if self.leaving.is_some() {
                 *block = SILENCE;
                 return (Turn::Left, 0);
             }
-            if self.reader.written_rt() < self.needed(1, ahead_blocks) {
+            if !may_start || !self.is_ready_rt(ahead_blocks) {
                 return (Turn::Waiting, 0);
             }
         }

@@ -108,6 +108,7 @@ impl DeviceHost {
             sample_rate: 48_000,
             lead_blocks: 24,
             recording: recording.map(Path::to_owned),
+            starts_together: false,
         }));
     }
 
