@@ -337,7 +337,7 @@ impl Stage {
         }
     }
 
-    /// As [`Self::report_rest_rt`], at the end of the thread.
+    /// Sends all reports that fit, due or not: the thread is about to end.
     pub fn report_last_rt(&mut self) {
         if self.has_room_rt() {
             self.report_rest_rt();

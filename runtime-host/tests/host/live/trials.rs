@@ -1,6 +1,7 @@
 //! Trials: a change that fails is undone in the tick in which it fails, and nobody hears it.
 
 use ipc::fault::FaultKind;
+use ipc::limits::MAX_SNAPSHOT_BYTES;
 use ipc::live::{LiveChange, LiveReply, SwapProgress};
 use ipc::message::HostReply;
 
@@ -222,4 +223,21 @@ fn a_rolled_back_crossfade_goes_on_with_the_old_sound() {
     let expected = Model::new(&trio()).ticks(40);
     assert_heard(&rig.heard[..10], &expected[..10]);
     assert_heard(&rig.heard[15..], &expected[15..]);
+}
+
+#[test]
+fn a_program_too_large_to_be_copied_every_tick_is_rolled_back_with_what_the_failed_tick_left() {
+    let large = |trouble| failing(trouble).with(|band| band.players[0].ballast = 1 + MAX_SNAPSHOT_BYTES as usize / 4);
+    let mut rig = Rig::start(&trio());
+    rig.play_to(10);
+    let swap = rig.swap(&large(Trouble::Overflow(6)), |swap| swap.trial_ticks = TRIAL_TICKS);
+    rig.play_to(30);
+    rig.committed(swap);
+    assert_eq!(rolled_back(&mut rig, swap).0, 15);
+    let mut model = Model::new(&trio());
+    let mut expected = model.ticks(15);
+    // The players had played the tick before it failed, and play it once more: late, but nothing is silent.
+    model.tick();
+    expected.extend(model.ticks(15));
+    assert_heard(&rig.heard, &expected);
 }
