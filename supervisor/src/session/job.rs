@@ -7,6 +7,7 @@ use ipc::message::Output;
 use crate::control::SessionName;
 use crate::policy::Goal;
 pub use crate::policy::ProgramText;
+use crate::policy::log::{LogEntry, RevisionText};
 
 /// Operations that one tick of an `audio` program may take before it counts as a runaway. A block has 2.7 ms; a program
 /// that needs a hundredth of this budget is too slow to play. High enough never to hit one that merely starts up slowly.
@@ -15,8 +16,9 @@ pub const AUDIO_WORK_BUDGET: u64 = 1 << 24;
 /// The same for programs that do not have to meet a device: some seconds of computing.
 pub const TIMER_WORK_BUDGET: u64 = 1 << 30;
 
-/// The same for `run`, which has no clock and a user who can press Ctrl-C: minutes of computing in one cycle.
-pub const RUN_WORK_BUDGET: u64 = 1 << 38;
+/// The same for `run`, which has no clock: some ten seconds of computing in one cycle, after which a program that never ends
+/// is told its line.
+pub const RUN_WORK_BUDGET: u64 = 1 << 34;
 
 /// How sound leaves the session.
 #[derive(Clone, Debug)]
@@ -64,6 +66,15 @@ pub struct Job {
     pub sound: Option<SoundOutput>,
     /// For sessions that clients talk to.
     pub live: Option<LiveSetup>,
+    /// For replays: the log that drives the one program.
+    pub replay: Option<Replay>,
+}
+
+/// One life of a runtime, to be lived again.
+#[derive(Clone, Debug)]
+pub struct Replay {
+    pub first: RevisionText,
+    pub entries: Vec<LogEntry>,
 }
 
 /// What a session that clients talk to is set up with.
@@ -93,6 +104,6 @@ pub struct Preset {
 impl Job {
     /// A job of this goal for these programs, with nothing else asked for.
     pub fn new(goal: Goal, programs: Vec<ProgramText>) -> Self {
-        Self { goal, programs, memory_regions: Vec::new(), sound: None, live: None }
+        Self { goal, programs, memory_regions: Vec::new(), sound: None, live: None, replay: None }
     }
 }
