@@ -7,6 +7,7 @@ mod compile;
 mod devices;
 mod doctor;
 mod play;
+mod replay;
 mod run;
 mod session_file;
 mod source;
@@ -39,6 +40,7 @@ enum Command {
     Compile(compile::Arguments),
     Run(run::Arguments),
     Bounce(bounce::Arguments),
+    Replay(replay::Arguments),
     Devices(devices::Arguments),
     Doctor(doctor::Arguments),
     #[command(flatten)]
@@ -96,6 +98,7 @@ pub fn main() -> ExitCode {
         Command::Compile(arguments) => compile::execute(&arguments),
         Command::Run(arguments) => run::execute(&arguments),
         Command::Bounce(arguments) => bounce::execute(&arguments),
+        Command::Replay(arguments) => replay::execute(&arguments),
         Command::Devices(arguments) => devices::execute(&arguments),
         Command::Doctor(arguments) => doctor::execute(&arguments),
         Command::Client(verb) => client::execute(&verb),

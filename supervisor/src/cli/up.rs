@@ -54,7 +54,8 @@ pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
     };
     let mut job = Job::new(Goal::Serve, programs(&file)?);
     let chosen = session_name(arguments.session.as_deref())?.or(file.name);
-    let presets = file.runtimes.iter().map(|runtime| Preset { runtime: runtime.name.clone(), gain: runtime.gain, is_muted: runtime.is_muted });
+    let presets =
+        file.runtimes.iter().map(|runtime| Preset { runtime: runtime.name.clone(), gain: runtime.gain, is_muted: runtime.is_muted });
     job.live = Some(LiveSetup {
         // Unlike `play`, it is nothing without its name.
         session: Some(chosen.unwrap_or_default()),

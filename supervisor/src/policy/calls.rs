@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use ipc::live::{LiveChange, SetItem};
 
 use super::edits::{Order, answer_error, find, runtime_name};
+use super::log::Logged;
 use super::program::Phase;
 use super::runtime::{Asker, ChangeVerb, Question, Recall, Runtime, Way, Wishes};
 use super::{Action, Policy, ProgramText, Stage, looking};
@@ -223,8 +224,9 @@ impl Policy {
         if self.runtimes[runtime].questions.len() >= MAX_QUESTIONS {
             return Err(ErrorReply::new(ErrorCode::Busy, format!("too many requests wait for `{name}`; try again")));
         }
+        let logged = logged(&what);
         let request = self.send_live(slot, what, actions);
-        self.runtimes[runtime].questions.insert(request, (question, ticket));
+        self.runtimes[runtime].questions.insert(request, (question, ticket, logged));
         Ok(())
     }
 
@@ -369,7 +371,7 @@ impl Policy {
 
     /// Ends everything that waits for a host that is gone or going.
     pub(super) fn release_questions(&mut self, runtime: usize, why: &str, actions: &mut Vec<Action>) {
-        for (_, (_, ticket)) in std::mem::take(&mut self.runtimes[runtime].questions) {
+        for (_, (_, ticket, _)) in std::mem::take(&mut self.runtimes[runtime].questions) {
             let error = ErrorReply::new(ErrorCode::WrongState, why);
             answer_error(Asker::of_error(ticket), error, actions);
         }
@@ -378,6 +380,22 @@ impl Policy {
     pub(super) fn freeze_boundary_change(&self, runtime: usize) -> Option<crate::control::protocol::ChangeId> {
         let flight = self.runtimes[runtime].flight.as_ref()?;
         (flight.what.edit.wishes.boundary == Boundary::Freeze).then_some(flight.what.edit.change)
+    }
+}
+
+/// What the log says of a request that took effect.
+fn logged(what: &LiveChange) -> Logged {
+    match what {
+        LiveChange::Set { values, ramp_ticks } => {
+            let values = values.iter().map(|value| (value.item.clone(), value.value.to_bits())).collect();
+            Logged::Set { values, ramp_ticks: *ramp_ticks }
+        }
+        LiveChange::Reset => Logged::Reset {},
+        LiveChange::Freeze => Logged::Freeze {},
+        LiveChange::Run => Logged::Run {},
+        // Changes and what they end in are logged when they take effect; looking is no input.
+        LiveChange::Swap(_) | LiveChange::Patch(_) | LiveChange::CancelSwap | LiveChange::RollBack => Logged::Seen {},
+        LiveChange::Get { .. } | LiveChange::Proceed { .. } => Logged::Seen {},
     }
 }
 

@@ -32,6 +32,7 @@ pub fn report(runtime: &RuntimeName, what: &Classified, state: ChangeState) -> C
     let gone = found.items.iter().filter(|item| item.fate == Fate::Discarded);
     let discarded =
         gone.map(|item| ItemLoss { item: item.key.to_string(), bytes: bytes(item, old), why: "it is no longer declared".to_owned() });
+    let at_risk = found.items.iter().filter(|item| item.may_lose_target && !is_new_host);
     ChangeReport {
         change: what.edit.change,
         runtime: runtime.clone(),
@@ -44,6 +45,7 @@ pub fn report(runtime: &RuntimeName, what: &Classified, state: ChangeState) -> C
         moved,
         reset,
         discarded: discarded.collect(),
+        at_risk: at_risk.map(|item| item.key.to_string()).collect(),
         boundaries: boundaries(what),
         boundary: what.edit.wishes.boundary,
         runtime_type: what.revision.plan.runtime_type.clone(),

@@ -322,10 +322,7 @@ impl Policy {
     fn misfit(&self, what: &Classified) -> Option<String> {
         let plan = &what.revision.plan;
         let (rate, settled_by) = self.sample_rate.as_ref()?;
-        let is_alone = self.programs.iter().all(|program| program.phase.is_over() || !program.has_lane());
-        (plan.has_lane && plan.sample_rate != *rate && !is_alone
-            || plan.has_lane && plan.sample_rate != *rate && self.device != super::Device::Closed)
-            .then(|| super::starting::other_rate(plan.sample_rate, *rate, settled_by.as_deref()))
+        (plan.has_lane && plan.sample_rate != *rate).then(|| super::starting::other_rate(plan.sample_rate, *rate, settled_by.as_deref()))
     }
 
     fn needs_acknowledgement(&self, what: &Classified) -> bool {
@@ -416,7 +413,7 @@ impl Policy {
         let (artifact, revision) = (what.artifact.clone(), what.revision.hash());
         let base_directory = what.edit.text.base_directory.clone();
         let there = what.base.as_ref().map(|base| change::plan(of(base), of(&what.revision)));
-        let is_patch = class <= ipc::plan::ChangeClass::A && what.edit.wishes.boundary == Boundary::Frame;
+        let is_patch = is_patch(class, what.edit.wishes.boundary);
         let request = match (is_patch, there) {
             (true, Some(plan)) => {
                 let trial_ticks = if class == ipc::plan::ChangeClass::None { 0 } else { trial_ticks };
@@ -429,8 +426,7 @@ impl Policy {
                     (Boundary::Pulse, Some(item)) => HostBoundary::Pulse { item },
                     (Boundary::Frame | Boundary::Pulse, _) => HostBoundary::Frame,
                 };
-                let crossfade_frames = u64::from(what.edit.wishes.crossfade_ms) * u64::from(what.revision.plan.sample_rate) / 1_000;
-                let crossfade_frames = u32::try_from(crossfade_frames).unwrap_or(u32::MAX);
+                let crossfade_frames = crossfade_frames(&what.revision, what.edit.wishes);
                 LiveChange::Swap(Box::new(Swap {
                     artifact,
                     revision,
@@ -508,7 +504,9 @@ impl Policy {
         state.current = Some(Arc::clone(&what.revision));
         state.last = Some(Arc::clone(&what.revision));
         state.remember(HistoryEntry {
-            revision: what.revision,
+            hash: what.revision.hash(),
+            text: what.edit.text,
+            trial_ticks: trial_ticks(&what.revision),
             change: what.edit.change,
             class,
             boundary: what.edit.wishes.boundary,
@@ -557,6 +555,16 @@ fn context<'a>(old: &'a Revision, new: &'a Revision) -> change::Context<'a> {
 
 fn sentences(what: &Classified) -> Vec<String> {
     what.report.as_ref().map(change::sentences::sentences).unwrap_or_default()
+}
+
+/// Whether a change only patches the running memory.
+pub(super) fn is_patch(class: ipc::plan::ChangeClass, boundary: Boundary) -> bool {
+    class <= ipc::plan::ChangeClass::A && boundary == Boundary::Frame
+}
+
+pub(super) fn crossfade_frames(revision: &Revision, wishes: Wishes) -> u32 {
+    let frames = u64::from(wishes.crossfade_ms) * u64::from(revision.plan.sample_rate) / 1_000;
+    u32::try_from(frames).unwrap_or(u32::MAX)
 }
 
 /// Ticks of one second of a revision.

@@ -157,6 +157,7 @@ impl Policy {
         if let Some(compiling) = self.compiling.filter(|compiling| compiling.deadline_ms <= now_ms) {
             match compiling.target {
                 Target::Program(runtime) => self.fail(runtime, Failure::CompileTooLong, Verdict::Program, actions),
+                Target::Script => self.end_script("a revision of the recording takes too long to compile", actions),
                 Target::Edit(change) => self.reject_change(change, ErrorCode::CompileFailed, Failure::CompileTooLong, actions),
             }
             self.compiling = None;

@@ -111,10 +111,10 @@ pub fn list(runtime: &Runtime, limit: Option<u32>, epoch_ms: u64) -> RevisionLis
     let mut is_current_named = false;
     let newest = runtime.history.iter().rev().take(limit.unwrap_or(LISTED) as usize);
     let revisions = newest.map(|entry| {
-        let is_current = !is_current_named && Some(entry.revision.hash()) == current && entry.refused.is_none();
+        let is_current = !is_current_named && Some(entry.hash) == current && entry.refused.is_none();
         is_current_named |= is_current;
         RevisionEntry {
-            revision: entry.revision.hash().into(),
+            revision: entry.hash.into(),
             change: entry.change,
             class: entry.class,
             boundary: entry.boundary,
@@ -134,16 +134,16 @@ pub fn rollback_target(runtime: &Runtime, wanted: Option<&RevisionName>) -> Resu
     let entries = runtime.history.iter().rev();
     let Some(wanted) = wanted else {
         let current = runtime.current.as_ref().map(|current| current.text.hash());
-        let found = entries.filter(|entry| entry.is_good).find(|entry| Some(entry.revision.text.hash()) != current);
+        let found = entries.filter(|entry| entry.is_good).find(|entry| Some(entry.text.hash()) != current);
         return found
-            .map(|entry| entry.revision.text.clone())
+            .map(|entry| entry.text.clone())
             .ok_or_else(|| unknown(format!("`{}` has no good revision before the present one; `list` names all", runtime.name)));
     };
-    let mut found: Vec<_> = entries.filter(|entry| entry.revision.hash().to_string().starts_with(wanted.as_str())).collect();
-    found.dedup_by_key(|entry| entry.revision.hash());
+    let mut found: Vec<_> = entries.filter(|entry| entry.hash.to_string().starts_with(wanted.as_str())).collect();
+    found.dedup_by_key(|entry| entry.hash);
     match found.as_slice() {
         [] => Err(unknown(format!("`{}` has no revision {}", runtime.name, wanted.as_str()))),
-        [first, rest @ ..] if rest.iter().all(|entry| entry.revision.hash() == first.revision.hash()) => Ok(first.revision.text.clone()),
+        [first, rest @ ..] if rest.iter().all(|entry| entry.hash == first.hash) => Ok(first.text.clone()),
         [..] => Err(unknown(format!("{} could mean several revisions; name more digits", wanted.as_str()))),
     }
 }

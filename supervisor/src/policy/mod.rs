@@ -15,6 +15,7 @@ pub mod deadlines;
 mod describe;
 mod edits;
 mod ending;
+pub mod log;
 mod looking;
 mod mixing;
 mod outcomes;
@@ -24,6 +25,7 @@ mod program;
 mod programs_in_tests;
 mod replies;
 mod runtime;
+mod script;
 #[cfg(test)]
 mod simulation;
 mod starting;
@@ -83,6 +85,8 @@ enum Target {
     /// A program of the command line.
     Program(RuntimeIndex),
     Edit(ChangeId),
+    /// A revision of a replay.
+    Script,
 }
 
 /// The state machine of one session.
@@ -99,6 +103,7 @@ pub struct Policy {
     runtimes: Vec<Runtime>,
     /// Edits that are only asked about.
     plans: Vec<Edit>,
+    script: Option<script::Script>,
     compiling: Option<Compiling>,
     last_request: u64,
     last_live_request: u64,
@@ -134,6 +139,7 @@ impl Policy {
             texts,
             runtimes: Vec::new(),
             plans: Vec::new(),
+            script: None,
             compiling: None,
             last_request: 0,
             last_live_request: 0,
@@ -197,6 +203,17 @@ impl Policy {
     pub fn life(&self, runtime: RuntimeIndex) -> Option<(u64, ipc::hash::ContentHash)> {
         let program = self.programs.get(runtime.0)?;
         Some((program.generation, program.revision.as_ref()?.hash()))
+    }
+
+    /// Every life of a runtime, and how far it has come.
+    pub fn lives(&self) -> Vec<(usize, u64)> {
+        let lives = self.programs.iter().enumerate().filter(|(_, program)| program.ticks > 0);
+        lives.map(|(life, program)| (life, program.ticks)).collect()
+    }
+
+    /// The session clock in frames.
+    pub fn frames(&self) -> u64 {
+        self.frames
     }
 
     /// Process id of a child; 0 where it has none.
@@ -284,8 +301,9 @@ impl Policy {
             Event::LaneNotCreated { runtime, reason } => {
                 self.fail(runtime, Failure::NoLane { reason }, Verdict::Environment, actions);
             }
+            Event::EditInspected { inspection, .. } if self.script.is_some() => self.script_inspected(inspection, actions),
             Event::EditInspected { change, inspection } => self.edit_inspected(change, inspection, actions),
-            Event::Call { call, text } => self.called(now_ms, call, text, actions),
+            Event::Call { call, text } => self.called(now_ms, *call, text, actions),
             Event::FileChanged { runtime, text, detect_us } => self.file_changed(&runtime, text, detect_us, actions),
             Event::FileUnreadable { runtime, reason } => self.file_unreadable(&runtime, reason, actions),
             Event::Signal => self.signalled(now_ms, actions),
@@ -387,6 +405,9 @@ impl Policy {
             Child::Worker => {
                 if let Some(Compiling { target: Target::Edit(change), .. }) = self.compiling {
                     self.reject_change(change, crate::control::protocol::ErrorCode::CompilerRestarted, Failure::NoWorker, actions);
+                }
+                if let Some(Compiling { target: Target::Script, .. }) = self.compiling {
+                    self.end_script("the compiler-worker is gone", actions);
                 }
                 self.verdict = self.verdict.max(Verdict::Environment);
                 self.compiling = None;

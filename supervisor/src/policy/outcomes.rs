@@ -8,12 +8,13 @@ use ipc::live::{Carried, LiveReply, RequestId, SwapProgress};
 use ipc::message::{ElementValues, Refusal};
 
 use super::edits::{answer_error, publish};
+use super::log::{LogEntry, Logged, RevisionText};
 use super::program::{Phase, Program};
-use super::runtime::{Asker, EditStage, HistoryEntry, Question, Recall, Trial, Way};
+use super::runtime::{Asker, EditStage, HistoryEntry, Question, Recall, Revision, Trial, Way};
 use super::{Action, EditNews, Failure, Policy, Report, RuntimeIndex, looking};
 use crate::control::protocol::{
-    Answer, Boundary, Cancelled, ChangeClass, ChangeId, ErrorCode, ErrorReply, ItemKind, ItemValue, ItemValues, Number,
-    Progress, RevisionName, SetAt,
+    Answer, Boundary, Cancelled, ChangeClass, ChangeId, ErrorCode, ErrorReply, ItemKind, ItemValue, ItemValues, Number, Progress,
+    RevisionName, SetAt,
 };
 
 impl Policy {
@@ -29,7 +30,7 @@ impl Policy {
                 }
             }
             LiveReply::Values { request, tick, values } => {
-                if let Some((Question::Get, ticket)) = self.runtimes[runtime].questions.remove(&request) {
+                if let Some((Question::Get, ticket, _)) = self.runtimes[runtime].questions.remove(&request) {
                     let answer = Answer::Get(ItemValues { tick, values: values.into_iter().map(item_value).collect() });
                     actions.push(Action::Answer { ticket, outcome: Box::new(Ok(answer)) });
                 }
@@ -90,6 +91,15 @@ impl Policy {
         let (change, revision) = (flight.what.edit.change, Arc::clone(&flight.what.revision));
         let base = flight.what.base.clone();
         let is_without_trial = flight.what.class() == ChangeClass::None;
+        let wishes = flight.what.edit.wishes;
+        let class = flight.what.report.as_ref().map_or(ipc::plan::ChangeClass::B, |report| report.class);
+        let logged = Logged::Change {
+            revision: RevisionText::of(&revision),
+            is_patch: super::edits::is_patch(class, wishes.boundary),
+            trial_ticks: if is_without_trial { 0 } else { super::edits::trial_ticks(&revision) },
+            crossfade_frames: super::edits::crossfade_frames(&revision, wishes),
+        };
+        self.log(runtime, tick, logged, actions);
         self.committed(now_ms, runtime, flight.what, tick, commit_ns, carried, actions);
         match base {
             Some(base) if !is_without_trial => self.runtimes[runtime].trial = Some(Trial { change, request, revision, base }),
@@ -125,7 +135,7 @@ impl Policy {
     }
 
     fn request_refused(&mut self, runtime: usize, request: RequestId, reason: Refusal, actions: &mut Vec<Action>) {
-        if let Some((_, ticket)) = self.runtimes[runtime].questions.remove(&request) {
+        if let Some((_, ticket, _)) = self.runtimes[runtime].questions.remove(&request) {
             let error = ErrorReply::new(ErrorCode::WrongState, reason.message);
             return answer_error(Asker::of_error(ticket), error, actions);
         }
@@ -149,7 +159,8 @@ impl Policy {
     }
 
     fn question_applied(&mut self, runtime: usize, request: RequestId, tick: u64, actions: &mut Vec<Action>) {
-        let Some((question, ticket)) = self.runtimes[runtime].questions.remove(&request) else { return };
+        let Some((question, ticket, logged)) = self.runtimes[runtime].questions.remove(&request) else { return };
+        self.log(runtime, tick, logged, actions);
         let state = &mut self.runtimes[runtime];
         state.status.ticks = state.status.ticks.max(tick);
         let answer = match question {
@@ -178,6 +189,24 @@ impl Policy {
         actions.push(Action::Answer { ticket, outcome: Box::new(Ok(answer)) });
     }
 
+    /// Notes an input for the journal.
+    fn log(&self, runtime: usize, tick: u64, what: Logged, actions: &mut Vec<Action>) {
+        if let Some(slot) = self.runtimes[runtime].slot.filter(|_| what != Logged::Seen {}) {
+            actions.push(Action::Log(LogEntry { life: slot.0, tick, what }));
+        }
+    }
+
+    fn log_start(&self, slot: RuntimeIndex, revision: &Revision, actions: &mut Vec<Action>) {
+        let plan = &revision.plan;
+        let what = Logged::Start {
+            runtime: self.programs[slot.0].name.clone(),
+            runtime_type: plan.runtime_type.clone(),
+            sample_rate: plan.sample_rate,
+            revision: RevisionText::of(revision),
+        };
+        actions.push(Action::Log(LogEntry { life: slot.0, tick: 0, what }));
+    }
+
     // ------------------------------------------------------------------------------------------------------- trials
 
     fn trial_passed(&mut self, runtime: usize, request: RequestId) {
@@ -197,7 +226,7 @@ impl Policy {
         if let Some(first) = self.runtimes[runtime].history.back_mut()
             && !first.is_good
             && matches!(first.class, ChangeClass::Load | ChangeClass::T)
-            && ticks >= u64::from(super::edits::trial_ticks(&first.revision))
+            && ticks >= u64::from(first.trial_ticks)
         {
             first.is_good = true;
         }
@@ -206,6 +235,8 @@ impl Policy {
     /// The revision failed while it ran; the one before it plays again.
     fn rolled_back(&mut self, runtime: usize, request: RequestId, tick: u64, fault: Fault, actions: &mut Vec<Action>) {
         let Some(trial) = self.runtimes[runtime].trial.take_if(|trial| trial.request == request) else { return };
+        let is_forced = fault.kind == ipc::fault::FaultKind::DeadlineExceeded;
+        self.log(runtime, tick, Logged::RolledBack { is_forced }, actions);
         let why = fault.kind.explanation().to_owned();
         let revision = RevisionName::from(trial.revision.hash());
         let cause = looking::cause(why.clone(), Some(revision.clone()), Some(&fault));
@@ -250,6 +281,7 @@ impl Policy {
     fn first_started(&mut self, now_ms: u64, runtime: usize, slot: RuntimeIndex, actions: &mut Vec<Action>) {
         let Some(revision) = self.programs[slot.0].revision.clone() else { return };
         let change = self.next_change();
+        self.log_start(slot, &revision, actions);
         let state = &mut self.runtimes[runtime];
         state.current = Some(Arc::clone(&revision));
         state.last = Some(Arc::clone(&revision));
@@ -269,7 +301,9 @@ impl Policy {
         };
         let boundary = Boundary::Frame;
         state.remember(HistoryEntry {
-            revision,
+            hash: revision.hash(),
+            text: revision.text.clone(),
+            trial_ticks: super::edits::trial_ticks(&revision),
             change,
             class: ChangeClass::Load,
             boundary,
@@ -287,11 +321,13 @@ impl Policy {
         let state = &mut self.runtimes[runtime];
         let Some(flight) = state.flight.take_if(|flight| flight.way == Way::NewHost { slot }) else { return };
         let old = state.slot.replace(slot);
+        let revision = Arc::clone(&flight.what.revision);
         state.trial = None;
         state.is_frozen = false;
         state.status = Default::default();
         state.lane = Default::default();
         self.release_questions(runtime, "the runtime has got a new host meanwhile; ask again", actions);
+        self.log_start(slot, &revision, actions);
         self.committed(now_ms, runtime, flight.what, 0, 0, None, actions);
         if let Some(old) = old {
             self.retire(old, actions);

@@ -99,6 +99,8 @@ pub struct Program {
     pub revision: Option<Arc<Revision>>,
     /// Gain the device host has been told for its lane.
     pub gain: f32,
+    /// Ticks its host has told of.
+    pub ticks: u64,
     /// It is being replaced or stopped.
     pub is_retiring: bool,
 }
@@ -119,6 +121,7 @@ impl Program {
             generation: 1,
             revision: None,
             gain: 1.0,
+            ticks: 0,
             is_retiring: false,
         }
     }

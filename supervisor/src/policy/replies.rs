@@ -20,6 +20,7 @@ impl Policy {
         self.compiling = None;
         match compiling.target {
             Target::Program(runtime) => self.compiled(runtime, outcome, timings, actions),
+            Target::Script => self.script_compiled(outcome, actions),
             Target::Edit(change) => self.edit_compiled(change, outcome, timings, actions),
         }
     }
@@ -68,6 +69,7 @@ impl Policy {
             HostReply::RunMemory { memory, offset, bytes } => actions.push(Action::Tell(Report::Memory { memory, offset, bytes })),
             HostReply::RunDone { dumps } => self.run_done(runtime, dumps, actions),
             HostReply::RunFailed { fault } => self.fail(runtime, Failure::Fault(fault), Verdict::Program, actions),
+            HostReply::Live(reply) if self.script.is_some() => self.script_said(&reply, actions),
             HostReply::Live(reply) => self.live_said(now_ms, runtime, reply, actions),
             HostReply::Stopped => self.host_stopped(now_ms, runtime, actions),
         }
@@ -124,6 +126,7 @@ impl Policy {
         if status.is_held {
             self.hold(runtime);
         }
+        self.programs[runtime.0].ticks = self.programs[runtime.0].ticks.max(status.ticks);
         if let Some(index) = self.programs[runtime.0].runtime.filter(|index| self.runtimes[*index].slot == Some(runtime)) {
             self.runtimes[index].status = status.clone();
             self.look_at_first_trial(index, status.ticks);

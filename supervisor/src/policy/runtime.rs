@@ -14,6 +14,7 @@ use ipc::message::{HostStatus, LaneStatus};
 use ipc::plan::ChangeReport;
 use ipc::segment::SegmentRef;
 
+use super::log::Logged;
 use super::vocabulary::{CompileSettings, Plan, ProgramText, RuntimeIndex};
 use crate::control::Ticket;
 use crate::control::protocol::{Answer, AnswerWhen, Boundary, Cause, ChangeClass, ChangeId, Timings};
@@ -193,10 +194,13 @@ pub struct Trial {
     pub base: Arc<Revision>,
 }
 
-/// A line of a runtime's history.
+/// A line of a runtime's history. Holds no more of the revision than going back to it takes: its text.
 #[derive(Clone, Debug)]
 pub struct HistoryEntry {
-    pub revision: Arc<Revision>,
+    pub hash: ContentHash,
+    pub text: ProgramText,
+    /// Ticks after which a first program is good.
+    pub trial_ticks: u32,
     pub change: ChangeId,
     pub class: ChangeClass,
     pub boundary: Boundary,
@@ -249,7 +253,8 @@ pub struct Runtime {
     pub waiting: Option<Classified>,
     pub flight: Option<Flight>,
     pub trial: Option<Trial>,
-    pub questions: BTreeMap<RequestId, (Question, Ticket)>,
+    /// What it was asked, who waits, and what is to be logged when it happens.
+    pub questions: BTreeMap<RequestId, (Question, Ticket, Logged)>,
     /// Who waits for it to have stopped.
     pub stop_askers: Vec<Ticket>,
     pub level: Level,

@@ -182,7 +182,7 @@ impl World {
             }
             Action::CompileEdit { .. } | Action::InspectEdit { .. } | Action::Live { .. } | Action::Answer { .. } => self.take_live(action),
             Action::Release { .. } | Action::UnlinkLane(_) | Action::SetGain { .. } => {}
-            Action::Watch { .. } | Action::Unwatch { .. } | Action::Record { .. } => {}
+            Action::Watch { .. } | Action::Unwatch { .. } | Action::Record { .. } | Action::Log(_) => {}
         }
     }
 

@@ -189,7 +189,7 @@ fn a_program_goes_from_text_to_sound_in_this_order() {
     scene.expect(host(runtime, HostReply::Loaded { segment: "x".to_owned() }), &[Action::Release { segment: "x".to_owned() }]);
     let started = scene.step(host(runtime, HostReply::Started { runtime: "a".to_owned() }));
     assert_eq!(started.first(), Some(&Action::Tell(Report::RuntimeStarted { runtime })));
-    assert!(matches!(started[1..], [Action::Tell(Report::Change(_))]), "its first program is a change like any other");
+    assert!(matches!(started[1..], [Action::Log(_), Action::Tell(Report::Change(_))]), "its first program is a change like any other");
     scene.expect(Event::DeviceSaid(DeviceReply::LaneMapped { runtime: "a".to_owned() }), &[Action::UnlinkLane(runtime)]);
     assert_eq!(scene.verdict(), None);
 }

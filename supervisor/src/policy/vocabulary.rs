@@ -17,6 +17,7 @@ use ipc::message::{
 };
 use ipc::segment::SegmentRef;
 
+use super::log::LogEntry;
 use crate::control::protocol::{Answer, ChangeEvent, ChangeId, ErrorReply};
 use crate::control::{Call, Ticket};
 
@@ -244,7 +245,7 @@ pub enum Event {
     },
     /// A client asks for something. What it names by path has been read.
     Call {
-        call: Call,
+        call: Box<Call>,
         text: Option<ProgramText>,
     },
     /// A watched file has another content.
@@ -321,6 +322,8 @@ pub enum Action {
     Unwatch {
         runtime: String,
     },
+    /// An input that has reached a host, for the journal.
+    Log(LogEntry),
     /// Begin a recording into this file, or end the one that runs. The shell answers.
     Record {
         ticket: Ticket,

@@ -87,7 +87,7 @@ impl Sentences<'_> {
             ),
             EditNews::Committed { tick, sentences, .. } => match sentences.as_slice() {
                 [] => format!("{name}: plays from tick {tick} on"),
-                [first, rest @ ..] if rest.is_empty() => format!("{name}: from tick {tick} on: {first}"),
+                [first] => format!("{name}: from tick {tick} on: {first}"),
                 [first, rest @ ..] => format!("{name}: from tick {tick} on: {first}\n{}", indented(rest)),
             },
             EditNews::RolledBack { fault } => {
@@ -122,7 +122,6 @@ fn indented(sentences: &[String]) -> String {
 }
 
 /// A failure in one sentence, without its place.
-
 pub fn failure_text(failure: &Failure) -> String {
     match failure {
         Failure::Rejected(diagnostics) => match &diagnostics[..] {

@@ -4,6 +4,7 @@
 //! writing and waiting for deaths happen on the children's own threads (`super::connection`).
 
 use std::collections::{HashMap, VecDeque};
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -17,12 +18,13 @@ use super::calls::CallQueue;
 use super::connection::{self, Incoming, Letter, Outbox};
 use super::files::{self, Files};
 use super::job::{AUDIO_WORK_BUDGET, Job, LiveSetup, OutputChoice, ProgramText, RUN_WORK_BUDGET, RunOrder};
+use super::journal::Journal;
 use super::last_words::LastWords;
 use super::planning::Compiled;
 use super::process::{Process, Start};
 use super::readiness::ServiceManager;
 use super::{Session, planning, publishing, signals};
-use crate::control::protocol::{Answer, ErrorCode, ErrorReply, Pong, Topic};
+use crate::control::protocol::{self, Answer, ErrorCode, ErrorReply, Pong, Topic};
 use crate::control::{Address, Identity, ListenError, Server, SessionName, Ticket};
 use crate::policy::{Action, Child, CompileSettings, Content, Event, Goal, Inspection, Plan, Policy, Report, RuntimeIndex, Verdict};
 
@@ -85,6 +87,7 @@ pub fn conduct(session: &Session, job: &Job, audience: &mut dyn Audience) -> Res
         control,
         files,
         manager: ServiceManager::from_environment(),
+        journal: Journal::begin(),
         started: Instant::now(),
         sender,
         pending: VecDeque::from([Event::Begin]),
@@ -98,6 +101,9 @@ pub fn conduct(session: &Session, job: &Job, audience: &mut dyn Audience) -> Res
 /// The state machine of a job.
 fn policy(job: &Job) -> Policy {
     let mut policy = Policy::new(job.goal, job.programs.iter().cloned());
+    if let Some(replay) = &job.replay {
+        policy.replay(&replay.first, replay.entries.iter().cloned());
+    }
     if let Some(live) = &job.live {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         policy.configure(live.sample_rate, live.asks_for_any_loss, u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
@@ -151,6 +157,7 @@ struct Shell<'a> {
     control: Option<(Server, SessionName)>,
     files: Files,
     manager: ServiceManager,
+    journal: Journal,
 }
 
 impl Shell<'_> {
@@ -177,6 +184,7 @@ impl Shell<'_> {
                 let now_ms = self.now_ms();
                 for action in self.policy.step(now_ms, event) {
                     if let Action::Finish(verdict) = action {
+                        self.journal.finish(self.policy.lives());
                         return verdict;
                     }
                     self.carry_out(action);
@@ -269,9 +277,14 @@ impl Shell<'_> {
             Action::Answer { ticket, outcome } => self.answer(ticket, *outcome),
             Action::Watch { runtime, path } => self.files.follow(runtime, path, None),
             Action::Unwatch { runtime } => self.files.leave(runtime),
-            Action::Record { ticket, .. } => {
-                let error = ErrorReply::new(ErrorCode::WrongState, "this session cannot be recorded");
-                self.answer(ticket, Err(error));
+            Action::Log(entry) => {
+                if let Some((path, why)) = self.journal.log(&entry) {
+                    self.tell(Report::RecordingFailed { reason: format!("{}: {why}", path.display()) });
+                }
+            }
+            Action::Record { ticket, path } => {
+                let outcome = self.record(path);
+                self.answer(ticket, outcome);
             }
             Action::SetGain { runtime, gain, ramp_frames } => {
                 let runtime = self.policy.lane_name(runtime);
@@ -375,8 +388,30 @@ impl Shell<'_> {
             return true;
         }
         let text = files::sent_text(&call.verb);
-        self.pending.push_back(Event::Call { call, text });
+        self.pending.push_back(Event::Call { call: Box::new(call), text });
         true
+    }
+
+    /// Begins or ends a recording.
+    fn record(&mut self, path: Option<PathBuf>) -> Result<Answer, ErrorReply> {
+        let frames = self.policy.frames();
+        let answer = |path: &Path, is_recording| {
+            Answer::Record(protocol::Recording { path: path.display().to_string(), is_recording, from_frame: 0, frames })
+        };
+        match (path, self.journal.recording().map(Path::to_owned)) {
+            (Some(_), Some(running)) => {
+                let message = format!("already recording into {}; end that first", running.display());
+                Err(ErrorReply::new(ErrorCode::WrongState, message))
+            }
+            (Some(path), None) => match self.journal.record(&path) {
+                Ok(()) => Ok(answer(&path, true)),
+                Err(error) => Err(ErrorReply::new(ErrorCode::FileFailed, error.to_string()).in_field("params.path")),
+            },
+            (None, _) => match self.journal.finish(self.policy.lives()) {
+                Some(path) => Ok(answer(&path, false)),
+                None => Err(ErrorReply::new(ErrorCode::WrongState, "nothing is being recorded")),
+            },
+        }
     }
 
     /// Answers a client, with what only we know filled in.
@@ -390,6 +425,7 @@ impl Shell<'_> {
                 status.pid = std::process::id();
                 crate::role::BUILD.clone_into(&mut status.build);
                 status.uptime_ms = self.now_ms();
+                status.recording = self.journal.recording().map(|path| path.display().to_string());
                 status.control = control.status();
                 Answer::Status(status)
             }
@@ -519,7 +555,7 @@ impl Shell<'_> {
             lane,
             base_directory: program.base_directory.clone(),
             is_offline,
-            run_until: None,
+            run_until: self.job.replay.is_some().then_some(0),
         };
         self.post(Child::Host(runtime), Letter::Host(HostRequest::Start(start)));
     }

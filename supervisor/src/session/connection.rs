@@ -108,10 +108,9 @@ fn read(child: Child, receiver: &channel::Receiver, events: &SyncSender<Incoming
             Child::Device => receiver.receive().map(Event::DeviceSaid),
             Child::Host(runtime) => receiver.receive().map(|reply| Event::HostSaid { runtime, reply }),
         };
-        let sent = event.map(|event| events.send(Incoming::Event(event)));
-        match sent {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return ChannelError::Closed, // The session is over.
+        match event.map(|event| events.send(Incoming::Event(event)).is_ok()) {
+            Ok(true) => {}
+            Ok(false) => return ChannelError::Closed, // The session is over.
             Err(error) => return error,
         }
     }

@@ -20,9 +20,11 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 
 use super::connection::Incoming;
+use super::journal::Recording;
 use super::text::{SourceError, read_regular};
-use crate::control::protocol::{Answer, ErrorCode, ErrorReply, Verb};
+use crate::control::protocol::{Answer, ErrorCode, ErrorReply, RecordedRuntime, RecordingInfo, RevisionName, RuntimeName, Verb};
 use crate::control::{Call, ControlHandle};
+use crate::policy::log::Logged;
 use crate::policy::{Event, ProgramText};
 
 /// Orders that may wait for each of the threads.
@@ -112,6 +114,7 @@ pub fn named_file(verb: &Verb) -> Option<(&str, &str)> {
         Verb::Push(push) => push.path.as_deref().map(|path| (push.runtime.as_str(), path)),
         Verb::Plan(plan) => plan.path.as_deref().map(|path| (plan.runtime.as_str(), path)),
         Verb::Watch(watch) => Some((watch.runtime.as_str(), watch.path.as_str())),
+        Verb::ReplayInfo(info) => Some(("", info.path.as_str())),
         _ => None,
     }
 }
@@ -133,9 +136,20 @@ pub fn sent_text(verb: &Verb) -> Option<ProgramText> {
 
 fn read_calls(calls: &Receiver<Call>, events: &SyncSender<Incoming>, control: Option<&ControlHandle>) {
     for call in calls {
+        if let Verb::ReplayInfo(info) = &call.verb {
+            let outcome = Recording::read(Path::new(&info.path));
+            let outcome = outcome.map(|recording| Answer::ReplayInfo(described(&info.path, &recording)));
+            if let Some(control) = control {
+                control.reply(
+                    call.ticket,
+                    outcome.map_err(|error| ErrorReply::new(ErrorCode::FileFailed, error.to_string()).in_field("params.path")),
+                );
+            }
+            continue;
+        }
         let Some((runtime, path)) = named_file(&call.verb) else { continue };
         let event = match program(runtime, Path::new(path)) {
-            Ok(text) => Event::Call { text: Some(text), call },
+            Ok(text) => Event::Call { text: Some(text), call: Box::new(call) },
             Err(error) => {
                 if let Some(control) = control {
                     let outcome: Result<Answer, ErrorReply> =
@@ -148,6 +162,42 @@ fn read_calls(calls: &Receiver<Call>, events: &SyncSender<Incoming>, control: Op
         if events.send(Incoming::Event(event)).is_err() {
             return;
         }
+    }
+}
+
+/// What a recording holds.
+fn described(path: &str, recording: &Recording) -> RecordingInfo {
+    let mut runtimes: Vec<RecordedRuntime> = Vec::new();
+    let mut lives: BTreeMap<usize, usize> = BTreeMap::new();
+    for entry in &recording.entries {
+        let revision = match &entry.what {
+            Logged::Start { runtime, runtime_type, revision, .. } => {
+                let Ok(name) = RuntimeName::new(runtime.clone()) else { continue };
+                let position = runtimes.iter().position(|known| known.runtime == name).unwrap_or(runtimes.len());
+                if position == runtimes.len() {
+                    let (runtime_type, revisions) = (runtime_type.clone(), Vec::new());
+                    runtimes.push(RecordedRuntime { runtime: name, runtime_type, revisions, output_hash: None });
+                }
+                lives.insert(entry.life, position);
+                revision
+            }
+            Logged::Change { revision, .. } => revision,
+            _ => continue,
+        };
+        let runtime = lives.get(&entry.life).and_then(|position| runtimes.get_mut(*position));
+        if let (Some(runtime), Ok(revision)) = (runtime, RevisionName::new(revision.hash.clone())) {
+            runtime.revisions.push(revision);
+        }
+    }
+    let ticks = recording.entries.iter().map(|entry| entry.tick).max().unwrap_or(0);
+    RecordingInfo {
+        path: path.to_owned(),
+        build: recording.header.build.clone(),
+        seed: recording.header.seed,
+        frames: ticks * ipc::limits::BLOCK_FRAMES as u64,
+        inputs: recording.entries.iter().filter(|entry| !matches!(entry.what, Logged::Start { .. } | Logged::Seen {})).count() as u64,
+        is_torn: recording.is_torn,
+        runtimes,
     }
 }
 

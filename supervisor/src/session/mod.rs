@@ -10,6 +10,7 @@ mod connection;
 mod directory;
 mod files;
 mod job;
+mod journal;
 mod last_words;
 mod planning;
 mod process;
@@ -20,7 +21,8 @@ mod text;
 
 pub use self::conduct::{Audience, ConductError, conduct};
 pub use self::directory::DirectoryError;
-pub use self::job::{Job, LiveSetup, OutputChoice, Preset, ProgramText, RunOrder, SoundOutput};
+pub use self::job::{Job, LiveSetup, OutputChoice, Preset, ProgramText, Replay, RunOrder, SoundOutput};
+pub use self::journal::Recording;
 pub use self::process::ROLE_COMMAND;
 pub use self::text::{SourceError, read_text};
 

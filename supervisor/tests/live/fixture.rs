@@ -28,6 +28,7 @@ float[] left 128
 int n
 int position
 int unused
+float gain 1.0
 push &n
 push n
 push 1
@@ -43,6 +44,8 @@ add
 push n
 castToFloat
 push 0.00000095367431640625
+mul
+push gain
 mul
 store
 push &position
@@ -78,6 +81,13 @@ pub fn ramp_jumps(samples: &[f32]) -> Vec<usize> {
     // The last tenth of a second holds the fade-out.
     let end = samples.len().saturating_sub(4_800).max(start + 2);
     (start + 1..end).filter(|&i| samples[i] - samples[i - 1] != STEP && samples[i] != 0.0).collect()
+}
+
+/// The left channel of a 32-bit float stereo WAV file.
+pub fn left_channel(path: &std::path::Path) -> Vec<f32> {
+    let bytes = std::fs::read(path).unwrap();
+    let data = bytes.windows(4).position(|window| window == b"data").expect("a WAV file has data") + 8;
+    bytes[data..].chunks_exact(8).map(|frame| f32::from_le_bytes([frame[0], frame[1], frame[2], frame[3]])).collect()
 }
 
 pub struct Session {
@@ -187,11 +197,27 @@ impl Session {
 
     /// Ends the session well; returns the left channel of what was recorded.
     pub fn end(mut self) -> Vec<f32> {
+        self.finish()
+    }
+
+    /// As [`Session::end`], and keeps the files.
+    pub fn finish(&mut self) -> Vec<f32> {
         self.call("shutdown", json!({}));
         assert_eq!(self.process.wait().unwrap().code(), Some(0));
-        let bytes = std::fs::read(self.folder.path().join("take.wav")).unwrap();
-        let data = bytes.windows(4).position(|window| window == b"data").expect("a WAV file has data") + 8;
-        bytes[data..].chunks_exact(8).map(|frame| f32::from_le_bytes([frame[0], frame[1], frame[2], frame[3]])).collect()
+        left_channel(&self.path("take.wav"))
+    }
+
+    /// A path in the test's folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Runs the binary to its end; returns what it printed.
+    pub fn run(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_continuo"));
+        let output = command.args(arguments).env("XDG_RUNTIME_DIR", self.folder.path()).stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
     }
 }
 

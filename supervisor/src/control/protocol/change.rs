@@ -28,6 +28,9 @@ pub struct ChangeReport {
     pub reset: Vec<ItemLoss>,
     /// Items whose state goes because they are no longer declared.
     pub discarded: Vec<ItemLoss>,
+    /// Items that hold addresses and go back to their default if they point at something that goes. Whether one does is only
+    /// known when the change takes effect: then it is among what `committed` tells as reset.
+    pub at_risk: Vec<String>,
     /// Boundaries that this program offers.
     pub boundaries: Vec<Boundary>,
     /// The boundary it takes effect at.

@@ -7,8 +7,8 @@ use ipc::live::{Boundary as HostBoundary, Carried, LiveChange, LiveReply, LiveRe
 
 use super::*;
 use crate::control::protocol::{
-    AnswerWhen, Boundary, Cancel, ChangeEvent, ChangeId, Confirm, Freeze, Get, ItemName, Mute, Panic, Progress, Push, Restart, Rollback, Run,
-    RuntimeName, Status, Stop, Verb,
+    AnswerWhen, Boundary, Cancel, ChangeEvent, ChangeId, Confirm, Freeze, Get, ItemName, Mute, Panic, Progress, Push, Restart, Rollback,
+    Run, RuntimeName, Status, Stop, Verb,
 };
 use crate::control::{Call, ClientId, Ticket};
 use crate::policy::programs_in_tests::{Shape, plan};
@@ -70,7 +70,7 @@ impl World {
         let path = PathBuf::from("song.8f4e");
         let text = ProgramText { name, path, source: source.into(), base_directory: PathBuf::from("/") };
         let has_text = matches!(verb, Verb::Push(_) | Verb::Plan(_));
-        Event::Call { call: Call { ticket, client: ClientId(1), verb }, text: has_text.then_some(text) }
+        Event::Call { call: Box::new(Call { ticket, client: ClientId(1), verb }), text: has_text.then_some(text) }
     }
 
     pub fn take_live(&mut self, action: Action) {
@@ -188,7 +188,8 @@ impl World {
             Progress::Pending { .. } | Progress::RolledBack { .. } => {}
         }
         let entries = self.policy.runtimes.iter().flat_map(|runtime| &runtime.history);
-        let unasked = entries.filter(|entry| entry.class == crate::control::protocol::ChangeClass::C && !self.clients.confirmed.contains(&entry.change));
+        let unasked = entries
+            .filter(|entry| entry.class == crate::control::protocol::ChangeClass::C && !self.clients.confirmed.contains(&entry.change));
         self.promise(unasked.count() == 0, "a class C change took effect that nobody confirmed");
     }
 }

@@ -1,0 +1,123 @@
+//! `continuo replay`: a recording as the same bytes of sound again, in fresh processes.
+
+use std::path::PathBuf;
+
+use ipc::hash::ContentHash;
+use ipc::limits::{BLOCK_FRAMES, MAX_LEAD_BLOCKS};
+use serde_json::json;
+
+use super::play::absolute;
+use super::{CommandError, check_output, run_job};
+use crate::policy::log::{LogEntry, Logged};
+use crate::policy::{Goal, Report, Verdict};
+use crate::render;
+use crate::render::sentences::Sentences;
+use crate::session::{Audience, Job, OutputChoice, ProgramText, Recording, Replay, SoundOutput};
+
+/// Render a recording again, to the same samples.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  continuo record tonight.continuo                    while a session plays; `continuo record` alone ends it
+  continuo replay tonight.continuo -o drums.wav --runtime drums
+
+A recording holds what was played since the session began: every revision, every input, each with its tick. The file has the \
+runtime's own output from its first sample on, unmixed: 32-bit float, two channels. Its hash is printed; the same recording gives the \
+same hash, every time and everywhere.")]
+pub struct Arguments {
+    /// The recording.
+    recording: PathBuf,
+    /// The WAV file.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// The runtime to render; without it, the first one.
+    #[arg(long, value_name = "NAME")]
+    runtime: Option<String>,
+    /// Which of its hosts, where it was given several, from 1.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    host: usize,
+    /// Print the result as one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Carries the command out.
+pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
+    check_output(&arguments.output, std::slice::from_ref(&arguments.recording))?;
+    let recording = Recording::read(&arguments.recording).map_err(|error| CommandError::Input(error.to_string()))?;
+    let life = Life::find(&recording.entries, arguments).map_err(CommandError::Input)?;
+    let mut job = Job::new(Goal::Bounce, vec![life.program]);
+    job.sound = Some(SoundOutput {
+        output: OutputChoice::Unpaced { seconds: life.ticks as f64 * BLOCK_FRAMES as f64 / f64::from(life.sample_rate) },
+        lead_blocks: MAX_LEAD_BLOCKS,
+        recording: absolute(Some(&arguments.output))?,
+    });
+    job.replay = Some(life.replay);
+    let verdict = run_job(&job, &mut Replayer)?;
+    if verdict == Verdict::Fine {
+        let bytes =
+            std::fs::read(&arguments.output).map_err(|error| CommandError::Input(format!("{}: {error}", arguments.output.display())))?;
+        let hash = ContentHash::of(&[&bytes]).to_string();
+        if arguments.json {
+            render::print(&json!({ "hash": hash, "ticks": life.ticks, "isTorn": recording.is_torn }).to_string());
+        } else {
+            render::print(&hash);
+        }
+    }
+    Ok(verdict)
+}
+
+/// The life of a runtime that is to be replayed.
+struct Life {
+    program: ProgramText,
+    sample_rate: u32,
+    ticks: u64,
+    replay: Replay,
+}
+
+impl Life {
+    fn find(entries: &[LogEntry], arguments: &Arguments) -> Result<Self, String> {
+        let starts = entries.iter().filter_map(|entry| match &entry.what {
+            Logged::Start { runtime, runtime_type, sample_rate, revision } => {
+                Some((entry.life, runtime, runtime_type, *sample_rate, revision))
+            }
+            _ => None,
+        });
+        let starts: Vec<_> = starts.collect();
+        let name = arguments.runtime.as_ref().or(starts.first().map(|(_, runtime, ..)| *runtime));
+        let name = name.ok_or_else(|| format!("{}: nothing was played in it", arguments.recording.display()))?;
+        let known = || {
+            starts
+                .iter()
+                .map(|(_, runtime, ..)| runtime.as_str())
+                .collect::<std::collections::BTreeSet<_>>()
+                .into_iter()
+                .collect::<Vec<_>>()
+        };
+        let mut hosts = starts.iter().filter(|(_, runtime, ..)| *runtime == name);
+        let Some((life, _, runtime_type, sample_rate, first)) = hosts.nth(arguments.host.saturating_sub(1)) else {
+            return Err(format!("there is no such host of a runtime `{name}` in it; there is: {}", known().join(", ")));
+        };
+        if runtime_type.as_str() != "audio" {
+            return Err(format!("`{name}` ran under the runtime type `{runtime_type}`, which has no sound"));
+        }
+        let own: Vec<LogEntry> = entries.iter().filter(|entry| entry.life == *life).cloned().collect();
+        let ticks = own.iter().map(|entry| entry.tick).max().unwrap_or(0).max(1);
+        let replay = Replay { first: (*first).clone(), entries: own };
+        Ok(Self { program: first.program(name), sample_rate: *sample_rate, ticks, replay })
+    }
+}
+
+struct Replayer;
+
+impl Audience for Replayer {
+    fn hear(&mut self, programs: &[ProgramText], report: Report) {
+        // What the program did wrong then, it does wrong again: that is no news.
+        if matches!(report, Report::Fault { .. } | Report::Log { .. }) {
+            return;
+        }
+        if let Some(text) = (Sentences { programs, has_colour: render::has_colour() }).of(&report) {
+            render::tell(&text);
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! A replay: one life of a runtime, driven by its log instead of by clients. Part of the state machine: see the parent module.
+//!
+//! The host runs up to a horizon. An entry is sent when the horizon is at its tick, and the horizon is raised past it only
+//! when everything for that tick has been sent, and a change is ready; so each takes effect in the tick it did.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use ipc::live::{Boundary, LiveChange, LiveReply, LiveRequest, Patch, SetItem, Swap, SwapProgress};
+use ipc::message::CompileOutcome;
+use ipc::segment::SegmentRef;
+
+use super::edits::of;
+use super::log::{LogEntry, Logged, RevisionText};
+use super::program::Phase;
+use super::runtime::Revision;
+use super::{Action, Child, Compiling, Content, Failure, Inspection, Policy, RuntimeIndex, Stage, Target, Verdict, deadlines};
+use crate::change;
+use crate::control::protocol::ChangeId;
+
+/// The one program of a replay.
+const ONLY: RuntimeIndex = RuntimeIndex(0);
+
+/// What stands for a change of a replay where edits have a number.
+const NO_CHANGE: ChangeId = ChangeId(0);
+
+/// What a replay waits for.
+#[derive(Debug)]
+enum Waiting {
+    Nothing,
+    /// The worker or the shell has the revision of this entry.
+    Compile {
+        entry: Box<LogEntry>,
+        artifact: Option<SegmentRef>,
+    },
+    /// The host builds it.
+    Build {
+        request: u64,
+    },
+    /// Everything has been sent.
+    Done,
+}
+
+/// A log that is being replayed.
+#[derive(Debug)]
+pub struct Script {
+    runtime: String,
+    entries: VecDeque<LogEntry>,
+    waiting: Waiting,
+    horizon: u64,
+    current: Option<Arc<Revision>>,
+    /// What a rollback returns to.
+    base: Option<Arc<Revision>>,
+    /// Compiled revisions by hash, for those that are laid out against them.
+    revisions: BTreeMap<String, Arc<Content>>,
+}
+
+impl Policy {
+    /// Replays this log of one life; its first entry has become the program of the job.
+    pub fn replay(&mut self, first: &RevisionText, entries: impl IntoIterator<Item = LogEntry>) {
+        let Some(program) = self.programs.first_mut() else { return };
+        program.settings = first.settings();
+        self.script = Some(Script {
+            runtime: program.name.clone(),
+            entries: entries.into_iter().collect(),
+            waiting: Waiting::Nothing,
+            horizon: 0,
+            current: None,
+            base: None,
+            revisions: BTreeMap::new(),
+        });
+    }
+
+    /// Sends whatever can be sent.
+    pub(super) fn advance_script(&mut self, now_ms: u64, actions: &mut Vec<Action>) {
+        let is_running = self.programs.first().is_some_and(|program| program.phase == Phase::Running || program.phase == Phase::Held);
+        if !is_running || self.stage != Stage::Working {
+            return;
+        }
+        let first = self.programs.first().and_then(|program| program.revision.clone());
+        let Some(script) = &mut self.script else { return };
+        if let (None, Some(first)) = (&script.current, first) {
+            script.revisions.insert(first.hash().to_string(), Arc::clone(&first.plan.content));
+            script.current = Some(first);
+        }
+        while let Some(script) = self.script.as_mut().filter(|script| matches!(script.waiting, Waiting::Nothing)) {
+            let next = script.entries.front().map_or(u64::MAX, |entry| entry.tick);
+            if next > script.horizon {
+                script.horizon = next;
+                self.send_scripted(None, LiveChange::Proceed { to_tick: next }, actions);
+            }
+            let Some(script) = &mut self.script else { return };
+            match script.entries.pop_front() {
+                Some(entry) => self.play_entry(now_ms, entry, actions),
+                None => script.waiting = Waiting::Done,
+            }
+        }
+    }
+
+    fn play_entry(&mut self, now_ms: u64, entry: LogEntry, actions: &mut Vec<Action>) {
+        let at = Some(entry.tick);
+        match &entry.what {
+            Logged::Start { .. } | Logged::Seen {} => {}
+            Logged::Change { revision, .. } => self.compile_scripted(now_ms, revision.clone(), entry.clone(), actions),
+            Logged::Set { values, ramp_ticks } => {
+                let values = values.iter().map(|(item, bits)| SetItem { item: item.clone(), value: f64::from_bits(*bits) }).collect();
+                self.send_scripted(at, LiveChange::Set { values, ramp_ticks: *ramp_ticks }, actions);
+            }
+            Logged::Reset {} => self.send_scripted(at, LiveChange::Reset, actions),
+            Logged::Freeze {} => self.send_scripted(at, LiveChange::Freeze, actions),
+            Logged::Run {} => self.send_scripted(at, LiveChange::Run, actions),
+            Logged::RolledBack { is_forced } => {
+                if let Some(script) = &mut self.script {
+                    script.current = script.base.take().or(script.current.take());
+                }
+                if *is_forced {
+                    self.send_scripted(at, LiveChange::RollBack, actions);
+                }
+            }
+        }
+    }
+
+    fn send_scripted(&mut self, at_tick: Option<u64>, what: LiveChange, actions: &mut Vec<Action>) {
+        self.last_live_request += 1;
+        let request = LiveRequest { request: self.last_live_request, at_tick, what };
+        actions.push(Action::Live { runtime: ONLY, request });
+    }
+
+    fn compile_scripted(&mut self, now_ms: u64, revision: RevisionText, entry: LogEntry, actions: &mut Vec<Action>) {
+        self.last_request += 1;
+        let request = self.last_request;
+        let Some(script) = &mut self.script else { return };
+        let text = revision.program(&script.runtime);
+        let previous = revision.previous.as_ref().and_then(|previous| script.revisions.get(previous)).cloned();
+        script.waiting = Waiting::Compile { entry: Box::new(entry), artifact: None };
+        if !self.process(Child::Worker).is_usable() {
+            return self.end_script("the compiler-worker is gone", actions);
+        }
+        self.compiling = Some(Compiling { target: Target::Script, request, deadline_ms: now_ms + deadlines::COMPILE_MS });
+        actions.push(Action::CompileEdit { request, text, settings: revision.settings(), previous });
+    }
+
+    pub(super) fn script_compiled(&mut self, outcome: CompileOutcome, actions: &mut Vec<Action>) {
+        let Some(Script { waiting: Waiting::Compile { entry, artifact: kept @ None }, .. }) = &mut self.script else { return };
+        let Logged::Change { revision, .. } = &entry.what else { return };
+        match outcome {
+            CompileOutcome::Artifact(artifact) => {
+                *kept = Some(artifact.clone());
+                let (base_directory, settings) = (revision.directory.clone(), revision.settings());
+                actions.push(Action::InspectEdit { change: NO_CHANGE, artifact, base_directory, settings, is_settled: true });
+            }
+            CompileOutcome::Rejected(_) | CompileOutcome::Failed(_) | CompileOutcome::Checked => {
+                self.end_script("a revision of the recording does not compile", actions);
+            }
+        }
+    }
+
+    /// The revision is compiled: sends it to the host.
+    pub(super) fn script_inspected(&mut self, inspection: Inspection, actions: &mut Vec<Action>) {
+        let Some(script) = &mut self.script else { return };
+        let Waiting::Compile { entry, artifact: Some(artifact) } = std::mem::replace(&mut script.waiting, Waiting::Nothing) else { return };
+        let Logged::Change { revision: logged, is_patch, trial_ticks, crossfade_frames } = &entry.what else { return };
+        let (Inspection::Playable(plan), Some(current)) = (inspection, script.current.clone()) else {
+            return self.end_script("a revision of the recording cannot be played", actions);
+        };
+        let text = logged.program(&script.runtime);
+        let revision = Arc::new(Revision { text, settings: logged.settings(), plan, previous: None });
+        if revision.hash().to_string() != logged.hash {
+            return self.end_script("the recording was made by another build: it compiles to something else now", actions);
+        }
+        script.revisions.insert(logged.hash.clone(), Arc::clone(&revision.plan.content));
+        let there = change::plan(of(&current), of(&revision));
+        let (hash, base_directory, trial_ticks) = (revision.hash(), logged.directory.clone(), *trial_ticks);
+        let what = if *is_patch {
+            LiveChange::Patch(Box::new(Patch { artifact, revision: hash, plan: there, trial_ticks, base_directory }))
+        } else {
+            let back = Some(change::plan_back(of(&revision), of(&current)));
+            let crossfade_frames = *crossfade_frames;
+            let (there, boundary) = (Some(there), Boundary::Frame);
+            LiveChange::Swap(Box::new(Swap {
+                artifact,
+                revision: hash,
+                there,
+                back,
+                boundary,
+                trial_ticks,
+                crossfade_frames,
+                base_directory,
+            }))
+        };
+        script.base = Some(current);
+        script.current = Some(revision);
+        if !is_patch {
+            script.waiting = Waiting::Build { request: self.last_live_request + 1 };
+        }
+        self.send_scripted(Some(entry.tick), what, actions);
+    }
+
+    pub(super) fn script_said(&mut self, reply: &LiveReply, actions: &mut Vec<Action>) {
+        let Some(script) = &mut self.script else { return };
+        match (reply, &script.waiting) {
+            (
+                LiveReply::Swap { request, progress: SwapProgress::Pending { .. } | SwapProgress::Committed { .. } },
+                Waiting::Build { request: ours },
+            ) if request == ours => {
+                script.waiting = Waiting::Nothing;
+            }
+            (LiveReply::Refused { reason, .. }, _) => {
+                let message = format!("the host refuses what the recording says: {}", reason.message);
+                self.end_script(&message, actions);
+            }
+            (LiveReply::Swap { .. } | LiveReply::Applied { .. } | LiveReply::Values { .. }, _) => {}
+        }
+    }
+
+    pub(super) fn end_script(&mut self, why: &str, actions: &mut Vec<Action>) {
+        if let Some(script) = &mut self.script {
+            script.waiting = Waiting::Done;
+        }
+        self.fail(ONLY, Failure::NotDelivered { reason: why.to_owned() }, Verdict::Program, actions);
+    }
+}
