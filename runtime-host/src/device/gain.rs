@@ -70,7 +70,8 @@ mod tests {
         let mut block = ONES;
         block[0][3] = f32::from_bits(1);
         let before = block;
-        Gain::UNCHANGED.apply_rt(&mut block);
+        let mut gain = Gain::UNCHANGED;
+        gain.apply_rt(&mut block);
         assert_eq!(block, before);
     }
 

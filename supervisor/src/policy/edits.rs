@@ -492,7 +492,13 @@ impl Policy {
         publish(&what.edit, Some(&what.revision), progress, actions);
         let class = what.class();
         if what.base.is_some() {
-            let news = EditNews::Committed { change: what.edit.change, tick, sentences: sentences(&what), commit_us: commit_ns / 1_000 };
+            let news = EditNews::Committed {
+                change: what.edit.change,
+                tick,
+                sentences: sentences(&what),
+                timings: what.edit.timings,
+                commit_us: commit_ns / 1_000,
+            };
             actions.push(Action::Tell(Report::Edit { text: what.edit.text.clone(), news }));
         }
         let state = &mut self.runtimes[runtime];

@@ -18,7 +18,7 @@ use ipc::message::{
 use ipc::segment::SegmentRef;
 
 use super::log::LogEntry;
-use crate::control::protocol::{Answer, ChangeEvent, ChangeId, ErrorReply};
+use crate::control::protocol::{Answer, ChangeEvent, ChangeId, ErrorReply, Timings};
 use crate::control::{Call, Ticket};
 
 /// A program's text, and where it came from.
@@ -509,7 +509,7 @@ pub enum EditNews {
     /// It would lose state and waits.
     NeedsAck { change: ChangeId, sentences: Vec<String> },
     /// It is in effect from this tick on.
-    Committed { change: ChangeId, tick: u64, sentences: Vec<String>, commit_us: u64 },
+    Committed { change: ChangeId, tick: u64, sentences: Vec<String>, timings: Timings, commit_us: u64 },
     /// It failed while it ran, and what ran before has taken its place.
     RolledBack { fault: Fault },
     /// A watched file cannot be read.

@@ -161,8 +161,11 @@ fn edit(text: &ProgramText, news: &EditNews) -> Value {
         EditNews::NeedsAck { change, sentences } => {
             json!({ "event": "editNeedsAck", "runtime": name, "file": file, "change": change.0, "report": sentences })
         }
-        EditNews::Committed { change, tick, sentences, commit_us } => json!({ "event": "editCommitted", "runtime": name, "file": file,
-            "change": change.0, "tick": tick, "report": sentences, "commitUs": commit_us }),
+        EditNews::Committed { change, tick, sentences, timings, commit_us } => {
+            json!({ "event": "editCommitted", "runtime": name, "file": file,
+            "change": change.0, "tick": tick, "report": sentences, "detectUs": timings.detect_us, "compileUs": timings.compile_us,
+            "nativeUs": timings.native_us, "transferUs": timings.transfer_us, "commitUs": commit_us })
+        }
         EditNews::RolledBack { fault: what } => json!({ "event": "editRolledBack", "runtime": name, "file": file, "fault": fault(what) }),
         EditNews::Unreadable { reason } => json!({ "event": "editRejected", "runtime": name, "file": file, "reason": reason, "line": null,
             "diagnostics": [] }),
