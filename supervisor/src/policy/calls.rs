@@ -278,7 +278,11 @@ impl Policy {
         }
         if let Some(slot) = self.live_slot(runtime) {
             let is_held = self.programs[slot.0].phase == Phase::Held;
-            if !restart.reset && !is_held {
+            if !restart.reset && is_held {
+                let message = format!("`{}` is held; it runs again from its defaults (reset), or with another revision (push)", restart.runtime);
+                return Err(ErrorReply::new(ErrorCode::Held, message));
+            }
+            if !restart.reset {
                 // It runs, with its state: that is what was asked for.
                 return Ok(Some(Answer::Restart(self.now(runtime, None))));
             }

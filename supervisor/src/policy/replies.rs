@@ -114,7 +114,8 @@ impl Policy {
                 if reason.is_damaged {
                     self.compile_again(runtime, reason.message, actions);
                 } else {
-                    self.fail(runtime, Failure::Refused(reason), Verdict::Program, actions);
+                    let verdict = if reason.is_machine { Verdict::Environment } else { Verdict::Program };
+                    self.fail(runtime, Failure::Refused(reason), verdict, actions);
                 }
             }
             Phase::Starting { .. } | Phase::Queued | Phase::Compiling | Phase::Inspecting { .. } | Phase::Ready { .. } => {}

@@ -219,7 +219,7 @@ fn a_damaged_artifact_is_made_once_more_and_then_given_up() {
         scene.answer(CompileOutcome::Artifact(artifact(segment)));
         scene.step(Event::Inspected { runtime: FIRST, inspection: Inspection::Playable(audio(48_000)) });
         scene.step(Event::LaneCreated { runtime: FIRST, lane: lane(FIRST) });
-        let reason = Refusal { message: "its hash is wrong".to_owned(), line: None, is_damaged: true };
+        let reason = Refusal { message: "its hash is wrong".to_owned(), line: None, is_damaged: true, is_machine: false };
         assert_eq!(scene.failure_of(FIRST), None, "attempt {attempt}");
         scene.step(host(FIRST, HostReply::Refused { segment: segment.to_owned(), reason }));
         assert!(scene.has(&Action::Release { segment: segment.to_owned() }));

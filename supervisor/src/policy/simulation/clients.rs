@@ -120,7 +120,7 @@ impl World {
         self.promise(self.policy.programs[runtime.0].phase != Phase::Queued, "a host that does not run is asked");
         let carried = Carried::default;
         if self.random.one_in(12) {
-            let reason = Refusal { message: String::new(), line: None, is_damaged: false };
+            let reason = Refusal { message: String::new(), line: None, is_damaged: false, is_machine: false };
             return self.host(runtime, LiveReply::Refused { request, reason });
         }
         match what {
