@@ -198,6 +198,8 @@ pub struct Refusal {
     pub line: Option<u32>,
     /// Whether the artifact itself was damaged, so that compiling once more helps.
     pub is_damaged: bool,
+    /// Whether the machine lacks something (memory, threads), so that the program is not to blame.
+    pub is_machine: bool,
 }
 
 /// Counters of a running runtime.

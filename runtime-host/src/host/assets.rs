@@ -28,7 +28,7 @@ pub enum AssetError {
 impl AssetError {
     /// The refusal to answer the supervisor with; `line` is the one that gives the url.
     pub fn to_refusal(&self, line: u32) -> Refusal {
-        Refusal { message: self.to_string(), line: Some(line), is_damaged: false }
+        Refusal { message: self.to_string(), line: Some(line), is_damaged: false, is_machine: false }
     }
 }
 

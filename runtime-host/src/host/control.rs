@@ -20,7 +20,7 @@ use super::engine::Loader;
 use super::live::desk::{Desk, Office};
 use super::live::layouts::Revision;
 use super::run_job;
-use super::start::{Prepared, plain_refusal, prepare};
+use super::start::{Prepared, machine_refusal, plain_refusal, prepare};
 use super::tick_thread::{TickThread, TickThreadOptions};
 use crate::registry::log_lines;
 
@@ -233,7 +233,7 @@ impl Control {
             on_end: Box::new(move || drop(ended.send(Event::TickThreadEnded))),
         };
         let tick_thread = TickThread::start(runtime, program, options)
-            .map_err(|error| plain_refusal(format!("the tick thread cannot be started: {error}")))?;
+            .map_err(|error| machine_refusal(format!("the tick thread cannot be started: {error}")))?;
         Ok(Running { runtime: start.runtime.clone(), type_id: runtime_type.id, desk, tick_thread, next_status: Instant::now() })
     }
 
@@ -262,7 +262,7 @@ impl Control {
                 self.state = State::Job { cancelled };
                 Ok(())
             }
-            Err(error) => self.refuse(&segment, plain_refusal(format!("the run's thread cannot be started: {error}"))),
+            Err(error) => self.refuse(&segment, machine_refusal(format!("the run's thread cannot be started: {error}"))),
         }
     }
 

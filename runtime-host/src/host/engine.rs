@@ -41,7 +41,7 @@ pub enum LoadError {
     Interface(String),
     #[error("the program needs {need} bytes of memory, the limit is {MAX_PROGRAM_MEMORY_BYTES}")]
     TooMuchMemory { need: u64 },
-    #[error("the program's memory cannot be reserved: {0}")]
+    #[error("the program's memory cannot be reserved: {0}; raise the limit on address space (`ulimit -v unlimited`), or free memory")]
     Memory(String),
     #[error("no engine can be made on this machine: {0}")]
     Unavailable(String),
@@ -54,7 +54,16 @@ impl LoadError {
             Self::FunctionImport { line, .. } => *line,
             _ => None,
         };
-        Refusal { message: self.to_string(), line, is_damaged: self.is_damaged() }
+        Refusal { message: self.to_string(), line, is_damaged: self.is_damaged(), is_machine: self.is_machine() }
+    }
+
+    fn is_machine(&self) -> bool {
+        match self {
+            Self::Memory(_) | Self::Unavailable(_) => true,
+            Self::Artifact(ArtifactError::Segment(SegmentError::Exhausted { .. })) => true,
+            Self::Artifact(_) | Self::NoNativeCode | Self::Native(_) => false,
+            Self::FunctionImport { .. } | Self::Interface(_) | Self::TooMuchMemory { .. } => false,
+        }
     }
 
     fn is_damaged(&self) -> bool {

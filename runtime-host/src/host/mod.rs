@@ -48,7 +48,7 @@ fn run_control(sender: Sender, receiver: Receiver, session: SessionId) -> ExitCo
     let loader = match Loader::new() {
         Ok(loader) => loader,
         Err(error) => {
-            let reason = Refusal { message: error.to_string(), line: None, is_damaged: false };
+            let reason = Refusal { message: error.to_string(), line: None, is_damaged: false, is_machine: true };
             let _ = sender.send(&HostReply::Refused { segment: String::new(), reason });
             return ExitCode::FAILURE;
         }

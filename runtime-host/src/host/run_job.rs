@@ -28,7 +28,7 @@ enum Ended {
 }
 
 fn refused(message: impl ToString) -> Ended {
-    Ended::Refused(Refusal { message: message.to_string(), line: None, is_damaged: false })
+    Ended::Refused(Refusal { message: message.to_string(), line: None, is_damaged: false, is_machine: false })
 }
 
 /// Executes `job` and returns its last reply; the others go through `reply`, which returns whether anybody still listens.

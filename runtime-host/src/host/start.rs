@@ -57,15 +57,20 @@ pub fn initialise(engine: &mut Engine, runtime_type: &RuntimeType) -> Result<(),
     engine.initialise().map_err(|failure| initialisation_refusal(failure, engine))
 }
 
+/// A refusal because the machine lacks something; the program is not to blame.
+pub fn machine_refusal(message: String) -> Refusal {
+    Refusal { is_machine: true, ..plain_refusal(message) }
+}
+
 /// A refusal that blames no line.
 pub fn plain_refusal(message: String) -> Refusal {
-    Refusal { message, line: None, is_damaged: false }
+    Refusal { message, line: None, is_damaged: false, is_machine: false }
 }
 
 fn initialisation_refusal(failure: Failure, engine: &Engine) -> Refusal {
     let fault = failure.to_fault(engine.manifest(), 0, 0);
     let message = format!("the program failed while it was initialised: {}", fault.kind.explanation());
-    Refusal { message, line: fault.line, is_damaged: false }
+    Refusal { message, line: fault.line, is_damaged: false, is_machine: false }
 }
 
 /// Says that a program has no export that its runtime type calls.

@@ -374,20 +374,20 @@ impl Policy {
             Death::Expected | Death::Stale => {}
             Death::Unexpected => {
                 actions.push(Action::Tell(Report::Died { child, pid, end }));
-                self.lost(now_ms, child, actions);
+                self.lost(now_ms, child, Some(end), actions);
             }
         }
     }
 
     fn missing(&mut self, now_ms: u64, child: Child, reason: String, actions: &mut Vec<Action>) {
         actions.push(Action::Tell(Report::ProcessMissing { child, reason }));
-        self.lost(now_ms, child, actions);
+        self.lost(now_ms, child, None, actions);
     }
 
     fn stuck(&mut self, now_ms: u64, child: Child, reason: String, actions: &mut Vec<Action>) {
         if self.kill(child, actions) {
             actions.push(Action::Tell(Report::ProcessStuck { child, reason }));
-            self.lost(now_ms, child, actions);
+            self.lost(now_ms, child, None, actions);
         }
     }
 
@@ -400,7 +400,7 @@ impl Policy {
     }
 
     /// What the loss of a process means for the rest. It has been told already.
-    fn lost(&mut self, now_ms: u64, child: Child, actions: &mut Vec<Action>) {
+    fn lost(&mut self, now_ms: u64, child: Child, end: Option<ProcessEnd>, actions: &mut Vec<Action>) {
         match child {
             Child::Worker => {
                 if let Some(Compiling { target: Target::Edit(change), .. }) = self.compiling {
@@ -426,7 +426,22 @@ impl Policy {
                 self.verdict = self.verdict.max(Verdict::Environment);
                 self.stop(now_ms, actions);
             }
-            Child::Host(runtime) => self.fail(runtime, Failure::NoHost, Verdict::Program, actions),
+            Child::Host(runtime) => self.fail(runtime, Failure::NoHost, self.blame(runtime, end), actions),
+        }
+    }
+
+    /// Whose fault the loss of a host is. A program can only be blamed if the host had it, and can get its host stuck or
+    /// killed by a signal; a host that exits, or aborts in a panic, has found something missing itself.
+    fn blame(&self, runtime: RuntimeIndex, end: Option<ProcessEnd>) -> Verdict {
+        const ABORT: i32 = nix::sys::signal::Signal::SIGABRT as i32;
+        let had_program = self.programs.get(runtime.0).is_some_and(|program| match program.phase {
+            Phase::Starting { .. } | Phase::Running | Phase::Held | Phase::Done | Phase::Failed => true,
+            Phase::Queued | Phase::Compiling | Phase::Inspecting { .. } | Phase::Ready { .. } => false,
+        });
+        match end {
+            Some(ProcessEnd::Exited(_) | ProcessEnd::Killed(ABORT)) => Verdict::Environment,
+            Some(ProcessEnd::Killed(_)) | None if had_program => Verdict::Program,
+            Some(ProcessEnd::Killed(_)) | None => Verdict::Environment,
         }
     }
 }

@@ -299,6 +299,46 @@ fn a_killed_host_is_told_by_name_and_the_others_play_on() {
 }
 
 #[test]
+fn a_host_that_is_lost_before_it_has_a_program_or_ends_itself_is_the_machines_fault() {
+    let host = Child::Host(FIRST);
+    let lost = |joins: bool, plays: bool, event: Event| {
+        let mut scene = Scene::new(Goal::Play { seconds: None }, &["a"]);
+        if joins {
+            scene.join_all();
+        }
+        if plays {
+            scene.play(FIRST, 48_000);
+        }
+        scene.step(event);
+        assert_eq!(scene.failure_of(FIRST), Some(&Failure::NoHost));
+        scene.policy.verdict
+    };
+    let died = |end| Event::Died { child: host, end };
+    let reason = || "too many open files".to_owned();
+    assert_eq!(lost(false, false, Event::NotSpawned { child: host, reason: reason() }), Verdict::Environment);
+    assert_eq!(lost(false, false, Event::NotJoined { child: host, reason: reason() }), Verdict::Environment);
+    assert_eq!(lost(false, false, died(ProcessEnd::Killed(11))), Verdict::Environment);
+    assert_eq!(lost(true, false, died(ProcessEnd::Exited(1))), Verdict::Environment);
+    assert_eq!(lost(true, true, died(ProcessEnd::Exited(1))), Verdict::Environment);
+    assert_eq!(lost(true, true, died(ProcessEnd::Killed(6))), Verdict::Environment);
+    assert_eq!(lost(true, true, died(ProcessEnd::Killed(11))), Verdict::Program);
+}
+
+#[test]
+fn a_refusal_is_the_programs_fault_or_the_machines_as_the_host_says() {
+    for (is_machine, verdict) in [(false, Verdict::Program), (true, Verdict::Environment)] {
+        let mut scene = Scene::new(Goal::Play { seconds: None }, &["a"]);
+        scene.join_all();
+        scene.answer(CompileOutcome::Artifact(artifact("x")));
+        scene.step(Event::Inspected { runtime: FIRST, inspection: Inspection::Playable(audio(48_000)) });
+        scene.step(Event::LaneCreated { runtime: FIRST, lane: lane(FIRST) });
+        let reason = Refusal { message: "its memory cannot be reserved".to_owned(), line: None, is_damaged: false, is_machine };
+        scene.step(host(FIRST, HostReply::Refused { segment: "x".to_owned(), reason }));
+        assert_eq!(scene.policy.verdict, verdict);
+    }
+}
+
+#[test]
 fn the_workers_death_fails_what_is_not_compiled_and_ends_the_play_in_order() {
     let mut scene = Scene::new(Goal::Play { seconds: None }, &["a", "b"]);
     scene.join_all();

@@ -307,7 +307,7 @@ impl Desk {
         };
         let fault = self.layouts.fault(program, failure, 0, 0);
         let message = format!("the program failed while it was initialised: {}", failure.kind.explanation());
-        Refusal { message, line: fault.and_then(|fault| fault.line), is_damaged: false }
+        Refusal { message, line: fault.and_then(|fault| fault.line), is_damaged: false, is_machine: false }
     }
 }
 
