@@ -30,7 +30,7 @@ impl FaultKind {
             Self::IntegerOverflow => "the smallest integer was divided by -1",
             Self::OutOfBounds => "a pointer pointed outside the program's memory",
             Self::StackOverflow => "functions called each other too deeply",
-            Self::Runaway => "the tick did more work than its budget allows (a loop that runs too long)",
+            Self::Runaway => "the tick did more work than its budget allows (a loop or calls that run too long)",
             Self::DeadlineExceeded => "the tick took longer than it may",
             Self::Trap => "the program trapped",
             Self::NonFinite => "a sample was not a finite number; it was replaced by silence",
