@@ -29,6 +29,8 @@ pub enum ItemError {
     NotANumber { name: String, text: String },
     #[error("`{text}` does not fit into `{name}`, which takes whole numbers from {least} to {greatest}")]
     OutOfRange { name: String, text: String, least: i64, greatest: i64 },
+    #[error("`{text}` is not a whole number, which `{name}` takes")]
+    NotWhole { name: String, text: String },
     #[error("`{name}` has room for {room} values from there on, not for {given}")]
     TooMany { name: String, room: u32, given: usize },
     #[error("`{0}` lies outside the program's memory")]
@@ -108,7 +110,7 @@ impl Place {
 
     /// The bytes of `value` as an element of the item: as many of them as the element has.
     pub fn encode(&self, value: f64) -> Result<[u8; 8], ItemError> {
-        let whole = |bits| Ok(whole_number(value, bits).map_err(|range| range.error(value.to_string(), &self.name))?.to_le_bytes());
+        let whole = |bits| Ok(whole_number(value, bits, &value.to_string(), &self.name)?.to_le_bytes());
         match self.element {
             ElementType::Float32 | ElementType::Float64 => Ok(to_bytes_rt(self.element, value)),
             ElementType::Int8 | ElementType::Int8u => whole(8),
@@ -214,8 +216,9 @@ fn words<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> {
     bytes.as_chunks::<N>().0.iter().copied()
 }
 
-/// Appends the bytes of `text` as one element. Whole numbers may be given signed or unsigned (`-1`, `0xFFFFFFFF`), and are
-/// cut off after the point as the language's own defaults are (LANGUAGE §8).
+/// Appends the bytes of `text` as one element. Whole numbers may be given signed or unsigned (`-1`, `0xFFFFFFFF`). What they
+/// have after the point is not cut off, as the language's own defaults are (LANGUAGE §8): it is refused, because here nobody
+/// sees what has become of it.
 fn encode(element: ElementType, text: &str, name: &str, bytes: &mut Vec<u8>) -> Result<(), ItemError> {
     match element {
         ElementType::Float32 => bytes.extend((parse_float(text, name)? as f32).to_le_bytes()),
@@ -237,26 +240,20 @@ fn parse_float(text: &str, name: &str) -> Result<f64, ItemError> {
 
 fn parse_int(text: &str, name: &str, bits: u32) -> Result<i64, ItemError> {
     let number = parse_number(text).ok_or_else(|| ItemError::NotANumber { name: name.to_owned(), text: text.to_owned() })?;
-    whole_number(number, bits).map_err(|range| range.error(text.to_owned(), name))
+    whole_number(number, bits, text, name)
 }
 
-/// Whole numbers that fit into an element.
-struct WholeRange {
-    least: i64,
-    greatest: i64,
-}
-
-impl WholeRange {
-    fn error(&self, text: String, name: &str) -> ItemError {
-        ItemError::OutOfRange { name: name.to_owned(), text, least: self.least, greatest: self.greatest }
+/// The number, if it is whole and fits into `bits`, signed or unsigned. `text` and `name` are for the error.
+fn whole_number(number: f64, bits: u32, text: &str, name: &str) -> Result<i64, ItemError> {
+    let (least, greatest) = (-(1i64 << (bits - 1)), (1i64 << bits) - 1);
+    let (name, text) = (name.to_owned(), text.to_owned());
+    if !(number >= least as f64 && number <= greatest as f64) {
+        Err(ItemError::OutOfRange { name, text, least, greatest })
+    } else if number.fract() != 0.0 {
+        Err(ItemError::NotWhole { name, text })
+    } else {
+        Ok(number as i64)
     }
-}
-
-/// Cuts off what is after the point, if the rest fits into `bits`, signed or unsigned.
-fn whole_number(number: f64, bits: u32) -> Result<i64, WholeRange> {
-    let range = WholeRange { least: -(1i64 << (bits - 1)), greatest: (1i64 << bits) - 1 };
-    let whole = number.trunc();
-    if whole >= range.least as f64 && whole <= range.greatest as f64 { Ok(whole as i64) } else { Err(range) }
 }
 
 /// As in the language, a sign may stand before a hexadecimal number, and nothing is not a number.
@@ -303,6 +300,21 @@ mod tests {
         for text in ["", "-", "abc", "--1", "1.2.3", "nan"] {
             assert!(matches!(encoded(ElementType::Int32, text), Err(ItemError::NotANumber { .. })), "{text}");
         }
+    }
+
+    #[test]
+    fn a_fraction_is_not_cut_off_to_fit_a_whole_number() {
+        for text in ["5.5", "-0.1", "0.5", "1e-3"] {
+            for element in [ElementType::Int8u, ElementType::Int16, ElementType::Int32] {
+                assert!(matches!(encoded(element, text), Err(ItemError::NotWhole { .. })), "{text}");
+            }
+        }
+        assert_eq!(encoded(ElementType::Int8, "5.0").unwrap(), [5]);
+        let place = Place { name: "m:x".to_owned(), memory: 0, element: ElementType::Int32, byte_address: 0, count: 1, room: 1 };
+        assert_eq!(place.encode(5.0).unwrap()[..4], [5, 0, 0, 0]);
+        let error = place.encode(5.5).unwrap_err();
+        assert_eq!(error.to_string(), "`5.5` is not a whole number, which `m:x` takes");
+        assert!(matches!(place.encode(f64::NAN), Err(ItemError::OutOfRange { .. })));
     }
 
     #[test]
