@@ -21,10 +21,14 @@ use crate::realtime::{RealtimeSection, flush_denormals, monotonic_ns_rt, promote
 use crate::registry::RuntimeType;
 use crate::registry::runtime::Runtime;
 
-/// Longest wait before the thread looks whether it is to end.
-const PATIENCE: Duration = Duration::from_millis(100);
-/// Longest time a fade-out may take, in nanoseconds, when nobody takes its blocks.
-const END_PATIENCE_NS: u64 = 150_000_000;
+/// Longest wait before the thread looks whether it is to end. It is short, because a device that has stopped wakes nobody; a
+/// runtime that plays is woken more often than that anyway.
+const PATIENCE: Duration = Duration::from_millis(10);
+/// Time, in nanoseconds, after which a fade-out is given up because nobody has taken a block of it: several periods of any
+/// usual device. The device host has faded out before it stops taking blocks, so that then nothing is cut off.
+const END_PATIENCE_NS: u64 = 30_000_000;
+/// Longest wait for a block while fading out.
+const END_WAIT: Duration = Duration::from_millis(10);
 
 /// What the control thread reads while the thread runs.
 #[derive(Default)]
@@ -203,10 +207,11 @@ impl TickLoop {
     /// Fades out. Nothing stops it but time: the horizon is about what is heard before.
     fn end_rt(&mut self) {
         self.runtime.begin_end_rt();
-        let give_up_ns = monotonic_ns_rt() + END_PATIENCE_NS;
+        let mut give_up_ns = monotonic_ns_rt() + END_PATIENCE_NS;
         while !self.runtime.has_ended_rt() && monotonic_ns_rt() < give_up_ns {
-            if self.runtime.wait_rt(PATIENCE / 4) {
+            if self.runtime.wait_rt(END_WAIT) {
                 self.tick_rt();
+                give_up_ns = monotonic_ns_rt() + END_PATIENCE_NS;
             }
         }
         self.stage.report_last_rt();
