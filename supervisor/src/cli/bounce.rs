@@ -26,7 +26,7 @@ pub struct Arguments {
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// How much to render.
-    #[arg(long, value_name = "N", value_parser = renderable_seconds)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = renderable_seconds)]
     seconds: f64,
     /// The WAV file.
     #[arg(short, long, value_name = "FILE")]

@@ -13,6 +13,7 @@ mod session_file;
 mod source;
 mod up;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -90,7 +91,11 @@ impl CommandError {
 
 /// Runs the command that the command line names.
 pub fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(answer) => return explain(&answer),
+    };
+    let outcome = match command {
         Command::Role(arguments) => return crate::role::run(&arguments.role, &arguments.doorway, &arguments.session),
         Command::Play(arguments) => play::execute(&arguments),
         Command::Up(arguments) => up::execute(&arguments),
@@ -107,7 +112,18 @@ pub fn main() -> ExitCode {
         render::tell(&format!("error: {error}"));
         error.verdict()
     });
+    let verdict = if render::is_lost() { verdict.max(Verdict::Environment) } else { verdict };
     exit::code(verdict).into()
+}
+
+/// Shows what the command line's parser has to say: help or the version as results, mistakes to people.
+fn explain(answer: &clap::Error) -> ExitCode {
+    let written = answer.print().and_then(|()| std::io::stdout().flush());
+    if answer.use_stderr() {
+        return exit::code(Verdict::Input).into();
+    }
+    render::note(written);
+    exit::code(if render::is_lost() { Verdict::Environment } else { Verdict::Fine }).into()
 }
 
 /// Opens a session and runs a job in it to its end.

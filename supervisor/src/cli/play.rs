@@ -40,13 +40,13 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     wav: Option<PathBuf>,
     /// End after so many seconds, counted from the first sound.
-    #[arg(long, value_name = "N", value_parser = seconds)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = seconds)]
     seconds: Option<f64>,
     /// Output: `jack`, `pulseaudio`, `alsa`, (part of) a name that `continuo devices` lists, or `null` for none.
     #[arg(long, value_name = "NAME")]
     device: Option<String>,
     /// How many blocks of 128 frames the programs compute ahead.
-    #[arg(long, value_name = "BLOCKS", default_value_t = DEFAULT_LEAD_BLOCKS,
+    #[arg(long, value_name = "BLOCKS", allow_negative_numbers = true, default_value_t = DEFAULT_LEAD_BLOCKS,
           value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_LEAD_BLOCKS)))]
     lead: u32,
     /// Name under which the other commands find this session; without it `default`, or where that is taken `play-PID`.

@@ -34,7 +34,7 @@ pub struct Arguments {
     #[arg(long, value_name = "NAME")]
     runtime: Option<String>,
     /// Which of its hosts, where it was given several, from 1.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 1)]
     host: usize,
     /// Print the result as one JSON object.
     #[arg(long)]

@@ -46,7 +46,7 @@ pub struct Arguments {
     #[arg(long, conflicts_with = "entry")]
     all_entries: bool,
     /// How often to call it; 0 is allowed.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 1)]
     cycles: u64,
     /// Write a value into an item before the first cycle. Repeatable.
     #[arg(long, value_name = "ITEM=VALUE", value_parser = assignment)]

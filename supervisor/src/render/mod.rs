@@ -4,9 +4,12 @@
 pub mod excerpt;
 pub mod json;
 pub mod meter;
+mod output;
 pub mod sentences;
 
 use std::io::{IsTerminal, Write};
+
+pub use output::{is_closed, is_lost, note, print};
 
 /// Whether to use colours on standard error: it is a terminal, and the user has not declined (<https://no-color.org>).
 pub fn has_colour() -> bool {
@@ -16,10 +19,4 @@ pub fn has_colour() -> bool {
 /// Writes a line for people. That nobody reads it any more is not a reason to stop what is playing.
 pub fn tell(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
-}
-
-/// Writes a line of results.
-pub fn print(line: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }

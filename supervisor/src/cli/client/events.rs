@@ -24,7 +24,7 @@ pub fn follow(events: &Events) -> Result<Verdict, CommandError> {
         Err(ClientError::Refused(error)) => return Ok(refused(talk, &error)),
         Err(error) => return Err(error.into()),
     }
-    loop {
+    while !render::is_closed() {
         match client.notice_within(PATIENCE) {
             Ok(Some(Notice::Event(event))) => show(&event, talk.json),
             Ok(Some(Notice::Lagged { dropped })) => render::tell(&format!("{dropped} events were lost")),
@@ -33,6 +33,7 @@ pub fn follow(events: &Events) -> Result<Verdict, CommandError> {
             Err(error) => return Err(error.into()),
         }
     }
+    Ok(Verdict::Fine)
 }
 
 fn show(event: &Event, as_json: bool) {
