@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ipc::artifact::Artifact;
 
-use super::{CommandError, check_output, run_job, source};
+use super::{CommandError, check_outputs, run_job, source};
 use crate::policy::{Goal, Report, Verdict};
 use crate::render;
 use crate::render::sentences::Sentences;
@@ -37,9 +37,8 @@ pub struct Arguments {
 /// Carries the command out.
 pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
     let programs = source::read_all(std::slice::from_ref(&arguments.file))?;
-    for output in [Some(&arguments.output), arguments.manifest.as_ref()].into_iter().flatten() {
-        check_output(output, std::slice::from_ref(&arguments.file))?;
-    }
+    let outputs: Vec<&Path> = [Some(&arguments.output), arguments.manifest.as_ref()].into_iter().flatten().map(PathBuf::as_path).collect();
+    check_outputs(&outputs, std::slice::from_ref(&arguments.file))?;
     let mut job = Job::new(Goal::Compile, programs);
     job.memory_regions.clone_from(&arguments.memory_regions);
     let mut audience = Writer { arguments };

@@ -13,7 +13,9 @@ mod session_file;
 mod source;
 mod up;
 
+use std::fs;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -132,21 +134,46 @@ fn run_job(job: &Job, audience: &mut dyn Audience) -> Result<Verdict, CommandErr
     Ok(conduct(&session, job, audience)?)
 }
 
-/// Checks a file that is to be written before anything is started: its folder must exist, and it must not be one of the
-/// programs that are read.
-fn check_output(output: &Path, programs: &[PathBuf]) -> Result<(), CommandError> {
-    let folder = match output.parent() {
+/// Checks the files that are to be written before anything is started: each can be, and none is one of the programs that are
+/// read, or another one of them.
+fn check_outputs(outputs: &[&Path], programs: &[PathBuf]) -> Result<(), CommandError> {
+    for (index, output) in outputs.iter().enumerate() {
+        check_output(output, programs)?;
+        if let Some(other) = outputs.iter().take(index).find(|other| is_same_file(output, other)) {
+            let (output, other) = (output.display(), other.display());
+            return Err(CommandError::Input(format!("{output} and {other} are one file; each output needs a file of its own")));
+        }
+    }
+    Ok(())
+}
+
+/// Whether two paths, of files that exist or not, lead to one file. Devices and pipes hold nothing that could be overwritten.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    match (fs::metadata(one), fs::metadata(other)) {
+        (Ok(one), Ok(other)) => one.is_file() && (one.dev(), one.ino()) == (other.dev(), other.ino()),
+        (Err(_), Err(_)) => one.file_name() == other.file_name() && folder_of(one).canonicalize().ok() == folder_of(other).canonicalize().ok(),
+        (Ok(_), Err(_)) | (Err(_), Ok(_)) => false,
+    }
+}
+
+/// The folder that a file is in or is to be in.
+fn folder_of(file: &Path) -> &Path {
+    match file.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         Some(_) | None => Path::new("."),
-    };
+    }
+}
+
+/// Checks a file that is to be written: its folder must exist, and it must not be one of the programs that are read.
+fn check_output(output: &Path, programs: &[PathBuf]) -> Result<(), CommandError> {
+    let folder = folder_of(output);
     if !folder.is_dir() {
         return Err(CommandError::Input(format!("{}: the folder {} does not exist", output.display(), folder.display())));
     }
     if output.is_dir() {
         return Err(CommandError::Input(format!("{} is a folder; name a file", output.display())));
     }
-    let same = |program: &PathBuf| output.canonicalize().ok().is_some_and(|path| program.canonicalize().is_ok_and(|other| other == path));
-    if programs.iter().any(same) {
+    if programs.iter().any(|program| is_same_file(output, program)) {
         return Err(CommandError::Input(format!("{} is the program itself; it would be overwritten", output.display())));
     }
     Ok(())
@@ -179,12 +206,27 @@ mod tests {
     }
 
     #[test]
+    fn two_outputs_are_two_files() {
+        let folder = std::env::temp_dir();
+        let (same, other) = (folder.join("continuo-same"), folder.join("continuo-other"));
+        let again = folder.join(".").join("continuo-same");
+        let refused = check_outputs(&[&other, &same, &again], &[]).unwrap_err();
+        assert!(refused.to_string().contains("continuo-same") && refused.verdict() == Verdict::Input, "{refused}");
+        assert!(check_outputs(&[&same, &other], &[]).is_ok());
+        assert!(check_outputs(&[Path::new("/dev/null"), Path::new("/dev/null")], &[]).is_ok());
+    }
+
+    #[test]
     fn an_output_that_is_a_program_is_refused() {
         let program = std::env::temp_dir().join(format!("continuo-output-test-{}.8f4e", std::process::id()));
         std::fs::write(&program, "8f4e/v1\n").unwrap();
         assert!(check_output(&program, std::slice::from_ref(&program)).is_err());
         assert!(check_output(&program.with_extension("wav"), std::slice::from_ref(&program)).is_ok());
         assert!(check_output(Path::new("/nowhere/at/all.wav"), &[]).is_err());
+        let link = program.with_extension("link");
+        std::fs::hard_link(&program, &link).unwrap();
+        assert!(check_output(&link, std::slice::from_ref(&program)).is_err(), "under another name");
+        std::fs::remove_file(&link).unwrap();
         std::fs::remove_file(&program).unwrap();
     }
 }

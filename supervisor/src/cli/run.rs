@@ -11,7 +11,7 @@ use ipc::manifest::Manifest;
 use ipc::message::{ElementValues, ItemValue};
 use serde_json::json;
 
-use super::{CommandError, check_output, run_job, source};
+use super::{CommandError, check_outputs, run_job, source};
 use crate::policy::{Goal, Report, Verdict};
 use crate::render::sentences::Sentences;
 use crate::render::{self, json};
@@ -84,9 +84,7 @@ fn assignment(text: &str) -> Result<(String, String), String> {
 /// Carries the command out.
 pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
     let programs = source::read_all(std::slice::from_ref(&arguments.file))?;
-    for output in [&arguments.out, &arguments.dump_memory].into_iter().flatten() {
-        check_output(output, std::slice::from_ref(&arguments.file))?;
-    }
+    check_outputs(&outputs(arguments).iter().map(PathBuf::as_path).collect::<Vec<_>>(), std::slice::from_ref(&arguments.file))?;
     let captured = match &arguments.out {
         Some(path) => Some(create(path).map_err(CommandError::Input)?),
         None => None,
@@ -99,6 +97,15 @@ pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
         Some(failure) => Err(CommandError::Input(failure)),
         None => Ok(verdict),
     }
+}
+
+/// Every file that the command may write.
+fn outputs(arguments: &Arguments) -> Vec<PathBuf> {
+    let mut outputs: Vec<PathBuf> = arguments.out.iter().chain(&arguments.dump_memory).cloned().collect();
+    if let Some(path) = &arguments.dump_memory {
+        outputs.extend(arguments.memory_regions.iter().map(|region| with_region(path, region)));
+    }
+    outputs
 }
 
 struct Runner<'a> {
