@@ -10,6 +10,7 @@ use serde_json::Value;
 const FINE: i32 = 0;
 const PROGRAM: i32 = 1;
 const INPUT: i32 = 2;
+const ENVIRONMENT: i32 = 3;
 
 /// A program with nothing wrong.
 const GOOD: &str = "8f4e/v1\n\nentry main\nmodule counter\nint count\npush &count\npush count\npush 1\nadd\nstore\nmoduleEnd\nentryEnd\n";
@@ -37,9 +38,18 @@ impl Folder {
     }
 
     fn continuo(&self, arguments: &[&str]) -> Said {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_continuo"));
-        command.args(arguments).env("XDG_RUNTIME_DIR", &self.0).env_remove("NO_COLOR").stdin(Stdio::null());
-        Said::from(command.output().unwrap())
+        Said::from(self.command(env!("CARGO_BIN_EXE_continuo")).args(arguments).output().unwrap())
+    }
+
+    /// The same from a shell script, where it is called `$0`.
+    fn script(&self, script: &str) -> Said {
+        Said::from(self.command("/bin/bash").args(["-c", script, env!("CARGO_BIN_EXE_continuo")]).output().unwrap())
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env("XDG_RUNTIME_DIR", &self.0).env_remove("NO_COLOR").stdin(Stdio::null());
+        command
     }
 }
 
@@ -225,6 +235,73 @@ fn an_output_that_cannot_be_written_is_named_before_anything_starts() {
     folder.continuo(&["bounce", &file, "--seconds", "1", "-o", &folder.path("no/x.wav")]).expect(INPUT, &["does not exist"]);
     folder.continuo(&["compile", &file, "-o", &file]).expect(INPUT, &["overwritten"]);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), GOOD);
+}
+
+#[test]
+fn two_outputs_of_one_name_are_refused_before_one_destroys_the_other() {
+    let folder = Folder::new();
+    let (file, same) = (folder.file("good.8f4e", GOOD), folder.path("same"));
+    folder.continuo(&["compile", &file, "-o", &same, "--manifest", &same]).expect(INPUT, &["same", "file of its own"]);
+    let run = ["run", &file, "--capture", "counter:count", "--out", &same, "--dump-memory"];
+    folder.continuo(&[&run[..], &[&same]].concat()).expect(INPUT, &["same", "file of its own"]);
+    assert!(!Path::new(&same).exists());
+}
+
+#[test]
+fn results_that_cannot_be_written_are_an_error() {
+    let folder = Folder::new();
+    let file = folder.file("good.8f4e", GOOD);
+    for command in [
+        format!("run {file}"),
+        format!("run {file} --json"),
+        format!("check {file} --json"),
+        "devices --json".to_owned(),
+        "doctor --json".to_owned(),
+        format!("play {file} --json --device null --seconds 0.1"),
+        "--help".to_owned(),
+    ] {
+        let said = folder.script(&format!("\"$0\" {command} >/dev/full"));
+        said.expect(ENVIRONMENT, &["standard output", "No space left"]);
+        assert_eq!(said.err.matches("standard output").count(), 1, "{command} says it once:\n{}", said.err);
+    }
+}
+
+#[test]
+fn a_reader_that_has_gone_ends_a_command_quietly() {
+    let folder = Folder::new();
+    let file = folder.file("good.8f4e", GOOD);
+    for command in [format!("run {file}"), format!("check {file} --json"), "--help".to_owned()] {
+        // The reader is gone before the command begins.
+        let script = format!("exec 3> >(exec true); wait $!; \"$0\" {command} >&3");
+        let said = folder.script(&script);
+        assert_eq!(said.expect(FINE, &[]).err, "", "{command}");
+    }
+}
+
+#[test]
+fn a_machine_that_lacks_something_is_not_the_programs_fault() {
+    let folder = Folder::new();
+    let file = folder.file("good.8f4e", GOOD);
+    let play = format!("exec \"$0\" play {file} --device null --seconds 0.1");
+    folder.script(&format!("ulimit -n 16; {play}")).expect(ENVIRONMENT, &["could not be started"]);
+    folder.script(&format!("ulimit -v 2000000; {play}")).expect(ENVIRONMENT, &["cannot be reserved", "ulimit -v"]);
+    folder.script(&format!("ulimit -v 2000000; exec \"$0\" run {file}")).expect(ENVIRONMENT, &["cannot be reserved", "ulimit -v"]);
+}
+
+#[test]
+fn a_fraction_is_refused_where_a_whole_number_is_wanted() {
+    let folder = Folder::new();
+    let file = folder.file("good.8f4e", GOOD);
+    folder.continuo(&["run", &file, "--set", "counter:count=5.5"]).expect(PROGRAM, &["5.5", "not a whole number", "counter:count"]);
+}
+
+#[test]
+fn a_negative_number_is_told_its_range() {
+    let folder = Folder::new();
+    let file = folder.file("good.8f4e", GOOD);
+    folder.continuo(&["play", &file, "--seconds", "-1"]).expect(INPUT, &["more than 0 and at most 86400"]);
+    folder.continuo(&["bounce", &file, "--seconds", "-0.5", "-o", &folder.path("x")]).expect(INPUT, &["more than 0"]);
+    folder.continuo(&["play", &file, "--lead", "-1"]).expect(INPUT, &["1..="]);
 }
 
 #[test]
