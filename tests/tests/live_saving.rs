@@ -30,8 +30,11 @@ store"
     ))
 }
 
+/// A way to save a text, and what it is called.
+type Way = (&'static str, fn(&Path, &str));
+
 /// Ways in which editors save a file.
-const WAYS: [(&str, fn(&Path, &str)); 5] = [
+const WAYS: [Way; 5] = [
     ("written in place", |file, text| fs::write(file, text).expect("a file can be written")),
     ("truncated, then written in pieces", |file, text| {
         use std::io::Write;
