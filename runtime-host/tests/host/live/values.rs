@@ -33,7 +33,7 @@ fn a_ramp_takes_equal_steps_and_ends_exactly_at_its_value() {
     let mut rig = Rig::start_artifact(compile(
         "8f4e/v1\nentry main\nmodule m\nfloat x 1.0\nint8[] small 1\nfloat64 fine 0.0f64\nmoduleEnd\nentryEnd\nfunction buffer\n#export\ncall main\nfunctionEnd\n",
     ));
-    let values = [("x", 0.1), ("small", -7.9), ("fine", 1e-3)].map(|(item, value)| SetItem { item: item.to_owned(), value });
+    let values = [("x", 0.1), ("small", -7.0), ("fine", 1e-3)].map(|(item, value)| SetItem { item: item.to_owned(), value });
     let write = rig.send_at(Some(5), LiveChange::Set { values: values.to_vec(), ramp_ticks: 7 });
     let reads: Vec<u64> = (4..14).map(|tick| rig.send_at(Some(tick), get(&["x", "small", "fine"]))).collect();
     rig.play_to(20);
