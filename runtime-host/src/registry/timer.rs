@@ -3,12 +3,30 @@
 
 use std::time::Duration;
 
+use ipc::limits::TIMER_RATE_RANGE_HZ;
+
 use super::runtime::{Assembly, BuildError, Runtime};
 use super::{RuntimeType, Settings};
 use crate::host::engine::Engine;
 use crate::host::live::stage::Sounding;
 use crate::host::program::{Binding, Program};
-use crate::realtime::{monotonic_ns_rt, sleep_until_rt};
+use crate::realtime::{TIMER_PRIORITY, monotonic_ns_rt, sleep_until_rt};
+
+/// What these types have in common. Each says who it is, which key of the configuration sets its rate, and its usual rate.
+pub(super) const BASE: RuntimeType = RuntimeType {
+    id: "",
+    aliases: &[],
+    config: &[],
+    sample_rate_key: "",
+    default_sample_rate_hz: *TIMER_RATE_RANGE_HZ.start(),
+    sample_rate_range_hz: TIMER_RATE_RANGE_HZ,
+    constants: &[],
+    flushes_denormals: false,
+    priority: TIMER_PRIORITY,
+    tick_export: "main",
+    bind,
+    build,
+};
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -61,13 +79,13 @@ struct TimerRuntime {
 }
 
 /// Binds a timer type: its export and nothing else.
-pub(super) fn bind(ty: &RuntimeType, _settings: &Settings, engine: &Engine) -> Binding {
+fn bind(ty: &RuntimeType, _settings: &Settings, engine: &Engine) -> Binding {
     Binding { export: engine.export(ty.tick_export), ..Binding::default() }
 }
 
 /// Builds a timer runtime whose first tick is due now. Without a lane there is nothing to be faster for, so an offline
 /// session paces it all the same, unless it replays up to a horizon.
-pub(super) fn build(assembly: &Assembly<'_>) -> Result<Box<dyn Runtime>, BuildError> {
+fn build(assembly: &Assembly<'_>) -> Result<Box<dyn Runtime>, BuildError> {
     match assembly.start.sample_rate {
         0 => Err(BuildError::NoSampleRate),
         rate_hz => Ok(Box::new(TimerRuntime {
