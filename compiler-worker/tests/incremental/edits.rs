@@ -249,7 +249,9 @@ fn the_default_diff_holds_what_starts_from_something_else() {
         let (module, item) = manifest.item(module, item).unwrap();
         (module.memory, item.byte_address)
     };
-    let edits: [(&str, &str, &[(&str, &str, &[u8])]); 8] = [
+    /// Text before, text after, and the items whose bytes differ.
+    type Edit<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str, &'a [u8])]);
+    let edits: [Edit; 8] = [
         ("entry main\n", "entry main\n; a comment\n", &[]),
         ("int count 1", "int count 258", &[("alpha", "count", &[2, 1, 0, 0])]),
         ("table 4 0.5 0.25", "table 4 0.5", &[("beta", "table", &[0, 0, 0, 0x3f, 0, 0, 0, 0])]),
