@@ -106,6 +106,7 @@ fn names_and_values_that_do_not_fit_are_refused_at_once() {
         (set("tone:stop", 1.0), "did you mean `tone:step`?"),
         (set("step", 1e12), "does not fit into `tone:step`"),
         (set("step", f64::NAN), "does not fit"),
+        (set("step", 5.5), "`5.5` is not a whole number, which `tone:step` takes"),
         (set("left[128]", 1.0), "has 128 elements"),
         (get(&["step", "stop"]), "no item `stop`"),
         (LiveChange::Get { items: vec!["left".to_owned(); MAX_DUMP_ELEMENTS as usize / 128 + 1] }, "elements, more than"),
