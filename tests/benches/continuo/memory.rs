@@ -1,5 +1,7 @@
 //! `memory`: what a session that plays one sine uses, by process.
 
+use std::time::Instant;
+
 use runtime_host::host::engine::Loader;
 
 use crate::playback::{Playback, ROLES};
@@ -28,24 +30,25 @@ pub fn print() {
     v8.iter_mut().for_each(|v8| v8.pace());
 
     let mut playback = Playback::start(&sine.source, 1);
-    let v8_at_begin = v8.as_ref().map(|v8| cpu_ns(v8.pid()));
+    let v8_at_begin = v8.as_ref().map(|v8| (cpu_ns(v8.pid()), Instant::now()));
     let used = playback.watch(WATCH_SECONDS);
-    // The watch takes a second longer than what it watches.
-    let v8_ns = v8.as_ref().zip(v8_at_begin).map(|(v8, begin)| (cpu_ns(v8.pid()) - begin) as f64);
+    let v8_share = v8.as_ref().zip(v8_at_begin).map(|(v8, (begin_ns, begin))| {
+        let used_ns = (cpu_ns(v8.pid()) - begin_ns) as f64;
+        used_ns / begin.elapsed().as_nanos() as f64
+    });
     let watched_seconds = used.blocks * BLOCK_SECONDS;
-    let pids = playback.pids();
+    let pids = &playback.pids;
     let sum = |of: fn(u32) -> u64, pids: &[u32]| pids.iter().map(|pid| of(*pid)).sum::<u64>();
     let mut rows = Vec::new();
-    for (role, (name, pids)) in ROLES.iter().zip(&pids).enumerate() {
+    for (role, (name, pids)) in ROLES.iter().zip(pids).enumerate() {
         rows.push(row(name, sum(pss_bytes, pids), sum(private_bytes, pids), used.cpu_ns[role] / 1e9 / watched_seconds));
     }
     let all = pids.concat();
     let all_seconds = used.cpu_ns.iter().sum::<f64>() / 1e9;
     rows.push(row("the session", sum(pss_bytes, &all), sum(private_bytes, &all), all_seconds / watched_seconds));
-    if let Some((v8, ns)) = v8.as_ref().zip(v8_ns) {
-        rows.push(row("node", pss_bytes(v8.pid()), private_bytes(v8.pid()), ns / 1e9 / (watched_seconds + 1.0)));
+    if let Some((v8, share)) = v8.as_ref().zip(v8_share) {
+        rows.push(row("node", pss_bytes(v8.pid()), private_bytes(v8.pid()), share));
     }
-    playback.stop();
     table::print("memory", NOTES, &["process", "PSS", "its own alone", "CPU"], &rows);
 }
 

@@ -1,8 +1,11 @@
 //! A real session under measurement: `continuo play` on the null device, its processes and what they use over some time.
 
+use std::io::{BufRead, BufReader, Lines};
+use std::process::{Child, ChildStdout, Stdio};
+
 use rustix::process::Signal;
 use serde_json::Value;
-use tests::playing::{Folder, Playing, text};
+use tests::playing::{Folder, continuo, send_signal};
 
 use crate::processes::cpu_ns;
 
@@ -14,9 +17,12 @@ const BLOCKS_A_SECOND: f64 = 375.0;
 /// The roles whose use is told apart.
 pub const ROLES: [&str; 4] = ["supervisor", "compiler-worker", "device-host", "runtime-host"];
 
-/// A session that plays `count` copies of a program.
+/// A session that plays copies of a program.
 pub struct Playback {
-    playing: Playing,
+    process: Child,
+    events: Lines<BufReader<ChildStdout>>,
+    /// Process ids of each of [`ROLES`].
+    pub pids: [Vec<u32>; 4],
     _folder: Folder,
 }
 
@@ -31,34 +37,32 @@ pub struct Use {
 }
 
 impl Playback {
-    /// Starts the session and waits until all of its programs sound.
+    /// Starts a session with `count` copies of a program and waits until all of them sound.
     pub fn start(source: &str, count: usize) -> Self {
         let folder = Folder::new();
-        let files: Vec<_> = (0..count).map(|index| folder.file(&format!("p{index}.8f4e"), source)).collect();
-        let arguments: Vec<&str> = ["--device", "null"].into_iter().chain(files.iter().map(|file| text(file))).collect();
-        let mut playing = Playing::start(&folder, &arguments, &[]);
-        for _ in 0..count {
-            playing.wait_for("sounding");
+        let mut command = continuo(&folder);
+        command.args(["play", "--json", "--device", "null"]);
+        command.args((0..count).map(|index| folder.file(&format!("p{index}.8f4e"), source)));
+        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the binary can be started");
+        let events = BufReader::new(process.stdout.take().expect("piped")).lines();
+        let pids = [vec![process.id()], Vec::new(), Vec::new(), Vec::new()];
+        let mut playback = Self { process, events, pids, _folder: folder };
+        let mut sounding = 0;
+        while sounding < count {
+            let event = playback.next_event();
+            sounding += usize::from(event["event"] == "sounding");
+            playback.note(&event);
         }
-        Self { playing, _folder: folder }
+        playback
     }
 
-    /// Process ids of each of [`ROLES`].
-    pub fn pids(&self) -> [Vec<u32>; 4] {
-        let mut pids = ROLES.map(|role| self.playing.in_role(role).iter().map(|process| process.pid).collect());
-        pids[0] = vec![self.playing.pid()];
-        pids
-    }
-
-    /// Watches the session for `seconds` of its own time.
+    /// Watches the session for `seconds` of its own time, after a second of settling.
     pub fn watch(&mut self, seconds: f64) -> Use {
-        let pids = self.pids();
-        // The first reports after the start are still those of starting.
-        self.next_meter(BLOCKS_A_SECOND);
-        let begin = self.next_meter(0.0);
-        let cpu_at_begin = cpu_of(&pids);
+        let first = self.next_meter(0.0);
+        let begin = self.next_meter(blocks(&first) + BLOCKS_A_SECOND);
+        let cpu_at_begin = self.cpu_ns();
         let end = self.next_meter(blocks(&begin) + seconds * BLOCKS_A_SECOND);
-        let cpu_at_end = cpu_of(&pids);
+        let cpu_at_end = self.cpu_ns();
         Use {
             blocks: blocks(&end) - blocks(&begin),
             cpu_ns: std::array::from_fn(|role| cpu_at_end[role] - cpu_at_begin[role]),
@@ -66,20 +70,40 @@ impl Playback {
         }
     }
 
-    /// The next counters of the device from `from_blocks` of its time on.
-    fn next_meter(&mut self, from_blocks: f64) -> Value {
-        self.playing.wait_until("meter", |event| event["event"] == "meter" && blocks(event) >= from_blocks)
+    fn note(&mut self, event: &Value) {
+        let role = ROLES.iter().position(|role| event["event"] == "processStarted" && event["role"] == *role);
+        if let (Some(role), Some(pid)) = (role, event["pid"].as_u64()) {
+            self.pids[role].push(pid as u32);
+        }
     }
 
-    /// Ends it in order.
-    pub fn stop(mut self) {
-        self.playing.signal(Signal::TERM);
-        self.playing.wait();
+    fn cpu_ns(&self) -> [f64; 4] {
+        std::array::from_fn(|role| self.pids[role].iter().map(|pid| cpu_ns(*pid)).sum::<u64>() as f64)
+    }
+
+    /// The next counters of the device from `from_blocks` of its time on.
+    fn next_meter(&mut self, from_blocks: f64) -> Value {
+        loop {
+            let event = self.next_event();
+            if event["event"] == "meter" && blocks(&event) >= from_blocks {
+                return event;
+            }
+        }
+    }
+
+    fn next_event(&mut self) -> Value {
+        let line = self.events.next().expect("the session goes on").expect("its events are text");
+        serde_json::from_str(&line).expect("its events are JSON")
     }
 }
 
-fn cpu_of(pids: &[Vec<u32>; 4]) -> [f64; 4] {
-    std::array::from_fn(|role| pids[role].iter().map(|pid| cpu_ns(*pid)).sum::<u64>() as f64)
+impl Drop for Playback {
+    /// Ends the session in order.
+    fn drop(&mut self) {
+        send_signal(self.process.id(), Signal::TERM);
+        self.events.by_ref().for_each(drop);
+        let _ = self.process.wait();
+    }
 }
 
 fn blocks(meter: &Value) -> f64 {

@@ -17,7 +17,7 @@ const ROUND_NS: u64 = 10_000_000;
 const WARM_UP_TICKS: u64 = 3_000;
 
 const NOTES: &[&str] = &[
-    "Processor time, medians of 15 rounds, sides in turns. A tick is a block of 128 frames at 48 kHz (2,667 us), of the examples `worker` and `main` a cycle",
+    "Processor time, medians of 15 rounds, sides in turns. A tick is a block of 128 frames at 48 kHz (2,667 us), of `worker` and `main` a cycle",
     "of 20 and 16.7 ms. Ours: denormals flushed, export called, output copied out and checked, as on the tick thread; the lane is not in it.",
     "V8: node runs the reference compiler's wasm of the three workloads. The reference's wasm of the examples is not part of the project;",
     "there node runs the language's own lowering, made by the compiler's test oracle, which for the workloads gives the same bytes.",

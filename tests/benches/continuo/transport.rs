@@ -129,7 +129,7 @@ fn own_work_ns(loader: &Loader, text: &Text) -> f64 {
 fn played(text: &Text, own_ns: f64, count: usize, quoted: (f64, f64, f64)) -> Vec<String> {
     let mut playback = Playback::start(&text.source, count);
     let used = playback.watch(WATCH_SECONDS);
-    playback.stop();
+    drop(playback);
     let [supervisor, _, device, hosts] = used.cpu_ns;
     let per_block = |cpu_ns: f64| cpu_ns / used.blocks / count as f64;
     let of_a_core = |cpu_ns: f64| cpu_ns / (used.blocks * BLOCK_NS as f64);
