@@ -30,6 +30,9 @@ enum Entry {
         item: &'static str,
         value: f32,
     },
+    /// Time stops: silence from this tick on.
+    Freeze,
+    Run,
     /// Values that the session read, as words, by item.
     Read(Vec<(String, String, u32)>),
 }
@@ -45,6 +48,8 @@ pub struct Campaign {
     hosts: BTreeMap<String, u64>,
     guest_is_worker: bool,
     journal: Vec<(u64, Entry)>,
+    /// Programs that have played before, with their revisions.
+    past: Vec<(String, Program)>,
     /// How many edits went which way.
     pub tally: BTreeMap<String, u32>,
 }
@@ -61,8 +66,9 @@ impl Campaign {
         let revision = revision(&session.runtime(SUBJECT));
         let hosts = session.host_pids();
         let edits = Edits::new(Random::new(random.below(u64::MAX)));
+        let past = vec![(revision.clone(), program.clone())];
         let (journal, tally) = (Vec::new(), BTreeMap::new());
-        Self { session, random, edits, program, revision, hosts, guest_is_worker: false, journal, tally }
+        Self { session, random, edits, program, revision, hosts, guest_is_worker: false, journal, past, tally }
     }
 
     /// Makes one random edit and checks everything that can be checked at once.
@@ -70,16 +76,22 @@ impl Campaign {
         match self.random.below(24) {
             0 => self.retype_guest(),
             1..=3 => self.set(),
-            _ => match self.edits.next(&self.program) {
-                Edit::Good { name, program } => self.good(name, program),
-                Edit::Broken { name, text, line } => self.broken(name, &text, line),
-                Edit::Failing { program, fuse } => self.failing(&program, fuse),
-            },
+            4 => self.freeze(),
+            5 => self.roll_back(),
+            _ => self.edit(),
         }
         if self.random.one_in(4) {
             self.read();
         }
         assert_eq!(self.session.host_pids(), self.hosts, "no host has been restarted");
+    }
+
+    fn edit(&mut self) {
+        match self.edits.next(&self.program) {
+            Edit::Good { name, program } => self.good(name, program),
+            Edit::Broken { name, text, line } => self.broken(name, &text, line),
+            Edit::Failing { program, fuse } => self.failing(&program, fuse),
+        }
     }
 
     fn count(&mut self, what: &str) {
@@ -113,15 +125,33 @@ impl Campaign {
             self.session.peer.expect("push", params)
         };
         check_same(name, &plan, &report);
+        self.commit(name, &report, &expected, program);
+    }
+
+    /// Goes back to a program that has played before.
+    fn roll_back(&mut self) {
+        let (revision, program) = self.random.pick(&self.past).clone();
+        let name = "a rollback";
+        let expected = change::between(&self.program, &program);
+        let params = json!({ "runtime": SUBJECT, "revision": &revision[..16], "acknowledge": true });
+        let report = self.session.peer.expect("rollback", params);
+        check_report(name, &report, &expected);
+        self.commit(name, &report, &expected, program);
+        self.count("gone back");
+    }
+
+    /// Waits until a change is in effect, and checks that it is what was announced.
+    fn commit(&mut self, name: &str, report: &Value, expected: &change::Expected, program: Program) {
         let change = number(&report["change"]);
         let committed = self.session.peer.progress(change, &["committed", "rejected", "superseded", "cancelled", "rolledBack"]);
-        check_commit(name, &report, &committed);
+        check_commit(name, report, &committed);
         // A change of nothing that runs reaches no host.
         if expected.class != "none" {
             self.journal.push((number(&committed["tick"]), Entry::Change(Box::new(program.clone()))));
         }
-        self.program = program;
         self.revision = report["revision"].as_str().expect("a revision").to_owned();
+        self.past.push((self.revision.clone(), program.clone()));
+        self.program = program;
     }
 
     fn cancel(&mut self, name: &str, plan: &Value, report: &Value) {
@@ -198,6 +228,22 @@ impl Campaign {
         self.count("set");
     }
 
+    /// Stops the subject's time, mostly makes an edit meanwhile, and lets it go on.
+    fn freeze(&mut self) {
+        let answer = self.session.peer.expect("freeze", json!({ "runtime": SUBJECT }));
+        assert_eq!((&answer["state"], &answer["committed"]), (&json!("frozen"), &Value::Null));
+        self.journal.push((number(&answer["tick"]), Entry::Freeze));
+        if !self.random.one_in(3) {
+            if let Edit::Good { name, program } = self.edits.good(&self.program) {
+                self.good(name, program);
+            }
+            self.read();
+        }
+        let answer = self.session.peer.expect("run", json!({ "runtime": SUBJECT }));
+        self.journal.push((number(&answer["tick"]), Entry::Run));
+        self.count("frozen");
+    }
+
     /// Reads the first word of every item that is no pointer.
     fn read(&mut self) {
         let of_module = |module: &crate::patchwork::Module| {
@@ -256,12 +302,15 @@ fn render(journal: &[(u64, Entry)], end_tick: usize) -> Vec<f32> {
     let mut machine = Machine::new(&Program::base());
     let mut entries = journal.iter().peekable();
     let mut samples = Vec::with_capacity(end_tick * BLOCK_FRAMES);
+    let mut is_frozen = false;
     for tick in 0..=end_tick {
         while let Some((at, entry)) = entries.next_if(|(at, _)| *at <= tick as u64) {
             assert_eq!(*at, tick as u64, "the journal is in the order of its ticks");
             match entry {
                 Entry::Change(program) => machine.change_to(program),
                 Entry::Set { module, item, value } => machine.set(module, item, *value),
+                Entry::Freeze => is_frozen = true,
+                Entry::Run => is_frozen = false,
                 Entry::Read(values) => {
                     for (module, item, word) in values {
                         let expected = machine.word(module, item);
@@ -276,7 +325,7 @@ fn render(journal: &[(u64, Entry)], end_tick: usize) -> Vec<f32> {
                 }
             }
         }
-        samples.extend(machine.tick());
+        samples.extend(if is_frozen { [0.0; BLOCK_FRAMES] } else { machine.tick() });
     }
     samples
 }
@@ -321,7 +370,9 @@ fn check_report(name: &str, report: &Value, expected: &change::Expected) {
 
 /// A later report about the same edit says the same.
 fn check_same(name: &str, one: &Value, other: &Value) {
-    for key in ["runtime", "revision", "base", "class", "reasons", "kept", "moved", "reset", "discarded", "boundaries", "runtimeType"] {
+    for key in
+        ["runtime", "revision", "base", "class", "reasons", "kept", "moved", "reset", "discarded", "atRisk", "boundaries", "runtimeType"]
+    {
         assert_eq!(one[key], other[key], "{name}: {key} is not what was announced");
     }
 }
@@ -333,7 +384,13 @@ fn check_commit(name: &str, report: &Value, committed: &Value) {
     let moved = report["moved"].as_array().expect("a list of moves");
     let bytes: u64 = moved.iter().map(|item| number(&item["bytes"])).sum();
     assert_eq!(committed["remapped"], json!({ "items": moved.len(), "bytes": bytes }), "{name}");
-    assert_eq!(names(&committed["reset"]), lost(&report["reset"]), "{name}");
+    let (announced, reset) = (lost(&report["reset"]), names(&committed["reset"]));
+    assert!(reset.is_superset(&announced), "{name}: {reset:?} of {announced:?}");
+    let at_risk = names(&report["atRisk"]);
+    assert!(
+        reset.difference(&announced).all(|item| at_risk.contains(item)),
+        "{name}: {reset:?}; announced {announced:?}, at risk {at_risk:?}"
+    );
     assert_eq!(names(&committed["discarded"]), lost(&report["discarded"]), "{name}");
 }
 

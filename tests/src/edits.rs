@@ -144,7 +144,7 @@ impl Edits {
             Kind::Delay { gain, .. } => *gain = 2.0 * level,
             Kind::Echo { keep, .. } => *keep = 2.0 * level,
             Kind::Boot { base } => *base = self.random.below(1_000) as i32,
-            Kind::Bomb { .. } | Kind::Mix => return None,
+            Kind::Tape { .. } | Kind::Bomb { .. } | Kind::Mix => return None,
         }
         Some(edited)
     }
@@ -153,14 +153,14 @@ impl Edits {
     fn retarget(&mut self, program: &Program) -> Option<Program> {
         let mut edited = program.clone();
         let index = self.some(program, |module| !module.inputs().is_empty())?;
-        let is_delay = matches!(program.modules[index].kind, Kind::Delay { .. });
+        let is_delay = matches!(program.modules[index].kind, Kind::Delay { .. } | Kind::Tape { .. });
         let own = program.modules[index].id.clone();
         let is_source = |voice: &&Module| matches!(voice.kind, Kind::Oscillator { .. } | Kind::Counter { .. });
         let voices = program.voices().filter(|voice| voice.id != own && (is_delay || is_source(voice)));
         let voices: Vec<String> = voices.map(|voice| voice.id.clone()).collect();
         let target = self.random.pick(&voices).clone();
         match &mut edited.modules[index].kind {
-            Kind::Delay { input, .. } => *input = target,
+            Kind::Delay { input, .. } | Kind::Tape { input, .. } => *input = target,
             Kind::Echo { drive, .. } => *drive = target,
             Kind::Oscillator { .. } | Kind::Counter { .. } | Kind::Boot { .. } | Kind::Bomb { .. } | Kind::Mix => return None,
         }
@@ -184,7 +184,7 @@ impl Edits {
     fn add(&mut self, program: &Program) -> Option<Program> {
         let voices: Vec<String> = program.voices().map(|voice| voice.id.clone()).collect();
         let level = self.random.fraction(256, 1_024);
-        let (stem, kind) = match self.random.below(3) {
+        let (stem, kind) = match self.random.below(4) {
             0 => {
                 let (step, trim) = (self.random.fraction(8, 200), self.random.fraction(512, 3_000));
                 ("osc", Kind::Oscillator { phase: "phase".to_owned(), step, level, trim, is_centred: self.random.one_in(2) })
@@ -193,6 +193,7 @@ impl Edits {
                 let increment = 1 + self.random.below(400) as i32;
                 ("count", Kind::Counter { is_float: self.random.one_in(2), increment, level })
             }
+            2 => ("tape", Kind::Tape { length: self.length(), input: self.random.pick(&voices).clone() }),
             _ => {
                 let input = self.random.pick(&voices).clone();
                 ("delay", Kind::Delay { length: self.length(), is_int: self.random.one_in(4), input, gain: 2.0 * level })
@@ -249,10 +250,14 @@ impl Edits {
 
     fn resize(&mut self, program: &Program) -> Option<Program> {
         let mut edited = program.clone();
-        let index = self.some(program, |module| matches!(module.kind, Kind::Delay { .. }))?;
+        let index = self.some(program, |module| matches!(module.kind, Kind::Delay { .. } | Kind::Tape { .. }))?;
         let new = self.length();
-        let Kind::Delay { length, .. } = &mut edited.modules[index].kind else { return None };
-        *length = new;
+        match &mut edited.modules[index].kind {
+            Kind::Delay { length, .. } => *length = new,
+            // A tape only grows; going back to an earlier revision shrinks it.
+            Kind::Tape { length, .. } => *length += 1 + new / 4,
+            _ => return None,
+        }
         Some(edited)
     }
 

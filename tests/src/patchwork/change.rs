@@ -89,6 +89,7 @@ fn code(module: &Module) -> Kind {
         Kind::Oscillator { step, level, .. } => (*step, *level) = (0.0, 0.0),
         Kind::Counter { level, .. } => *level = 0.0,
         Kind::Delay { input, gain, .. } => (*input, *gain) = (nowhere(), 0.0),
+        Kind::Tape { input, .. } => *input = nowhere(),
         Kind::Echo { other, drive, keep } => (*other, *drive, *keep) = (nowhere(), nowhere(), 0.0),
         Kind::Boot { base } => *base = 0,
         Kind::Bomb { fuse, .. } => *fuse = 0,

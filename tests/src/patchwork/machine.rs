@@ -31,6 +31,7 @@ enum Step {
     Oscillator { phase: usize, step: usize, level: usize, out: usize, trim: f32, is_centred: bool },
     Counter { count: usize, level: usize, out: usize, is_float: bool, increment: i32 },
     Delay { line: usize, length: usize, head: usize, input: usize, gain: usize, out: usize },
+    Tape { tape: usize, length: usize, cursor: usize, input: usize, out: usize },
     Echo { other: usize, drive: usize, keep: usize, out: usize },
     Bomb { fuse: usize },
     Mix { outs: Vec<usize> },
@@ -52,7 +53,7 @@ impl Machine {
         for module in &program.modules {
             for item in module.items() {
                 let at = machine.place(&module.id, &item.name).first;
-                machine.words[at] = machine.word_of(&item.default);
+                machine.words[at] = machine.word_of(&module.id, &item.default);
             }
         }
         machine.steps = program.modules.iter().filter_map(|module| machine.step(&module.id, &module.kind)).collect();
@@ -73,16 +74,31 @@ impl Machine {
             };
             let is_same = shape(&self.program).zip(shape(program)).is_some_and(|(one, other)| one.is_same_element(other));
             let is_pointer = shape(program) == Some(super::Shape::Pointer);
-            // Nothing writes pointers, so one always points where its default does, wherever that is now.
+            // Nothing writes pointers to other modules, so one always points where its default does, wherever that is now.
             if is_same && !is_pointer && !expected.patched.contains(&format!("{module}:{item}")) {
                 let words = from.words.min(to.words);
                 next.words[to.first..to.first + words].copy_from_slice(&self.words[from.first..from.first + words]);
             }
         }
+        next.take_cursors_of(self);
         if expected.reruns_boot {
             next.boot();
         }
         *self = next;
+    }
+
+    /// Cursors go on where they were in their tapes; one whose place is gone goes back to the start.
+    fn take_cursors_of(&mut self, before: &Self) {
+        let modules = self.program.modules.iter().filter(|module| matches!(module.kind, Kind::Tape { .. }));
+        let kept: Vec<String> = modules.map(|module| module.id.clone()).filter(|id| before.program.module(id).is_some()).collect();
+        for id in kept {
+            let (from, to) = (before.place(&id, "tape"), self.place(&id, "tape"));
+            let offset = before.word(&id, "cursor") as usize - from.first;
+            if offset < to.words {
+                let cursor = self.place(&id, "cursor").first;
+                self.words[cursor] = (to.first + offset) as u32;
+            }
+        }
     }
 
     /// Writes a float item.
@@ -116,12 +132,13 @@ impl Machine {
         *self.places.get(&key).unwrap_or_else(|| panic!("the model has no item {module}:{item}"))
     }
 
-    fn word_of(&self, default: &Default) -> u32 {
+    fn word_of(&self, module: &str, default: &Default) -> u32 {
         match default {
             Default::Zero => 0,
             Default::Int(value) => *value as u32,
             Default::Float(value) => value.to_bits(),
             Default::OutOf(module) => self.place(module, "out").first as u32,
+            Default::OwnTape => self.place(module, "tape").first as u32,
         }
     }
 
@@ -166,6 +183,9 @@ impl Machine {
                 gain: at("gain"),
                 out: at("out"),
             },
+            Kind::Tape { length, .. } => {
+                Step::Tape { tape: at("tape"), length: *length as usize, cursor: at("cursor"), input: target("input"), out: at("out") }
+            }
             Kind::Echo { .. } => Step::Echo { other: target("other"), drive: target("drive"), keep: at("keep"), out: at("out") },
             Kind::Boot { .. } => return None,
             Kind::Bomb { .. } => Step::Bomb { fuse: at("fuse") },
@@ -213,6 +233,13 @@ fn run(step: &Step, words: &mut [u32], left: &mut f32) {
             words[*out] = flushed(read(words, line + at) * read(words, *gain)).to_bits();
             words[line + at] = words[*input];
             words[*head] = at as u32 + 1;
+        }
+        Step::Tape { tape, length, cursor, input, out } => {
+            let at = words[*cursor] as usize;
+            words[*out] = words[at];
+            words[at] = words[*input];
+            let next = if at + 1 == tape + length { *tape } else { at + 1 };
+            words[*cursor] = next as u32;
         }
         Step::Echo { other, drive, keep, out } => {
             let kept = flushed(read(words, *other) * read(words, *keep));

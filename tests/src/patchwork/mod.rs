@@ -35,6 +35,8 @@ pub enum Kind {
     /// Gives what module `input` gave `length` samples ago, times `gain`. The line is an array of floats, or of ints that
     /// hold floats.
     Delay { length: u32, is_int: bool, input: String, gain: f32 },
+    /// Gives what module `input` gave `length` samples ago. A pointer into its own array goes round in it.
+    Tape { length: u32, input: String },
     /// Gives `other` · keep + `drive` · 0.25. Two that are each other's `other` are a feedback loop.
     Echo { other: String, drive: String, keep: f32 },
     /// Init-only: counts its runs and derives `base` · 7.
@@ -79,6 +81,8 @@ pub enum Default {
     Float(f32),
     /// The item `out` of this module.
     OutOf(String),
+    /// The item `tape` of the same module.
+    OwnTape,
 }
 
 impl Shape {
@@ -129,6 +133,10 @@ impl Module {
                 let head = item("head", Shape::Int, Default::Zero);
                 vec![item("line", line, Default::Zero), head, pointer("input", input), float("gain", *gain), out]
             }
+            Kind::Tape { length, input } => {
+                let tape = item("tape", Shape::Floats(*length), Default::Zero);
+                vec![tape, item("cursor", Shape::Pointer, Default::OwnTape), pointer("input", input), out]
+            }
             Kind::Echo { other, drive, keep } => vec![pointer("other", other), pointer("drive", drive), float("keep", *keep), out],
             Kind::Boot { base } => {
                 vec![item("runs", Shape::Int, Default::Zero), int("base", *base), item("derived", Shape::Int, Default::Zero)]
@@ -141,7 +149,7 @@ impl Module {
     /// Modules it reads from by a pointer.
     pub fn inputs(&self) -> Vec<&String> {
         match &self.kind {
-            Kind::Delay { input, .. } => vec![input],
+            Kind::Delay { input, .. } | Kind::Tape { input, .. } => vec![input],
             Kind::Echo { other, drive, .. } => vec![other, drive],
             Kind::Oscillator { .. } | Kind::Counter { .. } | Kind::Boot { .. } | Kind::Bomb { .. } | Kind::Mix => Vec::new(),
         }
@@ -150,7 +158,7 @@ impl Module {
     /// The same, to be changed.
     pub fn inputs_mut(&mut self) -> Vec<&mut String> {
         match &mut self.kind {
-            Kind::Delay { input, .. } => vec![input],
+            Kind::Delay { input, .. } | Kind::Tape { input, .. } => vec![input],
             Kind::Echo { other, drive, .. } => vec![other, drive],
             Kind::Oscillator { .. } | Kind::Counter { .. } | Kind::Boot { .. } | Kind::Bomb { .. } | Kind::Mix => Vec::new(),
         }
@@ -159,14 +167,14 @@ impl Module {
     /// Whether it gives something to hear.
     pub fn is_voice(&self) -> bool {
         match self.kind {
-            Kind::Oscillator { .. } | Kind::Counter { .. } | Kind::Delay { .. } | Kind::Echo { .. } => true,
+            Kind::Oscillator { .. } | Kind::Counter { .. } | Kind::Delay { .. } | Kind::Tape { .. } | Kind::Echo { .. } => true,
             Kind::Boot { .. } | Kind::Bomb { .. } | Kind::Mix => false,
         }
     }
 }
 
 impl Program {
-    /// What the campaign starts from: two oscillators, a counter, a delay line, a feedback pair, an init-only module.
+    /// What the campaign starts from: two oscillators, a counter, a delay line, a tape, a feedback pair, an init-only module.
     pub fn base() -> Self {
         let oscillator = |step: f32, level: f32| Kind::Oscillator { phase: "phase".to_owned(), step, level, trim: 0.5, is_centred: false };
         let echo = |other: &str, drive: &str| Kind::Echo { other: other.to_owned(), drive: drive.to_owned(), keep: 0.5 };
@@ -176,6 +184,7 @@ impl Program {
             Module::new("osc1", oscillator(18.0 / 4096.0, 0.25)),
             Module::new("count1", Kind::Counter { is_float: false, increment: 77, level: 0.25 }),
             Module::new("delay1", Kind::Delay { length: 500, is_int: false, input: "osc1".to_owned(), gain: 0.5 }),
+            Module::new("tape1", Kind::Tape { length: 300, input: "count1".to_owned() }),
             Module::new("left1", echo("right1", "osc1")),
             Module::new("right1", echo("left1", "count1")),
             Module::new("mix", Kind::Mix),

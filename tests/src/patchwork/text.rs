@@ -28,7 +28,8 @@ fn module_lines(module: &Module, program: &Program) -> Vec<String> {
         Kind::Mix => lines.extend(
             ["runtime AudioWorkletRuntime", "audioRuntime.audioOutBufferLAddress mix:left"].map(|setting| format!("; @config {setting}")),
         ),
-        Kind::Oscillator { .. } | Kind::Counter { .. } | Kind::Delay { .. } | Kind::Echo { .. } | Kind::Bomb { .. } => {}
+        Kind::Oscillator { .. } | Kind::Counter { .. } | Kind::Delay { .. } | Kind::Tape { .. } | Kind::Echo { .. } | Kind::Bomb { .. } => {
+        }
     }
     lines.extend(module.items().iter().map(declaration));
     lines.extend(body(module, program).lines().map(str::to_owned));
@@ -43,6 +44,7 @@ fn declaration(item: &Item) -> String {
         Default::Int(value) => format!(" {value}"),
         Default::Float(value) => format!(" {}", float(*value)),
         Default::OutOf(module) => format!(" &{module}:out"),
+        Default::OwnTape => " &tape".to_owned(),
     };
     match item.shape {
         Shape::Int => format!("int {name}{default}"),
@@ -63,6 +65,7 @@ fn body(module: &Module, program: &Program) -> String {
         Kind::Oscillator { phase, trim, is_centred, .. } => oscillator(phase, *trim, *is_centred),
         Kind::Counter { is_float, increment, .. } => counter(*is_float, *increment),
         Kind::Delay { .. } => DELAY.to_owned(),
+        Kind::Tape { .. } => TAPE.to_owned(),
         Kind::Echo { .. } => ECHO.to_owned(),
         Kind::Boot { .. } => BOOT.to_owned(),
         Kind::Bomb { way, .. } => bomb(*way),
@@ -95,6 +98,11 @@ const DELAY: &str = "push &head\npush head\npush count(line)\nremainder\nstore
 push &out\npush &line\npush head\npush 4\nmul\nadd\nloadFloat\npush gain\nmul\nstore
 push &line\npush head\npush 4\nmul\nadd\npush *input\nstore
 push &head\npush head\npush 1\nadd\nstore";
+
+const TAPE: &str = "push &out\npush *cursor\nstore
+push cursor\npush *input\nstore
+push &cursor\npush cursor\npush 4\nadd\nstore
+push cursor\npush tape&\ngreaterThan\nif\npush &cursor\npush &tape\nstore\nifEnd";
 
 const ECHO: &str = "push &out\npush *other\npush keep\nmul\npush *drive\npush 0.25\nmul\nadd\nstore";
 
