@@ -40,24 +40,18 @@ fn main() {
     let own = inputs.each_ref().map(|port| port.name().expect("a port has a name"));
     let (periods, received) = sync_channel(4096);
     let active = client.activate_async((), Capture { inputs, periods }).expect("the client can be activated");
-    connect(active.as_client(), prefix, &own);
-    println!("connected");
-    write(&received, frames, file);
+    write(&received, frames, file, || connect(active.as_client(), prefix, &own));
 }
 
+/// Connects the player's ports to ours, if they are there. Until something is heard this is done again and again: a player
+/// may look around with a short-lived client of the same name first.
 fn connect(client: &Client, prefix: &str, own: &[String; 2]) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let theirs = client.ports(Some(&format!("^{prefix}")), None, PortFlags::IS_OUTPUT);
-        if theirs.len() >= 2 && theirs.iter().zip(own).all(|(from, to)| client.connect_ports_by_name(from, to).is_ok()) {
-            return;
-        }
-        assert!(Instant::now() < deadline, "no ports {prefix}* appeared");
-        std::thread::sleep(Duration::from_millis(2));
+    for (from, to) in client.ports(Some(&format!("^{prefix}")), None, PortFlags::IS_OUTPUT).iter().zip(own) {
+        let _ = client.connect_ports_by_name(from, to);
     }
 }
 
-fn write(received: &Receiver<Vec<[f32; 2]>>, frames: usize, file: &str) {
+fn write(received: &Receiver<Vec<[f32; 2]>>, frames: usize, file: &str, connect: impl Fn()) {
     let deadline = Instant::now() + PATIENCE;
     let mut out = std::io::BufWriter::new(std::fs::File::create(file).expect("the capture file can be written"));
     let mut written = 0;
@@ -65,6 +59,9 @@ fn write(received: &Receiver<Vec<[f32; 2]>>, frames: usize, file: &str) {
         assert!(written > 0 || Instant::now() < deadline, "nothing was heard");
         let Ok(period) = received.recv_timeout(Duration::from_secs(10)) else { break };
         let (has_begun, left) = (written > 0, frames - written);
+        if !has_begun {
+            connect();
+        }
         for frame in period.into_iter().skip_while(|frame| !has_begun && frame == &[0.0, 0.0]).take(left) {
             frame.iter().for_each(|sample| out.write_all(&sample.to_le_bytes()).expect("the capture can be written"));
             written += 1;
