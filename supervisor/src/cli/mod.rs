@@ -151,7 +151,9 @@ fn check_outputs(outputs: &[&Path], programs: &[PathBuf]) -> Result<(), CommandE
 fn is_same_file(one: &Path, other: &Path) -> bool {
     match (fs::metadata(one), fs::metadata(other)) {
         (Ok(one), Ok(other)) => one.is_file() && (one.dev(), one.ino()) == (other.dev(), other.ino()),
-        (Err(_), Err(_)) => one.file_name() == other.file_name() && folder_of(one).canonicalize().ok() == folder_of(other).canonicalize().ok(),
+        (Err(_), Err(_)) => {
+            one.file_name() == other.file_name() && folder_of(one).canonicalize().ok() == folder_of(other).canonicalize().ok()
+        }
         (Ok(_), Err(_)) | (Err(_), Ok(_)) => false,
     }
 }

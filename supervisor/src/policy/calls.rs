@@ -279,7 +279,8 @@ impl Policy {
         if let Some(slot) = self.live_slot(runtime) {
             let is_held = self.programs[slot.0].phase == Phase::Held;
             if !restart.reset && is_held {
-                let message = format!("`{}` is held; it runs again from its defaults (reset), or with another revision (push)", restart.runtime);
+                let message =
+                    format!("`{}` is held; it runs again from its defaults (reset), or with another revision (push)", restart.runtime);
                 return Err(ErrorReply::new(ErrorCode::Held, message));
             }
             if !restart.reset {

@@ -153,7 +153,10 @@ impl World {
                 self.promise(!self.settled.contains_key(&runtime), "a program that has failed is started");
                 let reply = if self.random.one_in(10) {
                     let is_damaged = self.random.one_in(2);
-                    HostReply::Refused { segment: artifact.name, reason: Refusal { message: String::new(), line: None, is_damaged, is_machine: false } }
+                    HostReply::Refused {
+                        segment: artifact.name,
+                        reason: Refusal { message: String::new(), line: None, is_damaged, is_machine: false },
+                    }
                 } else {
                     HostReply::Started { runtime: String::new() }
                 };

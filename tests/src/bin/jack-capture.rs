@@ -1,7 +1,7 @@
 //! An independent JACK client that writes what a player plays: `jack-capture PREFIX FRAMES FILE`.
 //!
 //! Waits until output ports appear whose names start with PREFIX, connects the first two, and writes FRAMES frames from the
-//! first non-zero sample on as 32-bit float little-endian, left and right interleaved. Obeys `JACK_DEFAULT_SERVER`.
+//! first non-zero samples on as 32-bit float little-endian, left and right interleaved. Obeys `JACK_DEFAULT_SERVER`.
 
 use std::io::Write;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -62,7 +62,7 @@ fn write(received: &Receiver<Vec<[f32; 2]>>, frames: usize, file: &str, connect:
         if !has_begun {
             connect();
         }
-        for frame in period.into_iter().skip_while(|frame| !has_begun && frame == &[0.0, 0.0]).take(left) {
+        for frame in period.into_iter().skip_while(|frame| !has_begun && frame.contains(&0.0)).take(left) {
             frame.iter().for_each(|sample| out.write_all(&sample.to_le_bytes()).expect("the capture can be written"));
             written += 1;
         }
