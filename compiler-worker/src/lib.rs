@@ -18,6 +18,7 @@ use ipc::diagnostic::{Diagnostic, Stage};
 use ipc::limits::MAX_WASM_BYTES;
 use ipc::manifest::SourcePoint;
 use ipc::message::CompileRequest;
+use languages::caches::Caches;
 
 /// Code of the diagnostic for a program whose compiled form is too large. One of Continuo's own, of no language in particular.
 pub const WASM_TOO_LARGE_CODE: i32 = 1032;
@@ -39,8 +40,14 @@ fn first_message(diagnostics: &[Diagnostic]) -> &str {
 
 /// Compiles a source text up to WebAssembly. The artifact has no native code; see [`native::NativeCompiler`].
 pub fn compile(request: &CompileRequest) -> Result<Artifact, CompileError> {
+    compile_with(request, None)
+}
+
+/// The same, with what is remembered of requests before: the answer is the same and comes sooner.
+pub fn compile_with(request: &CompileRequest, caches: Option<&Caches<'_>>) -> Result<Artifact, CompileError> {
     let language = languages::language_of(&request.source);
-    let mut translated = (language.translate)(request).map_err(CompileError::Rejected)?;
+    let caches = caches.filter(|caches| caches.takes(&request.source));
+    let mut translated = (language.translate)(request, caches).map_err(CompileError::Rejected)?;
     middle::optimise(&mut translated.program, request.work_budget);
     let emitted = wasm::module::emit(&translated.program);
     if emitted.wasm.len() > MAX_WASM_BYTES {

@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use wasmtime::{CacheStore, Engine, OptLevel};
@@ -18,6 +19,7 @@ const MAX_CACHE_BYTES: usize = 64 << 20;
 #[derive(Default)]
 pub struct NativeCompiler {
     engine: Option<Engine>,
+    cache: Arc<FunctionCache>,
 }
 
 impl NativeCompiler {
@@ -26,11 +28,16 @@ impl NativeCompiler {
         self.engine()?.precompile_module(wasm)
     }
 
+    /// How many functions have been compiled because the cache did not have them.
+    pub fn functions_compiled(&self) -> u64 {
+        self.cache.misses.load(Ordering::Relaxed)
+    }
+
     fn engine(&mut self) -> wasmtime::Result<&Engine> {
         if self.engine.is_none() {
             let mut config = ipc::engine::engine_config();
             config.cranelift_opt_level(OptLevel::Speed);
-            config.enable_incremental_compilation(Arc::new(FunctionCache::default()))?;
+            config.enable_incremental_compilation(self.cache.clone())?;
             self.engine = Some(Engine::new(&config)?);
         }
         Ok(self.engine.as_ref().expect("just made"))
@@ -41,6 +48,7 @@ impl NativeCompiler {
 #[derive(Debug, Default)]
 struct FunctionCache {
     generations: Mutex<Generations>,
+    misses: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -78,6 +86,7 @@ impl CacheStore for FunctionCache {
     }
 
     fn insert(&self, key: &[u8], value: Vec<u8>) -> bool {
+        self.misses.fetch_add(1, Ordering::Relaxed);
         let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
         generations.insert(key.to_vec(), value);
         true

@@ -15,8 +15,9 @@ use ipc::message::{CompileGoal, CompileOutcome, CompileRequest, CompileTimings, 
 use ipc::segment::{Segment, SessionId};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
+use crate::languages::caches::{Caches, Texts};
 use crate::native::NativeCompiler;
-use crate::{CompileError, compile};
+use crate::{CompileError, compile_with};
 
 /// A program that makes the compiler take all the memory there is must not take it from the hosts: beyond this limit allocating fails,
 /// which ends the worker, and with it one request. Time is limited from outside.
@@ -31,20 +32,9 @@ pub fn run(sender: Sender, receiver: Receiver, session: SessionId) -> ExitCode {
     limit_memory();
     let mut worker = Worker { session, native: NativeCompiler::default(), published: HashMap::new() };
     loop {
-        match receiver.receive::<WorkerRequest>() {
-            Ok(WorkerRequest::Compile(request)) => {
-                if !is_open(sender.send(&worker.answer(&request))) {
-                    return ExitCode::SUCCESS;
-                }
-            }
-            Ok(WorkerRequest::Release { segment }) => {
-                worker.published.remove(&segment);
-            }
-            Err(ChannelError::Closed) => return ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("compiler-worker: {error}");
-                return ExitCode::FAILURE;
-            }
+        let texts = Texts::default();
+        if let Some(code) = worker.serve(&sender, &receiver, &Caches::new(&texts)) {
+            return code;
         }
     }
 }
@@ -67,15 +57,37 @@ struct Worker {
 }
 
 impl Worker {
-    fn answer(&mut self, request: &CompileRequest) -> WorkerReply {
+    /// Serves requests until the channel closes, or, with `None`, until the caches are full.
+    fn serve(&mut self, sender: &Sender, receiver: &Receiver, caches: &Caches<'_>) -> Option<ExitCode> {
+        while !caches.are_full() {
+            match receiver.receive::<WorkerRequest>() {
+                Ok(WorkerRequest::Compile(request)) => {
+                    if !is_open(sender.send(&self.answer(&request, caches))) {
+                        return Some(ExitCode::SUCCESS);
+                    }
+                }
+                Ok(WorkerRequest::Release { segment }) => {
+                    self.published.remove(&segment);
+                }
+                Err(ChannelError::Closed) => return Some(ExitCode::SUCCESS),
+                Err(error) => {
+                    eprintln!("compiler-worker: {error}");
+                    return Some(ExitCode::FAILURE);
+                }
+            }
+        }
+        None
+    }
+
+    fn answer(&mut self, request: &CompileRequest, caches: &Caches<'_>) -> WorkerReply {
         let mut timings = CompileTimings::default();
-        let outcome = self.outcome(request, &mut timings);
+        let outcome = self.outcome(request, caches, &mut timings);
         WorkerReply::Compiled { id: request.id, outcome, timings }
     }
 
-    fn outcome(&mut self, request: &CompileRequest, timings: &mut CompileTimings) -> CompileOutcome {
+    fn outcome(&mut self, request: &CompileRequest, caches: &Caches<'_>, timings: &mut CompileTimings) -> CompileOutcome {
         let started = Instant::now();
-        let compiled = compile(request);
+        let compiled = compile_with(request, Some(caches));
         timings.wasm_us = micros_since(started);
         let mut artifact = match compiled {
             Ok(_) if request.goal == CompileGoal::Check => return CompileOutcome::Checked,

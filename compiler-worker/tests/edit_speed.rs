@@ -5,10 +5,11 @@ mod support;
 
 use std::time::Instant;
 
+use compiler_worker::languages::caches::{Caches, Texts};
 use compiler_worker::languages::lang_8f4e::blocks::{self, Outline};
 use compiler_worker::languages::lang_8f4e::{self, project};
 use compiler_worker::native::NativeCompiler;
-use compiler_worker::{compile, middle, wasm};
+use compiler_worker::{compile, compile_with, middle, wasm};
 use ipc::message::CompileRequest;
 use support::{Machine, engine, request};
 
@@ -50,11 +51,11 @@ fn stages_of(source: &str) -> [u128; 5] {
     let mut clock = Clock::start();
     let project = project::parse(source.as_bytes()).expect("it is right");
     let outline = Outline::new(&project).expect("it is right");
-    let blocks = blocks::read(&project, &outline).expect("it is right");
+    let blocks = blocks::read(&project, &outline, None).expect("it is right");
     let read = clock.lap();
     drop((blocks.modules.clone(), blocks.functions.clone(), blocks.constants.clone()));
     let copy = clock.lap();
-    let mut program = lang_8f4e::back::translate(&request).expect("it is right").program;
+    let mut program = lang_8f4e::back::translate(&request, None).expect("it is right").program;
     let translate = clock.lap();
     middle::optimise(&mut program, 0);
     let optimise = clock.lap();
@@ -70,6 +71,8 @@ fn an_edit_of_one_line() {
     for name in ["voices8", "freeverb", "voices64"] {
         let source = program(name);
         let mut native = NativeCompiler::default();
+        let texts = Texts::default();
+        let caches = Caches::new(&texts);
         let mut clock = Clock::start();
         let first = compile(&request(&source)).expect("it is right");
         let wasm_first = clock.lap();
@@ -81,7 +84,7 @@ fn an_edit_of_one_line() {
             let source = edited(&source, edit);
             let request = CompileRequest { previous: Some(Box::new(previous)), ..request(&source) };
             let mut clock = Clock::start();
-            let artifact = compile(&request).expect("it is right");
+            let artifact = compile_with(&request, Some(&caches)).expect("it is right");
             to_wasm.push(clock.lap());
             native.compile(&artifact.wasm).expect("it compiles");
             to_native.push(clock.lap());

@@ -2,6 +2,7 @@
 //!
 //! A language turns text into a program of the middle and describes it; everything behind that is shared. Pure computation.
 
+pub mod caches;
 pub mod lang_8f4e;
 
 use ipc::artifact::DefaultBytes;
@@ -10,6 +11,7 @@ use ipc::manifest::Manifest;
 use ipc::message::CompileRequest;
 
 use crate::middle::program::Program;
+use caches::Caches;
 
 /// What a language makes of a source text.
 #[derive(Debug)]
@@ -28,7 +30,7 @@ pub struct Language {
     /// First line of a text in this language, without surrounding white space.
     pub header: &'static str,
     /// Checks and translates a text; at least one diagnostic if that fails, the first error first.
-    pub translate: fn(&CompileRequest) -> Result<Translated, Vec<Diagnostic>>,
+    pub translate: fn(&CompileRequest, Option<&Caches<'_>>) -> Result<Translated, Vec<Diagnostic>>,
 }
 
 /// Every language. The first one also takes texts without a known header, to say what is wrong with them.

@@ -103,12 +103,21 @@ impl CallGraph {
     }
 }
 
-/// Depth-first order with finished callees first (Tarjan's strongly connected components, without recursion of our own).
+/// Callees before callers, as far as recursion allows, and which functions take part in a recursion.
 fn order(callees: &[Vec<usize>]) -> (Vec<usize>, Vec<bool>) {
+    let mut is_recursive: Vec<bool> = callees.iter().enumerate().map(|(function, callees)| callees.contains(&function)).collect();
+    let components = components(callees);
+    components.iter().filter(|members| members.len() > 1).flatten().for_each(|&member| is_recursive[member] = true);
+    (components.concat(), is_recursive)
+}
+
+/// Functions that call each other, together; callees before their callers (Tarjan's strongly connected components, without recursion
+/// of our own).
+pub fn components(callees: &[Vec<usize>]) -> Vec<Vec<usize>> {
     const UNSEEN: u32 = u32::MAX;
     let count = callees.len();
     let (mut number, mut low) = (vec![UNSEEN; count], vec![0u32; count]);
-    let (mut finished, mut is_recursive) = (Vec::with_capacity(count), vec![false; count]);
+    let mut finished = Vec::with_capacity(count);
     let (mut component, mut is_open) = (Vec::new(), vec![false; count]);
     let mut next_number = 0;
     for root in 0..count {
@@ -124,9 +133,6 @@ fn order(callees: &[Vec<usize>]) -> (Vec<usize>, Vec<bool>) {
                 if let Some(last) = path.last_mut() {
                     last.1 += 1;
                 }
-                if callee == function {
-                    is_recursive[function] = true;
-                }
                 if number[callee] == UNSEEN {
                     path.push((callee, 0));
                 } else if is_open[callee] {
@@ -140,16 +146,14 @@ fn order(callees: &[Vec<usize>]) -> (Vec<usize>, Vec<bool>) {
             }
             if low[function] == number[function] {
                 let start = component.iter().rposition(|&member| member == function).unwrap_or(0);
-                let members = component.split_off(start);
-                for &member in &members {
-                    is_open[member] = false;
-                    is_recursive[member] |= members.len() > 1;
-                }
-                finished.extend(members.into_iter().rev());
+                let mut members = component.split_off(start);
+                members.iter().for_each(|&member| is_open[member] = false);
+                members.reverse();
+                finished.push(members);
             }
         }
     }
-    (finished, is_recursive)
+    finished
 }
 
 /// The function that calls are being inlined into.

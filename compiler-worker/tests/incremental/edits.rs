@@ -237,6 +237,37 @@ fn references_are_those_of_code_called_functions_and_defaults() {
 }
 
 #[test]
+fn functions_that_call_each_other_count_together() {
+    let functions = |number: &str| {
+        format!(
+            "function ping\n#impure\nparam int x\npush x\nif\npush x\npush 1\nsub\ncall pong\nifEnd\nfunctionEnd\n\
+            function pong\n#impure\nparam int x\npush &alpha:count\npush {number}\nstore\npush x\ncall ping\nfunctionEnd\n"
+        )
+    };
+    let program = |number: &str| {
+        let called =
+            edited("push &count\n", "push 1\ncall ping\npush &count\n").replace("call scaled\n", "push 2\ncall pong\ncall scaled\n");
+        called.replace("entry main\n", &format!("{}entry main\n", functions(number)))
+    };
+    assert_eq!(effect(&program("1"), &program("2")).recoded, names("alpha beta"));
+    assert_eq!(effect(&program("1"), &program("1")), Effect::default());
+}
+
+#[test]
+fn a_long_chain_of_calls_is_followed_to_its_end() {
+    const LENGTH: usize = 20_000;
+    let mut text = String::from("8f4e/v1\nentry main\nmodule m\nint x\ncall f0\nmoduleEnd\nmodule n\nint y\nmoduleEnd\nentryEnd\n");
+    for index in 0..LENGTH {
+        text.push_str(&format!("function f{index}\n#impure\ncall f{}\nfunctionEnd\n", index + 1));
+    }
+    let end = |number: &str| format!("{text}function f{LENGTH}\n#impure\npush &n:y\npush {number}\nstore\nfunctionEnd\n");
+    let (first, second) = (compiled(&end("1"), None).manifest, compiled(&end("2"), None).manifest);
+    assert_eq!(first.modules[0].references, [1]);
+    assert_ne!(first.modules[0].code_hash, second.modules[0].code_hash);
+    assert_eq!(first.modules[1].code_hash, second.modules[1].code_hash);
+}
+
+#[test]
 fn the_same_text_again_is_the_same_artifact() {
     let first = compiled(PROGRAM, None);
     assert_eq!(compiled(PROGRAM, Some(&first.manifest)), first);

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod caches;
 mod edits;
 mod layout;
 mod random_edits;

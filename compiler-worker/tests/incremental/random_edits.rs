@@ -18,10 +18,14 @@ const EDITS: usize = 25;
 const CYCLES: usize = 3;
 
 /// A small generator of numbers (xorshift64*).
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    fn below(&mut self, bound: usize) -> usize {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -51,7 +55,7 @@ struct ModuleText {
 
 /// A program of modules that each have an `int base` others may point at.
 #[derive(Clone, Debug, Default)]
-struct Text {
+pub struct Text {
     modules: Vec<ModuleText>,
     made: usize,
     /// It has arrays of no elements, whose defaults shift those of the items behind them (LANGUAGE §25): then it has no
@@ -105,6 +109,12 @@ impl ItemText {
 }
 
 impl Text {
+    pub fn random(random: &mut Random, modules: usize, has_empty_arrays: bool) -> Self {
+        let mut text = Self { has_empty_arrays, ..Self::default() };
+        (0..modules).for_each(|_| text.add_module(random));
+        text
+    }
+
     fn count(&self, random: &mut Random, bound: usize) -> usize {
         random.below(bound).max(usize::from(!self.has_empty_arrays))
     }
@@ -130,7 +140,7 @@ impl Text {
         }
     }
 
-    fn edit(&mut self, random: &mut Random) -> &'static str {
+    pub fn edit(&mut self, random: &mut Random) -> &'static str {
         let at = random.below(self.modules.len());
         let added = ItemText::random(random, format!("i{}", self.made + 1), self);
         let count = self.count(random, 40);
@@ -185,7 +195,7 @@ impl Text {
         }
     }
 
-    fn source(&self) -> String {
+    pub fn source(&self) -> String {
         let mut text = String::from("8f4e/v1\nentry main\n");
         for module in &self.modules {
             let _ = write!(text, "module {}\n{}", module.id, "; a comment\n".repeat(module.comments));
@@ -292,11 +302,9 @@ fn assert_diff(old: &Artifact, new: &Artifact, context: &str) {
 
 /// Runs one sequence of edits; returns how many of them had to lay memory out afresh.
 fn run(engine: &Engine, seed: u64) -> usize {
-    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    let mut text = Text { has_empty_arrays: seed % 2 == 1, ..Text::default() };
-    for _ in 0..2 + random.below(6) {
-        text.add_module(&mut random);
-    }
+    let mut random = Random::new(seed);
+    let modules = 2 + random.below(6);
+    let mut text = Text::random(&mut random, modules, seed % 2 == 1);
     let mut previous = compiled(&text.source(), None);
     let mut afresh = 0;
     for step in 0..EDITS {

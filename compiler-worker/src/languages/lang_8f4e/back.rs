@@ -7,27 +7,34 @@ use ipc::manifest::Manifest;
 use ipc::message::CompileRequest;
 
 use super::analysis::{self, translate};
+use super::block_cache::BlockCache;
 use super::error::LanguageError;
 use super::functions::Functions;
 use super::manifest;
 use super::program::Program;
 use super::{FrontOptions, ID, resolve_after};
 use crate::languages::Translated;
+use crate::languages::caches::Caches;
 use crate::middle;
 
 /// Compiles a source text up to the middle. Memory lies where the previous revision had it, as far as that is possible.
-pub fn translate(request: &CompileRequest) -> Result<Translated, Vec<Diagnostic>> {
+pub fn translate(request: &CompileRequest, caches: Option<&Caches<'_>>) -> Result<Translated, Vec<Diagnostic>> {
+    let cache = caches.map(|caches| &caches.lang_8f4e);
     let previous = request.previous.as_deref().filter(|previous| previous.language == ID);
     // Whether a text is right must not depend on what ran before it: LANGUAGE §7 has the last word.
-    match previous.map(|previous| translate_after(request, Some(previous))) {
+    match previous.map(|previous| translate_after(request, Some(previous), cache)) {
         Some(Ok(translated)) => Ok(translated),
-        Some(Err(_)) | None => translate_after(request, None),
+        Some(Err(_)) | None => translate_after(request, None, cache),
     }
 }
 
-fn translate_after(request: &CompileRequest, previous: Option<&Manifest>) -> Result<Translated, Vec<Diagnostic>> {
+fn translate_after(
+    request: &CompileRequest,
+    previous: Option<&Manifest>,
+    cache: Option<&BlockCache<'_>>,
+) -> Result<Translated, Vec<Diagnostic>> {
     let options = FrontOptions { memory_regions: request.memory_regions.clone(), environment: request.environment.clone() };
-    let program = resolve_after(&request.source, &options, previous)?;
+    let program = resolve_after(&request.source, &options, previous, cache)?;
     let (functions, translated) = lower(&program).map_err(|errors| diagnostics(errors, &program))?;
     if !program.directive_errors.is_empty() {
         return Err(diagnostics(program.directive_errors.clone(), &program));

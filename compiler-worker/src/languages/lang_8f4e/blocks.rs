@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use ipc::limits::MAX_DIAGNOSTICS;
 use ipc::manifest::ConfigEntry;
 
+use super::block_cache::BlockCache;
 use super::directives;
 use super::error::LanguageError;
 use super::includes::{self, LibraryFunction};
@@ -108,10 +109,14 @@ fn name_of(opener: &str) -> &str {
     tokens.get(1).map_or("", |token| token.text)
 }
 
-/// Reads all blocks. Reports the first error of each, in the language's order.
-pub fn read<'a>(project: &Project<'a>, outline: &Outline<'a>) -> Result<Blocks<'a>, Vec<LanguageError>> {
+/// Reads all blocks that `cache` does not know. Reports the first error of each, in the language's order.
+pub fn read<'a, 't: 'a>(
+    project: &Project<'a>,
+    outline: &Outline<'a>,
+    cache: Option<&BlockCache<'t>>,
+) -> Result<Blocks<'a>, Vec<LanguageError>> {
     let entries = entry_order(&project.blocks);
-    let mut reader = Reader { project, outline, errors: Vec::new() };
+    let mut reader = Reader { project, outline, cache, errors: Vec::new() };
     let prototypes = reader.read_all(BlockKind::Prototype);
     let modules = reader.read_modules(&entries);
     let constants = reader.read_all(BlockKind::Constants);
@@ -122,13 +127,14 @@ pub fn read<'a>(project: &Project<'a>, outline: &Outline<'a>) -> Result<Blocks<'
     }
 }
 
-struct Reader<'r, 'a> {
+struct Reader<'r, 'a, 't> {
     project: &'r Project<'a>,
     outline: &'r Outline<'a>,
+    cache: Option<&'r BlockCache<'t>>,
     errors: Vec<LanguageError>,
 }
 
-impl<'a> Reader<'_, 'a> {
+impl<'a, 't: 'a> Reader<'_, 'a, 't> {
     fn read_all(&mut self, kind: BlockKind) -> Vec<ParsedBlock<'a>> {
         let of_kind = self.outline.sources.iter().enumerate().filter(|(_, source)| match source {
             Source::Document(_, of) => *of == kind,
@@ -153,17 +159,24 @@ impl<'a> Reader<'_, 'a> {
 
     fn read(&mut self, block: BlockId, source: &Source<'a>, kind: BlockKind) -> Option<ParsedBlock<'a>> {
         let parsed = match source {
-            Source::Document(document, _) => syntax::parse(SourceLines { kind, block, lines: self.project.lines_of(document) }),
+            Source::Document(document, _) => self.parse(SourceLines { kind, block, lines: self.project.lines_of(document) }),
             Source::Library(include, function) => {
                 let family = &self.outline.library[*include];
                 let function = &family[*function];
-                syntax::parse(SourceLines { kind, block, lines: &function.lines }).map(|mut parsed| {
+                self.parse(SourceLines { kind, block, lines: &function.lines }).map(|mut parsed| {
                     includes::adopt(&mut parsed, function, family);
                     parsed
                 })
             }
         };
         parsed.map_err(|error| self.keep(error)).ok()
+    }
+
+    fn parse(&self, source: SourceLines<'_, 'a>) -> Result<ParsedBlock<'a>, LanguageError> {
+        match self.cache {
+            Some(cache) => cache.parse(source),
+            None => syntax::parse(source),
+        }
     }
 
     fn keep(&mut self, error: LanguageError) {

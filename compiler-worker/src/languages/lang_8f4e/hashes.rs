@@ -3,13 +3,14 @@
 //! An address counts as the item it names and the offset from its start, a name as the type it has. A called function counts with its
 //! own fingerprint. Pure computation.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use ipc::hash::ContentHash;
 
 use super::functions::Functions;
 use super::instruction::Instruction;
-use super::program::{AddressRange, Argument, DeclaredType, Item, Line, Module, Program};
+use super::program::{AddressRange, Argument, DeclaredType, Function, Item, Line, Module, Program};
+use crate::middle::inline::components;
 
 /// What the code of a module or function is and what it refers to.
 #[derive(Clone, Debug)]
@@ -19,67 +20,104 @@ pub struct CodeInfo {
     pub modules: BTreeSet<usize>,
 }
 
-/// Computes fingerprints; each function's once.
+/// A body by itself: what it calls counts as names.
+struct Own {
+    hash: ContentHash,
+    modules: BTreeSet<usize>,
+    /// Functions it calls.
+    callees: Vec<usize>,
+}
+
+/// Computes fingerprints. Does not recurse: chains of calls may be as long as the text.
 pub struct Hasher<'a> {
     program: &'a Program,
     functions: &'a Functions,
     modules: HashMap<&'a str, usize>,
-    /// `None` while a function's own fingerprint is being computed: it calls itself.
-    done: HashMap<usize, Option<CodeInfo>>,
+    /// Parallel to the program's functions.
+    own: Vec<Own>,
+    /// The same, with all that each calls.
+    hashes: Vec<ContentHash>,
 }
 
 impl<'a> Hasher<'a> {
     pub fn new(program: &'a Program, functions: &'a Functions) -> Self {
         let modules = program.modules.iter().enumerate().map(|(index, module)| (module.id.as_str(), index)).collect();
-        Self { program, functions, modules, done: HashMap::new() }
+        let mut hasher = Self { program, functions, modules, own: Vec::new(), hashes: Vec::new() };
+        hasher.own = program.functions.iter().map(|function| hasher.own_of_function(function)).collect();
+        hasher.hashes = hasher.with_callees();
+        hasher
     }
 
-    pub fn module(&mut self, module: &'a Module) -> CodeInfo {
+    pub fn module(&self, module: &Module) -> CodeInfo {
         let items: HashMap<&str, DeclaredType> = module.items.iter().map(|item| (item.name.as_str(), item.declared)).collect();
-        let mut info = self.body(&module.body, module.loop_cap, &items);
-        info.modules.extend(&module.default_modules);
-        info
+        let own = self.body(&module.body, module.loop_cap, &items);
+        let mut modules = self.reached(&own.callees);
+        modules.extend(own.modules.iter().chain(&module.default_modules));
+        CodeInfo { hash: combined(own.hash, own.callees.iter().map(|&callee| self.hashes[callee])), modules }
     }
 
-    pub fn function(&mut self, index: usize) -> CodeInfo {
-        if let Some(done) = self.done.get(&index) {
-            // A recursive call: the name, which the caller's line has, is all there is to say.
-            return done.clone().unwrap_or_else(|| CodeInfo { hash: ContentHash::of(&[]), modules: BTreeSet::new() });
-        }
-        self.done.insert(index, None);
-        let function = &self.program.functions[index];
-        let mut info = self.body(&function.body, function.loop_cap, &HashMap::new());
-        let fields: Vec<&[u8]> = function.imports.iter().flat_map(|(field, _)| [field.as_bytes(), b"\n"]).collect();
-        info.hash = ContentHash::of(&[&info.hash.0[..], &ContentHash::of(&fields).0]);
-        self.done.insert(index, Some(info.clone()));
-        info
+    /// Fingerprint of a function.
+    pub fn function(&self, index: usize) -> ContentHash {
+        self.hashes[index]
     }
 
-    fn body(&mut self, lines: &'a [Line], loop_cap: Option<u32>, items: &HashMap<&str, DeclaredType>) -> CodeInfo {
-        let mut bytes = Vec::with_capacity(lines.len() * 16);
+    /// Modules that these functions and all they call refer to.
+    fn reached(&self, functions: &[usize]) -> BTreeSet<usize> {
         let mut modules = BTreeSet::new();
+        let mut seen: HashSet<usize> = functions.iter().copied().collect();
+        let mut open: Vec<usize> = seen.iter().copied().collect();
+        while let Some(function) = open.pop() {
+            let own = &self.own[function];
+            modules.extend(&own.modules);
+            open.extend(own.callees.iter().copied().filter(|&callee| seen.insert(callee)));
+        }
+        modules
+    }
+
+    /// Fingerprints of all functions. Those that call each other count together.
+    fn with_callees(&self) -> Vec<ContentHash> {
+        let callees: Vec<Vec<usize>> = self.own.iter().map(|own| own.callees.clone()).collect();
+        let mut hashes = vec![ContentHash::of(&[]); callees.len()];
+        for members in components(&callees) {
+            let outside = |callee: &&usize| !members.contains(callee);
+            let mut parts: Vec<ContentHash> = members
+                .iter()
+                .map(|&member| combined(self.own[member].hash, callees[member].iter().filter(outside).map(|&callee| hashes[callee])))
+                .collect();
+            parts.sort_unstable();
+            for &member in &members {
+                hashes[member] = combined(self.own[member].hash, parts.iter().copied());
+            }
+        }
+        hashes
+    }
+
+    fn own_of_function(&self, function: &Function) -> Own {
+        let mut own = self.body(&function.body, function.loop_cap, &HashMap::new());
+        let fields: Vec<&[u8]> = function.imports.iter().flat_map(|(field, _)| [field.as_bytes(), b"\n"]).collect();
+        own.hash = combined(own.hash, std::iter::once(ContentHash::of(&fields)));
+        own
+    }
+
+    fn body(&self, lines: &[Line], loop_cap: Option<u32>, items: &HashMap<&str, DeclaredType>) -> Own {
+        let mut bytes = Vec::with_capacity(lines.len() * 16);
+        let (mut modules, mut callees) = (BTreeSet::new(), Vec::new());
         bytes.extend(loop_cap.unwrap_or(u32::MAX).to_le_bytes());
         for line in lines {
             text(&mut bytes, line.instruction.word());
             for argument in &line.arguments {
                 self.argument(&mut bytes, argument, items, &mut modules);
             }
-            match line.instruction {
-                Instruction::Call => self.callees(&mut bytes, line, &mut modules),
-                Instruction::PushShape | Instruction::ParamShape => self.shape(&mut bytes, line),
+            match (line.instruction, line.arguments.first()) {
+                (Instruction::Call, Some(Argument::Name(name))) => {
+                    let named = self.functions.named(name).iter().copied();
+                    callees.extend(named.filter(|callee| !callees.contains(callee)).collect::<Vec<_>>());
+                }
+                (Instruction::PushShape | Instruction::ParamShape, _) => self.shape(&mut bytes, line),
                 _ => {}
             }
         }
-        CodeInfo { hash: ContentHash::of(&[&bytes]), modules }
-    }
-
-    fn callees(&mut self, bytes: &mut Vec<u8>, line: &Line, modules: &mut BTreeSet<usize>) {
-        let Some(Argument::Name(name)) = line.arguments.first() else { return };
-        for &index in self.functions.named(name) {
-            let info = self.function(index);
-            bytes.extend(info.hash.0);
-            modules.extend(info.modules);
-        }
+        Own { hash: ContentHash::of(&[&bytes]), modules, callees }
     }
 
     /// Such a line means as many values as the prototype has items.
@@ -133,6 +171,11 @@ impl<'a> Hasher<'a> {
         };
         bytes.extend(range.safe_bytes.saturating_sub(padding).to_le_bytes());
     }
+}
+
+fn combined(own: ContentHash, others: impl Iterator<Item = ContentHash>) -> ContentHash {
+    let bytes: Vec<u8> = std::iter::once(own).chain(others).flat_map(|hash| hash.0).collect();
+    ContentHash::of(&[&bytes])
 }
 
 fn text(bytes: &mut Vec<u8>, text: &str) {

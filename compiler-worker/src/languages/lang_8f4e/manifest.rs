@@ -18,16 +18,16 @@ use crate::middle::program::Memory;
 
 /// The manifest of a program that has been translated; its source map is empty.
 pub fn describe(request: &CompileRequest, program: &Program, functions: &Functions) -> Manifest {
-    let mut hasher = Hasher::new(program, functions);
+    let hasher = Hasher::new(program, functions);
     let fingerprints = Fingerprints::new(program);
     let modules = program.modules.iter().enumerate();
     Manifest {
         language: ID.to_owned(),
         revision: revision(request, program),
         memories: memories(program),
-        modules: modules.map(|(index, module)| describe_module(program, &mut hasher, &fingerprints, index, module)).collect(),
+        modules: modules.map(|(index, module)| describe_module(program, &hasher, &fingerprints, index, module)).collect(),
         entries: entries(program),
-        exports: exports(program, functions, &mut hasher),
+        exports: exports(program, functions, &hasher),
         imports: imports(program, functions),
         config: program.config.clone(),
         environment: program.environment.clone(),
@@ -67,7 +67,7 @@ fn memories(program: &Program) -> Vec<MemoryInfo> {
 
 fn describe_module<'a>(
     program: &'a Program,
-    hasher: &mut Hasher<'a>,
+    hasher: &Hasher<'a>,
     fingerprints: &Fingerprints<'a>,
     index: usize,
     module: &'a Module,
@@ -150,7 +150,7 @@ fn steps(program: &Program, runs: impl Fn(&Module) -> bool) -> Vec<u32> {
     modules.filter(|(_, module)| runs(module)).map(|(index, _)| index as u32).collect()
 }
 
-fn exports(program: &Program, functions: &Functions, hasher: &mut Hasher<'_>) -> Vec<ExportInfo> {
+fn exports(program: &Program, functions: &Functions, hasher: &Hasher<'_>) -> Vec<ExportInfo> {
     let init_only = steps(program, is_init_only);
     let mut exports = vec![dispatcher(program, INIT_DEFAULTS, &init_only)];
     for (index, name) in program.entries.iter().enumerate() {
@@ -162,7 +162,7 @@ fn exports(program: &Program, functions: &Functions, hasher: &mut Hasher<'_>) ->
     for (index, signature) in functions.signatures.iter().enumerate() {
         if let Some(name) = &signature.export {
             let (params, results) = value_types(signature);
-            exports.push(ExportInfo { name: name.clone(), code_hash: hasher.function(index).hash, params, results });
+            exports.push(ExportInfo { name: name.clone(), code_hash: hasher.function(index), params, results });
         }
     }
     exports

@@ -10,6 +10,7 @@ pub mod analysis;
 pub mod argument_shapes;
 pub mod arguments;
 pub mod back;
+pub mod block_cache;
 pub mod blocks;
 pub mod bodies;
 pub mod constants;
@@ -36,6 +37,7 @@ pub mod syntax;
 use ipc::diagnostic::Diagnostic;
 use ipc::manifest::Manifest;
 
+use block_cache::BlockCache;
 use blocks::Outline;
 use error::LanguageError;
 use program::Program;
@@ -55,16 +57,21 @@ pub struct FrontOptions {
 
 /// Resolves a program that nothing runs of yet. See [`resolve_after`].
 pub fn resolve(source: &[u8], options: &FrontOptions) -> Result<Program, Vec<Diagnostic>> {
-    resolve_after(source, options, None)
+    resolve_after(source, options, None, None)
 }
 
 /// Resolves a program: everything up to the point where the operand stack matters. The language's first error comes first;
 /// further errors of the same stage follow where they are independent of it. Memory is laid out relative to `previous`; an
-/// error may be due to that, and then there is none without it.
-pub fn resolve_after(source: &[u8], options: &FrontOptions, previous: Option<&Manifest>) -> Result<Program, Vec<Diagnostic>> {
+/// error may be due to that, and then there is none without it. Blocks that `cache` knows are not read again.
+pub fn resolve_after(
+    source: &[u8],
+    options: &FrontOptions,
+    previous: Option<&Manifest>,
+    cache: Option<&BlockCache<'_>>,
+) -> Result<Program, Vec<Diagnostic>> {
     let project = project::parse(source).map_err(|error| diagnostics(vec![error], &Outline::default()))?;
     let outline = Outline::new(&project).map_err(|error| diagnostics(vec![error], &Outline::default()))?;
-    match resolve_blocks(&project, &outline, options, previous) {
+    match resolve_blocks(&project, &outline, options, previous, cache) {
         Ok(mut program) => {
             program.config = outline.config;
             program.blocks = outline.infos;
@@ -76,13 +83,14 @@ pub fn resolve_after(source: &[u8], options: &FrontOptions, previous: Option<&Ma
 }
 
 /// The passes of LANGUAGE §1 up to the defaults, one after the other.
-fn resolve_blocks<'a>(
+fn resolve_blocks<'a, 't: 'a>(
     project: &Project<'a>,
     outline: &Outline<'a>,
     options: &'a FrontOptions,
     previous: Option<&Manifest>,
+    cache: Option<&BlockCache<'t>>,
 ) -> Result<Program, Vec<LanguageError>> {
-    let mut blocks = blocks::read(project, outline)?;
+    let mut blocks = blocks::read(project, outline, cache)?;
     layout::check_ids(&blocks)?;
     let environment = constants::resolve(&mut blocks, &options.environment)?;
     let mut layout = layout::plan(&blocks, &options.memory_regions)?;
