@@ -48,11 +48,13 @@ impl Surroundings<'_> {
 /// Which defined functions write memory.
 pub fn memory_writers(program: &Program) -> Vec<bool> {
     let mut writes: Vec<bool> = program.functions.iter().map(|function| region_writes(&function.body)).collect();
+    // Callees first, so that one round is enough unless functions call each other.
+    let order = super::inline::CallGraph::of(program).callees_first;
     loop {
         let mut is_stable = true;
-        for (index, function) in program.functions.iter().enumerate() {
+        for &index in &order {
             let mut calls_writer = false;
-            super::inline::for_each_callee(&function.body, &mut |callee| {
+            super::inline::for_each_callee(&program.functions[index].body, &mut |callee| {
                 calls_writer |= program.defined(callee).is_none_or(|callee| writes[callee]);
             });
             if calls_writer && !writes[index] {
