@@ -4,10 +4,9 @@
 //! answer. Addresses are compared by what they name: moving a target is no edit. Pure computation; its size is bounded by what
 //! the two texts initialise, not by what they declare.
 
-use std::collections::HashMap;
-
 use ipc::artifact::DefaultBytes;
 use ipc::manifest::{Item, Manifest, ModuleInfo, PointsAt};
+use rustc_hash::FxHashMap;
 
 /// How names of anonymous items begin; the rest is a line number (LANGUAGE §6), which says nothing about identity.
 const ANONYMOUS: &str = "__anonymous__";
@@ -24,7 +23,7 @@ pub fn between(previous: &Manifest, manifest: &Manifest, image: &[DefaultBytes])
     let mut diff = Vec::new();
     for module in &manifest.modules {
         let Some(old_module) = before.modules.get(module.id.as_str()) else { continue };
-        let old_items: HashMap<Key<'_>, &Item> = keyed(old_module).collect();
+        let old_items: FxHashMap<Key<'_>, &Item> = keyed(old_module).collect();
         for (key, item) in keyed(module) {
             let Some(old) = old_items.get(&key).filter(|old| is_of_same_shape(old, item)) else { continue };
             if is_changed(old, &before, item, &after) {
@@ -37,7 +36,7 @@ pub fn between(previous: &Manifest, manifest: &Manifest, image: &[DefaultBytes])
 }
 
 fn keyed(module: &ModuleInfo) -> impl Iterator<Item = (Key<'_>, &Item)> {
-    let mut later: HashMap<&str, usize> = HashMap::new();
+    let mut later: FxHashMap<&str, usize> = FxHashMap::default();
     module.items.iter().rev().map(move |item| {
         let name = if item.name.starts_with(ANONYMOUS) { ANONYMOUS } else { item.name.as_str() };
         let count = later.entry(name).or_default();
@@ -66,7 +65,7 @@ fn affected_bytes(old: &Item, new: &Item) -> u32 {
 
 /// Modules and items of a manifest by name.
 struct Names<'a> {
-    modules: HashMap<&'a str, &'a ModuleInfo>,
+    modules: FxHashMap<&'a str, &'a ModuleInfo>,
 }
 
 impl<'a> Names<'a> {

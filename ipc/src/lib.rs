@@ -18,4 +18,5 @@ pub mod live;
 pub mod manifest;
 pub mod message;
 pub mod plan;
+pub mod recovery;
 pub mod segment;

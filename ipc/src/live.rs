@@ -73,6 +73,8 @@ pub enum LiveChange {
 pub struct Swap {
     pub artifact: SegmentRef,
     pub revision: ContentHash,
+    /// Where the checkpoints of the new program go; `None` for a runtime that nobody would take over.
+    pub state: Option<SegmentRef>,
     /// How state gets from the running revision into this one; `None` starts from the defaults.
     pub there: Option<MigrationPlan>,
     /// How it gets back if the trial fails.

@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::Diagnostic;
 use crate::fault::Fault;
+use crate::hash::ContentHash;
 use crate::live::{LiveReply, LiveRequest};
 use crate::manifest::Manifest;
+use crate::recovery::{Prepare, TakeOver, TookOver};
 use crate::segment::SegmentRef;
 
 /// What a process of the one binary does.
@@ -114,6 +116,12 @@ pub enum HostRequest {
     Run(RunJob),
     /// Change the running runtime.
     Live(LiveRequest),
+    /// To a spare: keep a program ready.
+    Prepare(Box<Prepare>),
+    /// To a spare: none of this runtime's programs needs to be kept ready any more, except the named revisions.
+    Forget { runtime: String, except: Vec<ContentHash> },
+    /// To a spare: go on where a dead host stopped.
+    TakeOver(Box<TakeOver>),
     /// End the runtime; answered with `Stopped`.
     Stop,
 }
@@ -131,6 +139,8 @@ pub struct StartRuntime {
     pub sample_rate: u32,
     /// Where an `audio` runtime delivers its blocks.
     pub lane: Option<SegmentRef>,
+    /// Where its checkpoints go ([`crate::state`]); `None` for a runtime that nobody would take over.
+    pub state: Option<SegmentRef>,
     /// Folder that relative asset paths start from.
     pub base_directory: PathBuf,
     /// Render as fast as the lane is read: denormals and inputs as when live, but no deadline and no real-time priority.
@@ -185,6 +195,10 @@ pub enum HostReply {
     RunFailed { fault: Fault },
     /// How a change of the running runtime went.
     Live(LiveReply),
+    /// The program is kept ready.
+    Prepared { runtime: String, revision: ContentHash },
+    /// The runtime goes on here.
+    TookOver(Box<TookOver>),
     /// The runtime has ended.
     Stopped,
 }
@@ -243,7 +257,12 @@ pub enum DeviceRequest {
     /// Open an output and start the session clock. Answered by `Opened` or `Failed`.
     Open(OpenDevice),
     /// Read this lane from now on. Answered by `LaneMapped`.
-    AddLane { runtime: String, lane: SegmentRef },
+    AddLane {
+        runtime: String,
+        lane: SegmentRef,
+        /// Another device host was reading it: go on with the first block that no device was given, and fade in.
+        resumes: bool,
+    },
     /// All lanes that are to start together have been added: start them, and an output without a clock.
     Begin,
     /// Fade this lane out and let go of it. Answered by `LaneRemoved`.
@@ -263,6 +282,8 @@ pub struct OpenDevice {
     pub output: Output,
     pub sample_rate: u32,
     pub lead_blocks: u32,
+    /// Frames of the session that an earlier device host has played: the session clock goes on from there.
+    pub first_frame: u64,
     /// Record what the device is given: 32-bit float WAV, stereo.
     pub recording: Option<PathBuf>,
     /// Lanes wait for `DeviceRequest::Begin` and then start on one and the same block; those added later start by

@@ -36,6 +36,10 @@ pub const HEADER_BYTES: usize = 64;
 pub enum SegmentKind {
     Artifact,
     Lane,
+    /// Checkpoints and input log of a program.
+    State,
+    /// What a process leaves behind when it crashes.
+    CrashPage,
 }
 
 impl SegmentKind {
@@ -43,6 +47,8 @@ impl SegmentKind {
         match self {
             Self::Artifact => 1,
             Self::Lane => 2,
+            Self::State => 3,
+            Self::CrashPage => 4,
         }
     }
 }

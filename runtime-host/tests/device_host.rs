@@ -133,14 +133,14 @@ fn the_device_host_refuses_what_cannot_be_with_a_reason() {
             _ => None,
         }
     };
-    let open = |output, sample_rate, lead_blocks, recording: Option<&str>| {
-        DeviceRequest::Open(OpenDevice { output, sample_rate, lead_blocks, recording: recording.map(Into::into), starts_together: false })
+    let open = |output, sample_rate, lead_blocks, first_frame: 0, recording: Option<&str>| {
+        DeviceRequest::Open(OpenDevice { output, sample_rate, lead_blocks, first_frame: 0, recording: recording.map(Into::into), starts_together: false })
     };
     let session = Session::open().unwrap();
     let foreign = RampHost::start(&session);
     let lane = foreign.segment.reference().clone();
 
-    host.send(DeviceRequest::AddLane { runtime: "a".into(), lane: lane.clone() });
+    host.send(DeviceRequest::AddLane { runtime: "a".into(), lane: lane.clone(), resumes: false });
     host.wait_for("refusal", failed("no output is open"));
     host.send(open(null(), 1, 4, None));
     host.wait_for("refusal", failed("1 Hz"));
@@ -156,10 +156,10 @@ fn the_device_host_refuses_what_cannot_be_with_a_reason() {
     host.wait_for("open output", |reply| matches!(reply, DeviceReply::Opened { .. }).then_some(()));
     host.send(open(null(), 48_000, 4, None));
     host.wait_for("refusal", failed("already open"));
-    host.send(DeviceRequest::AddLane { runtime: "a".into(), lane });
+    host.send(DeviceRequest::AddLane { runtime: "a".into(), lane, resumes: false });
     host.wait_for("refusal", failed("another session"));
     let ramp = host.add_ramp("a");
-    host.send(DeviceRequest::AddLane { runtime: "a".into(), lane: ramp.segment.reference().clone() });
+    host.send(DeviceRequest::AddLane { runtime: "a".into(), lane: ramp.segment.reference().clone(), resumes: false });
     host.wait_for("refusal", failed("already has a lane"));
     host.stop();
 }

@@ -6,7 +6,7 @@
 //! functions that are exported and called inside as well get an entrance of their own, so that calls inside do not refill it.
 //! Counting is deterministic: a replay trips in the same tick.
 
-use std::collections::HashSet;
+use rustc_hash::FxHashSet;
 
 use super::function::{Function, FunctionId, Kind, Local, Op, Region, Results, Source};
 use super::inline::{CallGraph, for_each_callee};
@@ -126,7 +126,7 @@ fn effect(kind: Kind, source: Source) -> Op {
 
 /// Every export starts with a full budget.
 fn reset_at_exports(program: &mut Program) {
-    let mut called: HashSet<FunctionId> = HashSet::new();
+    let mut called: FxHashSet<FunctionId> = FxHashSet::default();
     for function in &program.functions {
         for_each_callee(&function.body, &mut |callee| {
             called.insert(callee);
@@ -180,7 +180,7 @@ mod tests {
 
     fn repeat(function: &mut Function, cap: u32, body: Vec<Op>) -> Op {
         let index = function.new_local(Type::I32);
-        effect(Kind::Repeat { cap, index, body: Region { ops: body, yields: Vec::new() } }, Source::default())
+        effect(Kind::Repeat { cap, index, body: Box::new(Region { ops: body, yields: Vec::new() }) }, Source::default())
     }
 
     fn program_of(function: Function) -> Program {

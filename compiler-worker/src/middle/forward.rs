@@ -5,7 +5,7 @@
 //! further result. Stores stay where they are, so that memory is right whenever something else looks at it. Nothing
 //! is known across a loop's back edge about what the loop writes. Pure computation.
 
-use std::collections::{HashMap, HashSet};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::bounds::Bounds;
 use super::fold::{Folded, fold};
@@ -310,7 +310,7 @@ impl Walk<'_> {
     // ------------------------------------------------------------------------------------------ structure
 
     /// A block nobody branches out of is no block.
-    fn block(&mut self, mut body: Region, results: Results, source: Source, out: &mut Vec<Op>) {
+    fn block(&mut self, mut body: Box<Region>, results: Results, source: Source, out: &mut Vec<Op>) {
         if branches_to(&body, 0) {
             let mark = self.slots.mark();
             self.branch_region(&mut body);
@@ -330,7 +330,15 @@ impl Walk<'_> {
         }
     }
 
-    fn if_else(&mut self, condition: Value, mut then: Region, mut otherwise: Region, results: Results, source: Source, out: &mut Vec<Op>) {
+    fn if_else(
+        &mut self,
+        condition: Value,
+        mut then: Box<Region>,
+        mut otherwise: Box<Region>,
+        results: Results,
+        source: Source,
+        out: &mut Vec<Op>,
+    ) {
         let is_left_early = branches_to(&then, 0) || branches_to(&otherwise, 0);
         let mark = self.slots.mark();
         self.branch_region(&mut then);
@@ -424,7 +432,7 @@ impl Walk<'_> {
         Results { first, count: own.count + merged.len() as u32 }
     }
 
-    fn repeat(&mut self, cap: u32, index: Local, mut body: Region, source: Source, out: &mut Vec<Op>) {
+    fn repeat(&mut self, cap: u32, index: Local, mut body: Box<Region>, source: Source, out: &mut Vec<Op>) {
         self.slots.set(Place::Local(index), None);
         self.forget_written(&body);
         let mark = self.slots.mark();
@@ -462,14 +470,14 @@ type Merged = (Place, Load, Type, u32);
 /// What a region writes.
 #[derive(Default)]
 struct Written {
-    locals: HashSet<Local>,
+    locals: FxHashSet<Local>,
     /// Memory, address, bytes.
     words: Vec<(u32, u32, u32)>,
     /// Memories written at unknown addresses.
     memories: Vec<u32>,
     is_everything: bool,
     /// Constants met inside the region.
-    constants: HashMap<Value, u32>,
+    constants: FxHashMap<Value, u32>,
 }
 
 impl Written {
@@ -613,7 +621,7 @@ mod tests {
             main.set(local, two);
             vec![]
         });
-        main.effect(Kind::Block { body });
+        main.effect(Kind::Block { body: Box::new(body) });
         let after = main.get(local);
         let program = forwarded(main.finish(vec![after]));
         assert_eq!(program.functions[0].body.yields, vec![after], "read again");
@@ -632,7 +640,7 @@ mod tests {
             main.store(here, sum, false);
             vec![]
         });
-        main.effect(Kind::Repeat { cap: 3, index, body });
+        main.effect(Kind::Repeat { cap: 3, index, body: Box::new(body) });
         let sum = main.binary(Binary::I32Add, one, two);
         assert_eq!(loads(&forwarded(main.finish(vec![sum]))), 3);
     }

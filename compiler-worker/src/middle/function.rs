@@ -128,7 +128,8 @@ pub struct ChoiceTable {
 }
 
 /// What an operation does. Labels of branches count enclosing `If`, `Block` (one level each) and `Repeat` (two levels: 0 starts the
-/// next iteration, 1 leaves it) from the inside.
+/// next iteration, 1 leaves it) from the inside. Regions and tables are boxed: there are few of them, and all operations are as large as the
+/// largest.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
     Const(Const),
@@ -189,18 +190,18 @@ pub enum Kind {
     },
     If {
         condition: Value,
-        then: Region,
-        otherwise: Region,
+        then: Box<Region>,
+        otherwise: Box<Region>,
     },
     /// A branch to its label goes behind it.
     Block {
-        body: Region,
+        body: Box<Region>,
     },
     /// Runs its body at most `cap` times; `index` is the number of iterations before this one.
     Repeat {
         cap: u32,
         index: Local,
-        body: Region,
+        body: Box<Region>,
     },
     Branch {
         depth: u32,
@@ -233,8 +234,8 @@ impl Kind {
     /// The regions the operation holds.
     pub fn regions(&self) -> impl Iterator<Item = &Region> {
         let (first, second) = match self {
-            Self::If { then, otherwise, .. } => (Some(then), Some(otherwise)),
-            Self::Block { body } | Self::Repeat { body, .. } => (Some(body), None),
+            Self::If { then, otherwise, .. } => (Some(&**then), Some(&**otherwise)),
+            Self::Block { body } | Self::Repeat { body, .. } => (Some(&**body), None),
             _ => (None, None),
         };
         first.into_iter().chain(second)
@@ -243,8 +244,8 @@ impl Kind {
     /// The regions the operation holds.
     pub fn regions_mut(&mut self) -> impl Iterator<Item = &mut Region> {
         let (first, second) = match self {
-            Self::If { then, otherwise, .. } => (Some(then), Some(otherwise)),
-            Self::Block { body } | Self::Repeat { body, .. } => (Some(body), None),
+            Self::If { then, otherwise, .. } => (Some(&mut **then), Some(&mut **otherwise)),
+            Self::Block { body } | Self::Repeat { body, .. } => (Some(&mut **body), None),
             _ => (None, None),
         };
         first.into_iter().chain(second)

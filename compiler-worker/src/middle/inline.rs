@@ -4,7 +4,7 @@
 //! across one. Callees are finished before their callers. Recursive functions stay calls. Lines keep their source. Functions
 //! nobody calls or exports any more are removed at the end.
 
-use std::collections::HashSet;
+use rustc_hash::FxHashSet;
 
 use super::function::{Function, FunctionId, Kind, Local, Op, Region, Results, Value};
 use super::parts;
@@ -161,7 +161,7 @@ struct Site<'a> {
     program: &'a Program,
     graph: &'a CallGraph,
     /// Functions that stay calls.
-    parts: &'a HashSet<usize>,
+    parts: &'a FxHashSet<usize>,
     /// Operations of every function, as far as it is finished.
     sizes: &'a [usize],
     /// How deep regions are nested in each.
@@ -226,6 +226,7 @@ impl Site<'_> {
         let mut copy = Copy { values, locals, returns: false };
         let body = copy.region(&callee.body, 0);
         if copy.returns {
+            let body = Box::new(body);
             ops.push(Op { kind: Kind::Block { body }, results: call.results, source: call.source });
             return;
         }
@@ -263,14 +264,19 @@ impl Copy {
         Region { ops, yields: region.yields.iter().map(|value| Value(value.0 + self.values)).collect() }
     }
 
+    fn boxed(&mut self, region: &Region, depth: u32) -> Box<Region> {
+        Box::new(self.region(region, depth))
+    }
+
     /// `depth` counts the labels inside the callee.
     fn op(&mut self, op: &Op, depth: u32) -> Op {
         let mut kind = match &op.kind {
             Kind::If { condition, then, otherwise } => {
-                Kind::If { condition: *condition, then: self.region(then, depth + 1), otherwise: self.region(otherwise, depth + 1) }
+                let (then, otherwise) = (self.boxed(then, depth + 1), self.boxed(otherwise, depth + 1));
+                Kind::If { condition: *condition, then, otherwise }
             }
-            Kind::Block { body } => Kind::Block { body: self.region(body, depth + 1) },
-            Kind::Repeat { cap, index, body } => Kind::Repeat { cap: *cap, index: self.local(*index), body: self.region(body, depth + 2) },
+            Kind::Block { body } => Kind::Block { body: self.boxed(body, depth + 1) },
+            Kind::Repeat { cap, index, body } => Kind::Repeat { cap: *cap, index: self.local(*index), body: self.boxed(body, depth + 2) },
             Kind::Return { values } => {
                 self.returns = true;
                 Kind::Branch { depth, values: values.clone() }
@@ -291,7 +297,7 @@ impl Copy {
 
 /// Removes functions that nobody calls or exports, and numbers the others anew.
 fn remove_unused(program: &mut Program) {
-    let mut used: HashSet<FunctionId> = program.exports.iter().map(|export| export.function).collect();
+    let mut used: FxHashSet<FunctionId> = program.exports.iter().map(|export| export.function).collect();
     let mut open: Vec<FunctionId> = used.iter().copied().collect();
     while let Some(id) = open.pop() {
         if let Some(function) = program.function(id) {

@@ -4,9 +4,8 @@
 //! Where a group ends depends on the names of its modules as well as on their sizes, so that an edit changes the groups next to it and
 //! no others. A group costs one call; what it costs beside is that no pass sees from one to the next.
 
-use std::collections::HashSet;
-
 use ipc::hash::ContentHash;
+use rustc_hash::FxHashSet;
 
 use super::function::{Function, FunctionId, Kind, Op, Region, Results};
 use super::inline::{CallGraph, SMALL_OPS, size_of};
@@ -23,8 +22,8 @@ const END_EVERY: u8 = 3;
 
 /// Divides the large functions that do nothing but call modules. Returns the indices of the functions that are new: they must not
 /// be inlined.
-pub fn divide(program: &mut Program) -> HashSet<usize> {
-    let mut parts = HashSet::new();
+pub fn divide(program: &mut Program) -> FxHashSet<usize> {
+    let mut parts = FxHashSet::default();
     let sizes = inlined_sizes(program);
     for index in 0..sizes.len() {
         if sizes[index] <= MOST_OPS || !is_dispatcher(&program.functions[index]) {

@@ -82,7 +82,7 @@ impl Sketch {
     }
 
     pub fn when(&mut self, condition: Value, then: Region, otherwise: Region) {
-        self.effect(Kind::If { condition, then, otherwise });
+        self.effect(Kind::If { condition, then: Box::new(then), otherwise: Box::new(otherwise) });
     }
 
     pub fn finish(mut self, yields: Vec<Value>) -> Function {

@@ -3,8 +3,7 @@
 //! Facts are entered as operations are passed. Every change is logged, so that a walk can go into a branch, come back, and
 //! try the other one. Only words at constant, aligned addresses are tracked. Pure computation.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use rustc_hash::FxHashMap;
 
 use super::function::{Local, Value};
 use super::operators::Load;
@@ -31,33 +30,11 @@ pub struct Held {
     pub load: Load,
 }
 
-/// Hashes the few bytes of a [`Word`]: words come by the thousand, and nobody chooses them to collide.
-#[derive(Default)]
-pub struct WordHasher(u64);
-
-impl Hasher for WordHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|&byte| self.write_u64(u64::from(byte)));
-    }
-
-    fn write_u32(&mut self, value: u32) {
-        self.write_u64(u64::from(value));
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        self.0 = (self.0.rotate_left(5) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-}
-
 /// The facts, with their history.
 #[derive(Debug, Default)]
 pub struct Slots {
     locals: Vec<Option<Held>>,
-    words: HashMap<Word, Held, BuildHasherDefault<WordHasher>>,
+    words: FxHashMap<Word, Held>,
     log: Vec<(Place, Option<Held>)>,
 }
 

@@ -3,8 +3,7 @@
 //! Exports are exactly those of the program; there is no start function and no active segment, so instantiating a module never
 //! touches memory. Pure computation.
 
-use std::collections::HashMap;
-
+use rustc_hash::FxHashMap;
 use wasm_encoder::{
     CodeSection, ConstExpr, DataCountSection, DataSection, EntityType, ExportKind, ExportSection, FunctionSection, GlobalSection,
     GlobalType, ImportSection, MemoryType, Module, TypeSection, ValType,
@@ -27,7 +26,7 @@ pub struct Emitted {
 #[derive(Debug, Default)]
 pub struct TypeRegistry {
     signatures: Vec<(Vec<Type>, Vec<Type>)>,
-    indices: HashMap<(Vec<Type>, Vec<Type>), u32>,
+    indices: FxHashMap<(Vec<Type>, Vec<Type>), u32>,
 }
 
 impl TypeRegistry {

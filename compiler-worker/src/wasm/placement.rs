@@ -4,6 +4,8 @@
 //! Two walks over a function: the first counts uses, the second plays the operand stack through and gives up on every value
 //! that would be in the way. Pure computation.
 
+use smallvec::SmallVec;
+
 use crate::middle::function::{Function, Kind, Op, Region, Value};
 use crate::middle::operators::Const;
 
@@ -158,7 +160,7 @@ impl Play<'_> {
     }
 
     fn operands(&mut self, op: &Op) {
-        let mut operands = Vec::new();
+        let mut operands: SmallVec<[Value; 4]> = SmallVec::new();
         let mut index = 0;
         op.kind.for_each_operand(|value| {
             if is_wanted_in_local(&op.kind, index) {

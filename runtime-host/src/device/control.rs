@@ -91,7 +91,7 @@ impl Control {
             (DeviceRequest::Stop, _) => return self.begin_end(now),
             (DeviceRequest::Open(request), None) => return self.open(&request, now),
             (DeviceRequest::Open(_), Some(_)) => Some(DeviceReply::Failed { reason: "an output is already open".into() }),
-            (DeviceRequest::AddLane { runtime, lane }, Some(session)) => Some(session.add_lane(runtime, &lane)),
+            (DeviceRequest::AddLane { runtime, lane, .. }, Some(session)) => Some(session.add_lane(runtime, &lane)),
             (DeviceRequest::AddLane { runtime, .. }, None) => {
                 Some(DeviceReply::LaneRefused { runtime, reason: "no output is open".into() })
             }

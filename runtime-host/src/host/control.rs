@@ -157,6 +157,18 @@ impl Control {
                 let reason = plain_refusal("no program that could be changed runs in this host".to_owned());
                 self.send(HostReply::Live(LiveReply::Refused { request: request.request, reason }))
             }
+            (state, Event::Request(HostRequest::Prepare(prepare))) => {
+                self.state = state;
+                self.refuse(&prepare.artifact, plain_refusal("this host keeps nothing ready".to_owned()))
+            }
+            (state, Event::Request(HostRequest::TakeOver(take_over))) => {
+                self.state = state;
+                self.refuse(&take_over.start.artifact, plain_refusal("this host takes nothing over".to_owned()))
+            }
+            (state, Event::Request(HostRequest::Forget { .. })) => {
+                self.state = state;
+                Ok(())
+            }
             (State::Running(running) | State::Ending(running), Event::TickThreadEnded) => self.take_apart(running),
             (State::Job { cancelled }, Event::JobEnded(last)) => {
                 last.map_or(Ok(()), |last| self.send(last))?;

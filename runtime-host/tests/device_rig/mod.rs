@@ -107,6 +107,7 @@ impl DeviceHost {
             output,
             sample_rate: 48_000,
             lead_blocks: 24,
+            first_frame: 0,
             recording: recording.map(Path::to_owned),
             starts_together: false,
         }));
@@ -172,7 +173,7 @@ impl DeviceHost {
     /// Adds a lane whose host writes the ramp, and waits until it is mapped.
     pub fn add_ramp(&self, runtime: &str) -> RampHost {
         let host = RampHost::start(&self.session);
-        self.send(DeviceRequest::AddLane { runtime: runtime.into(), lane: host.segment.reference().clone() });
+        self.send(DeviceRequest::AddLane { runtime: runtime.into(), lane: host.segment.reference().clone(), resumes: false });
         self.wait_for("mapped lane", |reply| match reply {
             DeviceReply::LaneMapped { runtime: mapped } if mapped == runtime => Some(()),
             DeviceReply::LaneRefused { reason, .. } => panic!("{reason}"),

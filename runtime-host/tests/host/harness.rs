@@ -161,6 +161,7 @@ pub fn start(artifact: SegmentRef, lane: Option<SegmentRef>, runtime_type: &str,
         lane,
         base_directory: PathBuf::from("/"),
         is_offline: true,
+        state: None,
         run_until: None,
     }
 }

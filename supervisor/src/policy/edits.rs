@@ -429,6 +429,7 @@ impl Policy {
                 let crossfade_frames = crossfade_frames(&what.revision, what.edit.wishes);
                 LiveChange::Swap(Box::new(Swap {
                     artifact,
+                    state: None,
                     revision,
                     there,
                     back,

@@ -71,6 +71,7 @@ impl Policy {
             HostReply::RunFailed { fault } => self.fail(runtime, Failure::Fault(fault), Verdict::Program, actions),
             HostReply::Live(reply) if self.script.is_some() => self.script_said(&reply, actions),
             HostReply::Live(reply) => self.live_said(now_ms, runtime, reply, actions),
+            HostReply::Prepared { .. } | HostReply::TookOver(_) => {}
             HostReply::Stopped => self.host_stopped(now_ms, runtime, actions),
         }
     }

@@ -179,6 +179,7 @@ impl Policy {
             let (there, boundary) = (Some(there), Boundary::Frame);
             LiveChange::Swap(Box::new(Swap {
                 artifact,
+                state: None,
                 revision: hash,
                 there,
                 back,

@@ -300,7 +300,7 @@ impl Shell<'_> {
             Action::OpenDevice { sample_rate } => self.open_device(sample_rate),
             Action::ListDevices => self.tell_device(DeviceRequest::List),
             Action::AddLane { runtime, lane } => {
-                self.tell_device(DeviceRequest::AddLane { runtime: self.policy.lane_name(runtime), lane });
+                self.tell_device(DeviceRequest::AddLane { runtime: self.policy.lane_name(runtime), lane, resumes: false });
             }
             Action::RemoveLane(runtime) => self.tell_device(DeviceRequest::RemoveLane { runtime: self.policy.lane_name(runtime) }),
             Action::BeginRendering => self.tell_device(DeviceRequest::Begin),
@@ -537,6 +537,7 @@ impl Shell<'_> {
             output: sound.output.at(sample_rate),
             sample_rate,
             lead_blocks: sound.lead_blocks,
+            first_frame: 0,
             recording: sound.recording.clone(),
             starts_together: true,
         };
@@ -555,6 +556,7 @@ impl Shell<'_> {
             lane,
             base_directory: program.base_directory.clone(),
             is_offline,
+            state: None,
             run_until: self.job.replay.is_some().then_some(0),
         };
         self.post(Child::Host(runtime), Letter::Host(HostRequest::Start(start)));

@@ -43,6 +43,7 @@ impl HostRig {
                 lane: Some(lane.reference().clone()),
                 base_directory: std::env::temp_dir(),
                 is_offline: false,
+                state: None,
                 run_until: None,
             };
             sender.send(&HostRequest::Start(start)).expect("the host listens");

@@ -2,10 +2,9 @@
 //!
 //! Brings the project file, the library and the line reader together, in the language's order of errors (LANGUAGE §1).
 
-use std::collections::HashMap;
-
 use ipc::limits::MAX_DIAGNOSTICS;
 use ipc::manifest::ConfigEntry;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::block_cache::BlockCache;
 use super::directives;
@@ -56,7 +55,7 @@ impl<'a> Outline<'a> {
     /// Numbers the blocks of a project in document order and brings in library functions at the place of their block.
     pub fn new(project: &Project<'a>) -> Result<Self, LanguageError> {
         let mut outline = Self::default();
-        let mut expansions: HashMap<&str, usize> = HashMap::new();
+        let mut expansions: FxHashMap<&str, usize> = FxHashMap::default();
         for block in &project.blocks {
             let lines = project.lines_of(block);
             let kind = BlockKind::from_word(block.word.opener());
@@ -144,7 +143,7 @@ impl<'a, 't: 'a> Reader<'_, 'a, 't> {
     }
 
     fn read_modules(&mut self, entries: &[&str]) -> Vec<(usize, ParsedBlock<'a>)> {
-        let positions: HashMap<&str, usize> = entries.iter().enumerate().map(|(position, name)| (*name, position)).collect();
+        let positions: FxHashMap<&str, usize> = entries.iter().enumerate().map(|(position, name)| (*name, position)).collect();
         let mut modules: Vec<(usize, BlockId)> = Vec::new();
         for (block, source) in self.outline.sources.iter().enumerate() {
             if let Source::Document(DocumentBlock { entry: Some(entry), .. }, BlockKind::Module) = source {
@@ -188,7 +187,7 @@ impl<'a, 't: 'a> Reader<'_, 'a, 't> {
 
 /// Entry names in the order of a JavaScript object's keys: array indices ascending, then `main`, then by first module.
 fn entry_order<'a>(blocks: &[DocumentBlock<'a>]) -> Vec<&'a str> {
-    let mut seen: std::collections::HashSet<&str> = std::collections::HashSet::new();
+    let mut seen: FxHashSet<&str> = FxHashSet::default();
     let in_order = std::iter::once("main").chain(blocks.iter().filter_map(|block| block.entry));
     let mut entries: Vec<&str> = in_order.filter(|name| seen.insert(name)).collect();
     entries.sort_by_key(|name| array_index(name).unwrap_or(u64::MAX));

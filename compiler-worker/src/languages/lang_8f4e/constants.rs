@@ -3,11 +3,11 @@
 //! Namespaces (constants blocks and modules) are worked off in the order of their dependencies, then the functions. Within a
 //! block order counts: a line sees what stands above it. A name that is unknown stays a name and is an error later.
 
-use std::collections::hash_map::{DefaultHasher, Entry};
-use std::collections::{HashMap, VecDeque};
-use std::hash::BuildHasherDefault;
+use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
 
 use ipc::limits::MAX_DIAGNOSTICS;
+use rustc_hash::FxHashMap;
 
 use super::arguments::{Name, Number, Operand, Value};
 use super::blocks::Blocks;
@@ -17,7 +17,7 @@ use super::parsed::{ParsedBlock, Statement, Word};
 use super::program::LiteralKind;
 
 /// A map whose behaviour is the same in every run. Results never depend on its order.
-pub type NameMap<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
+pub type NameMap<K, V> = FxHashMap<K, V>;
 
 /// The namespace that holds what the runtime decides, such as `SAMPLE_RATE`.
 const ENVIRONMENT: &str = "env";

@@ -2,7 +2,7 @@
 //!
 //! Looks at directives, parameters and result types only, never at what a body does. Pure computation.
 
-use std::collections::{HashMap, HashSet};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::error::{CompilerCode, LanguageError, Place};
 use super::instruction::Instruction;
@@ -125,7 +125,7 @@ impl Signature {
 #[derive(Clone, Debug, Default)]
 pub struct Functions {
     pub signatures: Vec<Signature>,
-    by_name: HashMap<String, Vec<usize>>,
+    by_name: FxHashMap<String, Vec<usize>>,
 }
 
 impl Functions {
@@ -137,7 +137,7 @@ impl Functions {
     /// Reads the signatures of all functions. On errors: the first of each function, in document order.
     pub fn of(program: &Program) -> Result<Self, Vec<LanguageError>> {
         let mut functions = Self::default();
-        let mut export_names: HashSet<String> = program.entries.iter().cloned().collect();
+        let mut export_names: FxHashSet<String> = program.entries.iter().cloned().collect();
         export_names.insert(INIT_DEFAULTS.to_owned());
         if program.modules.iter().any(|module| module.init_only) {
             export_names.insert(INIT_ONLY.to_owned());
@@ -190,7 +190,7 @@ impl Functions {
     }
 }
 
-fn check_exports(function: &Function, taken: &mut HashSet<String>) -> Result<(), LanguageError> {
+fn check_exports(function: &Function, taken: &mut FxHashSet<String>) -> Result<(), LanguageError> {
     for (index, (alias, span)) in function.exports.iter().enumerate() {
         let place = Place { block: function.block, span: *span, instruction: "#export" };
         if index > 0 || !taken.insert(alias.clone()) {

@@ -3,9 +3,10 @@
 //! An address counts as the item it names and the offset from its start, a name as the type it has. A called function counts with its
 //! own fingerprint. Pure computation.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 
 use ipc::hash::ContentHash;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::functions::Functions;
 use super::instruction::Instruction;
@@ -32,7 +33,7 @@ struct Own {
 pub struct Hasher<'a> {
     program: &'a Program,
     functions: &'a Functions,
-    modules: HashMap<&'a str, usize>,
+    modules: FxHashMap<&'a str, usize>,
     /// Parallel to the program's functions.
     own: Vec<Own>,
     /// The same, with all that each calls.
@@ -49,7 +50,7 @@ impl<'a> Hasher<'a> {
     }
 
     pub fn module(&self, module: &Module) -> CodeInfo {
-        let items: HashMap<&str, DeclaredType> = module.items.iter().map(|item| (item.name.as_str(), item.declared)).collect();
+        let items: FxHashMap<&str, DeclaredType> = module.items.iter().map(|item| (item.name.as_str(), item.declared)).collect();
         let own = self.body(&module.body, module.loop_cap, &items);
         let mut modules = self.reached(&own.callees);
         modules.extend(own.modules.iter().chain(&module.default_modules));
@@ -64,7 +65,7 @@ impl<'a> Hasher<'a> {
     /// Modules that these functions and all they call refer to.
     fn reached(&self, functions: &[usize]) -> BTreeSet<usize> {
         let mut modules = BTreeSet::new();
-        let mut seen: HashSet<usize> = functions.iter().copied().collect();
+        let mut seen: FxHashSet<usize> = functions.iter().copied().collect();
         let mut open: Vec<usize> = seen.iter().copied().collect();
         while let Some(function) = open.pop() {
             let own = &self.own[function];
@@ -93,13 +94,13 @@ impl<'a> Hasher<'a> {
     }
 
     fn own_of_function(&self, function: &Function) -> Own {
-        let mut own = self.body(&function.body, function.loop_cap, &HashMap::new());
+        let mut own = self.body(&function.body, function.loop_cap, &FxHashMap::default());
         let fields: Vec<&[u8]> = function.imports.iter().flat_map(|(field, _)| [field.as_bytes(), b"\n"]).collect();
         own.hash = combined(own.hash, std::iter::once(ContentHash::of(&fields)));
         own
     }
 
-    fn body(&self, lines: &[Line], loop_cap: Option<u32>, items: &HashMap<&str, DeclaredType>) -> Own {
+    fn body(&self, lines: &[Line], loop_cap: Option<u32>, items: &FxHashMap<&str, DeclaredType>) -> Own {
         let mut bytes = Vec::with_capacity(lines.len() * 16);
         let (mut modules, mut callees) = (BTreeSet::new(), Vec::new());
         bytes.extend(loop_cap.unwrap_or(u32::MAX).to_le_bytes());
@@ -130,7 +131,7 @@ impl<'a> Hasher<'a> {
         }
     }
 
-    fn argument(&self, bytes: &mut Vec<u8>, argument: &Argument, items: &HashMap<&str, DeclaredType>, modules: &mut BTreeSet<usize>) {
+    fn argument(&self, bytes: &mut Vec<u8>, argument: &Argument, items: &FxHashMap<&str, DeclaredType>, modules: &mut BTreeSet<usize>) {
         match argument {
             Argument::Literal(literal) => {
                 bytes.push(b'0' + literal.kind as u8);
@@ -183,7 +184,7 @@ fn text(bytes: &mut Vec<u8>, text: &str) {
     bytes.extend(text.as_bytes());
 }
 
-fn named(bytes: &mut Vec<u8>, name: &str, items: &HashMap<&str, DeclaredType>) {
+fn named(bytes: &mut Vec<u8>, name: &str, items: &FxHashMap<&str, DeclaredType>) {
     text(bytes, name);
     if let Some(of_item) = items.get(name) {
         declared(bytes, *of_item);

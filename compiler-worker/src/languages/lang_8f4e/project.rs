@@ -4,6 +4,7 @@
 //! is copied or normalised, so that line numbers and meaning stay those of the file.
 
 use ipc::limits::{MAX_NESTING, MAX_SOURCE_BYTES, MAX_SOURCE_LINES};
+use rustc_hash::FxHashSet;
 
 use super::error::{LanguageError, TextCode, excerpt};
 use super::lexer::{is_space, trim};
@@ -149,7 +150,7 @@ struct Splitter<'l, 'a> {
 
 impl<'a> Splitter<'_, 'a> {
     fn document(&mut self) -> Result<(), LanguageError> {
-        let mut entries: std::collections::HashSet<&str> = std::collections::HashSet::new();
+        let mut entries: FxHashSet<&str> = FxHashSet::default();
         while let Some((number, line)) = self.next_line() {
             match opener(line) {
                 Some(BlockWord::Entry) => {

@@ -8,9 +8,10 @@
 //! A pure function of both revisions. The previous manifest comes from another process and may be wrong: nothing in it is
 //! believed beyond what is checked here.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use ipc::manifest::{Manifest, ModuleInfo};
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use super::layout::{Layout, MAX_WORDS, ModuleLayout, end_address, padding, required_bytes};
 use super::manifest::{element_count, element_type};
@@ -93,7 +94,7 @@ fn rewrite(module: &mut ModuleLayout<'_, '_>, start: u64, places: &[Place]) {
 
 /// First words of all modules.
 fn starts(layout: &Layout<'_, '_>, previous: &Manifest) -> Vec<u64> {
-    let mut by_id: HashMap<&str, &ModuleInfo> = HashMap::with_capacity(previous.modules.len());
+    let mut by_id: FxHashMap<&str, &ModuleInfo> = FxHashMap::with_capacity_and_hasher(previous.modules.len(), FxBuildHasher);
     for module in &previous.modules {
         by_id.entry(&module.id).or_insert(module);
     }

@@ -162,6 +162,7 @@ impl Rig {
     fn swap_of(&mut self, new: Artifact, change: impl FnOnce(&mut Swap)) -> LiveChange {
         let mut swap = Swap {
             artifact: self.host.publish(&new),
+            state: None,
             revision: new.manifest.revision,
             there: Some(plans::there(&self.current, &new)),
             back: Some(plans::back(&new, &self.current)),

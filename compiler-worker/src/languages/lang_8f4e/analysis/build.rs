@@ -4,6 +4,8 @@
 //! WebAssembly validator does, code behind a branch included, so that such programs get a diagnostic at their line. Each
 //! item of the stack is a value of the middle; code that cannot be reached is typed, but not translated. Pure computation.
 
+use smallvec::SmallVec;
+
 use super::Body;
 use super::code::{Callee, Code, StackOp};
 use crate::languages::lang_8f4e::error::{CompilerCode, LanguageError, Place};
@@ -47,6 +49,10 @@ impl Invalid {
 
 type Outcome<T = ()> = Result<T, Invalid>;
 
+/// Operands of one operation, nearly always one or two.
+type Slots = SmallVec<[Slot; 4]>;
+type Operands = SmallVec<[Value; 4]>;
+
 /// An item of the stack. In unreachable code it has no value, and perhaps no particular type.
 #[derive(Clone, Copy)]
 struct Slot {
@@ -57,7 +63,7 @@ struct Slot {
 enum Holder {
     Function,
     If { condition: Option<Value> },
-    Else { condition: Option<Value>, then: Region },
+    Else { condition: Option<Value>, then: Box<Region> },
     Block,
     Repeat { cap: u32, index: crate::middle::function::Local },
 }
@@ -169,8 +175,8 @@ impl<'a> Builder<'a> {
         slot.value.expect("items of reachable code have values")
     }
 
-    fn pop_values(&mut self, types: &[Type]) -> Outcome<Vec<Slot>> {
-        let mut slots = Vec::with_capacity(types.len());
+    fn pop_values(&mut self, types: &[Type]) -> Outcome<Slots> {
+        let mut slots = Slots::new();
         for &ty in types.iter().rev() {
             slots.push(self.pop(ty)?);
         }
@@ -223,7 +229,7 @@ impl<'a> Builder<'a> {
         let value = if self.is_dead() {
             None
         } else {
-            let values: Vec<Value> = slots.iter().map(|&slot| self.value_of(slot)).collect();
+            let values: Operands = slots.iter().map(|&slot| self.value_of(slot)).collect();
             Some(make(self, &values))
         };
         self.stack.push(Slot { ty: Some(result), value });
@@ -234,7 +240,7 @@ impl<'a> Builder<'a> {
     fn consume(&mut self, operands: &[Type], make: impl FnOnce(&mut Self, &[Value])) -> Outcome {
         let slots = self.pop_values(operands)?;
         if !self.is_dead() {
-            let values: Vec<Value> = slots.iter().map(|&slot| self.value_of(slot)).collect();
+            let values: Operands = slots.iter().map(|&slot| self.value_of(slot)).collect();
             make(self, &values);
         }
         Ok(())
@@ -452,7 +458,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Ends the innermost frame's region: its results must be all that is on its part of the stack.
-    fn close_region(&mut self) -> Outcome<(Region, Vec<Slot>)> {
+    fn close_region(&mut self) -> Outcome<(Region, Slots)> {
         let types = self.frame().results.clone();
         let slots = self.pop_values(&types)?;
         let left = self.stack.len() - self.frame().height;
@@ -467,7 +473,7 @@ impl<'a> Builder<'a> {
         let (then, _) = self.close_region()?;
         let frame = self.frame();
         if let Holder::If { condition } = frame.holder {
-            frame.holder = Holder::Else { condition, then };
+            frame.holder = Holder::Else { condition, then: Box::new(then) };
         }
         frame.is_unreachable = false;
         Ok(())
@@ -485,10 +491,10 @@ impl<'a> Builder<'a> {
             return Ok(());
         }
         let kind = match frame.holder {
-            Holder::If { condition: Some(condition) } => Kind::If { condition, then: region, otherwise: Region::default() },
-            Holder::Else { condition: Some(condition), then } => Kind::If { condition, then, otherwise: region },
-            Holder::Repeat { cap, index } => Kind::Repeat { cap, index, body: region },
-            _ => Kind::Block { body: region },
+            Holder::If { condition: Some(condition) } => Kind::If { condition, then: Box::new(region), otherwise: Box::default() },
+            Holder::Else { condition: Some(condition), then } => Kind::If { condition, then, otherwise: Box::new(region) },
+            Holder::Repeat { cap, index } => Kind::Repeat { cap, index, body: Box::new(region) },
+            _ => Kind::Block { body: Box::new(region) },
         };
         self.define_all(kind, &frame.results, frame.source);
         Ok(())
@@ -559,7 +565,7 @@ impl<'a> Builder<'a> {
     fn leave_if(&mut self, condition: Value, values: Vec<Value>) {
         let leave = Op { kind: Kind::Return { values }, results: Results::NONE, source: self.source };
         let then = Region { ops: vec![leave], yields: Vec::new() };
-        self.effect(Kind::If { condition, then, otherwise: Region::default() });
+        self.effect(Kind::If { condition, then: Box::new(then), otherwise: Box::default() });
     }
 }
 

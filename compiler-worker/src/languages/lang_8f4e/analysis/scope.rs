@@ -2,7 +2,7 @@
 //!
 //! Made anew for each body; locals come into scope as their lines are passed. Pure computation.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::facts::PointsTo;
 use crate::languages::lang_8f4e::error::CompilerCode;
@@ -58,8 +58,8 @@ impl Problem {
 
 /// The names of one body.
 pub struct Scope<'a> {
-    items: HashMap<&'a str, &'a Item>,
-    variables: HashMap<&'a str, Variable>,
+    items: FxHashMap<&'a str, &'a Item>,
+    variables: FxHashMap<&'a str, Variable>,
     locals: Vec<Type>,
 }
 
@@ -67,11 +67,11 @@ impl<'a> Scope<'a> {
     pub fn of_module(module: &'a Module) -> Self {
         // A later item of the same name replaces an earlier one, as the language wants it.
         let items = module.items.iter().map(|item| (item.name.as_str(), item)).collect();
-        Self { items, variables: HashMap::new(), locals: Vec::new() }
+        Self { items, variables: FxHashMap::default(), locals: Vec::new() }
     }
 
     pub fn of_function(signature: &'a Signature) -> Self {
-        let mut scope = Self { items: HashMap::new(), variables: HashMap::new(), locals: Vec::new() };
+        let mut scope = Self { items: FxHashMap::default(), variables: FxHashMap::default(), locals: Vec::new() };
         for param in &signature.params {
             scope.add(&param.name, param.ty, true);
         }
