@@ -113,7 +113,7 @@ fn order(callees: &[Vec<usize>]) -> (Vec<usize>, Vec<bool>) {
 
 /// Functions that call each other, together; callees before their callers (Tarjan's strongly connected components, without recursion
 /// of our own).
-pub fn components(callees: &[Vec<usize>]) -> Vec<Vec<usize>> {
+pub fn components(callees: &[impl AsRef<[usize]>]) -> Vec<Vec<usize>> {
     const UNSEEN: u32 = u32::MAX;
     let count = callees.len();
     let (mut number, mut low) = (vec![UNSEEN; count], vec![0u32; count]);
@@ -129,7 +129,7 @@ pub fn components(callees: &[Vec<usize>]) -> Vec<Vec<usize>> {
                 component.push(function);
                 is_open[function] = true;
             }
-            if let Some(&callee) = callees[function].get(next) {
+            if let Some(&callee) = callees[function].as_ref().get(next) {
                 if let Some(last) = path.last_mut() {
                     last.1 += 1;
                 }

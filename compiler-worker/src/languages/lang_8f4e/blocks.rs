@@ -9,10 +9,11 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::block_cache::BlockCache;
 use super::directives;
 use super::error::LanguageError;
-use super::includes::{self, LibraryFunction};
+use super::includes::{self, LIBRARY};
 use super::lexer;
+use super::library;
 use super::parsed::{BlockKind, ParsedBlock};
-use super::program::{BlockId, BlockInfo};
+use super::program::{BlockId, BlockInfo, LibraryPlace};
 use super::project::{BlockWord, DocumentBlock, Project};
 use super::syntax::{self, SourceLines};
 
@@ -28,8 +29,18 @@ pub struct Blocks<'a> {
     /// Modules in entry order, then document order, each with its index into `entries`.
     pub modules: Vec<(usize, ParsedBlock<'a>)>,
     pub constants: Vec<ParsedBlock<'a>>,
-    pub functions: Vec<ParsedBlock<'a>>,
+    /// In document order.
+    pub functions: Vec<FunctionBlock<'a>>,
     pub prototypes: Vec<ParsedBlock<'a>>,
+}
+
+/// A function of the program.
+#[derive(Debug)]
+pub enum FunctionBlock<'a> {
+    /// Its text is part of the file.
+    Own(ParsedBlock<'a>),
+    /// It is included: read and resolved already.
+    Library { block: BlockId, place: LibraryPlace },
 }
 
 /// What is known of the blocks before their lines are read. It outlives errors, as diagnostics need it.
@@ -40,22 +51,22 @@ pub struct Outline<'a> {
     /// Directives in comments that are wrong. The language itself ignores comments, so these count last.
     pub directive_errors: Vec<LanguageError>,
     sources: Vec<Source<'a>>,
-    library: Vec<Vec<LibraryFunction>>,
+    /// How many functions there are, those of the library included.
+    functions: usize,
 }
 
 /// Where the lines of a block are.
 #[derive(Clone, Copy, Debug)]
 enum Source<'a> {
     Document(DocumentBlock<'a>, BlockKind),
-    /// Include and function of `Outline::library`.
-    Library(usize, usize),
+    Library(LibraryPlace),
 }
 
 impl<'a> Outline<'a> {
     /// Numbers the blocks of a project in document order and brings in library functions at the place of their block.
     pub fn new(project: &Project<'a>) -> Result<Self, LanguageError> {
         let mut outline = Self::default();
-        let mut expansions: FxHashMap<&str, usize> = FxHashMap::default();
+        let mut expansions: FxHashMap<usize, usize> = FxHashMap::default();
         for block in &project.blocks {
             let lines = project.lines_of(block);
             let kind = BlockKind::from_word(block.word.opener());
@@ -63,11 +74,11 @@ impl<'a> Outline<'a> {
             match (kind, block.word) {
                 (Some(kind), _) => outline.add_document(*block, kind, lines),
                 (None, BlockWord::Includes) => {
-                    for (include, text) in includes::requested(lines, block.line)? {
+                    for include in includes::requested(lines, block.line)? {
                         let count = expansions.entry(include).or_default();
                         *count += 1;
                         if *count <= MAX_EXPANSIONS {
-                            outline.add_library(include, text);
+                            outline.add_library(include);
                         }
                     }
                 }
@@ -87,16 +98,18 @@ impl<'a> Outline<'a> {
         let id = name_of(lines.first().copied().unwrap_or_default()).to_owned();
         self.infos.push(BlockInfo { kind: kind.word(), id, file_line: Some(block.line), include: None });
         self.sources.push(Source::Document(block, kind));
+        self.functions += usize::from(kind == BlockKind::Function);
     }
 
-    fn add_library(&mut self, include: &'static str, text: &'static str) {
-        let functions = includes::functions(include, text);
-        for (index, function) in functions.iter().enumerate() {
-            let kind = BlockKind::Function.word();
-            self.infos.push(BlockInfo { kind, id: function.name.clone(), file_line: None, include: Some(include.to_owned()) });
-            self.sources.push(Source::Library(self.library.len(), index));
+    /// Adds the functions of an include, given by its index in the library.
+    fn add_library(&mut self, include: usize) {
+        let family = self.functions;
+        for known in library::functions(include) {
+            let (kind, id) = (BlockKind::Function.word(), known.function.name.clone());
+            self.infos.push(BlockInfo { kind, id, file_line: None, include: Some(LIBRARY[include].0.to_owned()) });
+            self.sources.push(Source::Library(LibraryPlace { known, family }));
+            self.functions += 1;
         }
-        self.library.push(functions);
     }
 }
 
@@ -119,7 +132,7 @@ pub fn read<'a, 't: 'a>(
     let prototypes = reader.read_all(BlockKind::Prototype);
     let modules = reader.read_modules(&entries);
     let constants = reader.read_all(BlockKind::Constants);
-    let functions = reader.read_all(BlockKind::Function);
+    let functions = reader.read_functions();
     match reader.errors.is_empty() {
         true => Ok(Blocks { entries, modules, constants, functions, prototypes }),
         false => Err(reader.errors),
@@ -135,39 +148,38 @@ struct Reader<'r, 'a, 't> {
 
 impl<'a, 't: 'a> Reader<'_, 'a, 't> {
     fn read_all(&mut self, kind: BlockKind) -> Vec<ParsedBlock<'a>> {
-        let of_kind = self.outline.sources.iter().enumerate().filter(|(_, source)| match source {
-            Source::Document(_, of) => *of == kind,
-            Source::Library(..) => kind == BlockKind::Function,
+        let documents = self.outline.sources.iter().enumerate().filter_map(|(block, source)| match source {
+            Source::Document(document, of) if *of == kind => Some((block, document)),
+            _ => None,
         });
-        of_kind.filter_map(|(block, source)| self.read(block, source, kind)).collect()
+        documents.filter_map(|(block, document)| self.read(block, document, kind)).collect()
+    }
+
+    fn read_functions(&mut self) -> Vec<FunctionBlock<'a>> {
+        let sources = self.outline.sources.iter().enumerate();
+        let read = |(block, source): (BlockId, &Source<'a>)| match source {
+            Source::Document(document, BlockKind::Function) => Some(FunctionBlock::Own(self.read(block, document, BlockKind::Function)?)),
+            Source::Document(..) => None,
+            Source::Library(place) => Some(FunctionBlock::Library { block, place: *place }),
+        };
+        sources.filter_map(read).collect()
     }
 
     fn read_modules(&mut self, entries: &[&str]) -> Vec<(usize, ParsedBlock<'a>)> {
         let positions: FxHashMap<&str, usize> = entries.iter().enumerate().map(|(position, name)| (*name, position)).collect();
-        let mut modules: Vec<(usize, BlockId)> = Vec::new();
+        let mut modules: Vec<(usize, BlockId, &DocumentBlock<'a>)> = Vec::new();
         for (block, source) in self.outline.sources.iter().enumerate() {
-            if let Source::Document(DocumentBlock { entry: Some(entry), .. }, BlockKind::Module) = source {
-                modules.push((positions.get(entry).copied().unwrap_or_default(), block));
+            if let Source::Document(document @ DocumentBlock { entry: Some(entry), .. }, BlockKind::Module) = source {
+                modules.push((positions.get(entry).copied().unwrap_or_default(), block, document));
             }
         }
-        modules.sort_by_key(|(entry, _)| *entry);
-        let sources = &self.outline.sources;
-        let read = |(entry, block): (usize, BlockId)| Some((entry, self.read(block, &sources[block], BlockKind::Module)?));
+        modules.sort_by_key(|(entry, ..)| *entry);
+        let read = |(entry, block, document)| Some((entry, self.read(block, document, BlockKind::Module)?));
         modules.into_iter().filter_map(read).collect()
     }
 
-    fn read(&mut self, block: BlockId, source: &Source<'a>, kind: BlockKind) -> Option<ParsedBlock<'a>> {
-        let parsed = match source {
-            Source::Document(document, _) => self.parse(SourceLines { kind, block, lines: self.project.lines_of(document) }),
-            Source::Library(include, function) => {
-                let family = &self.outline.library[*include];
-                let function = &family[*function];
-                self.parse(SourceLines { kind, block, lines: &function.lines }).map(|mut parsed| {
-                    includes::adopt(&mut parsed, function, family);
-                    parsed
-                })
-            }
-        };
+    fn read(&mut self, block: BlockId, document: &DocumentBlock<'_>, kind: BlockKind) -> Option<ParsedBlock<'a>> {
+        let parsed = self.parse(SourceLines { kind, block, lines: self.project.lines_of(document) });
         parsed.map_err(|error| self.keep(error)).ok()
     }
 

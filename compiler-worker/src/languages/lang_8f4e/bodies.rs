@@ -3,16 +3,19 @@
 //! Errors of bodies are not found here. What cannot be resolved becomes [`Argument::Unresolved`] and is an error where the
 //! analysis meets it.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 
 use super::arguments::{Name, Value};
-use super::blocks::Blocks;
+use super::blocks::{Blocks, FunctionBlock};
 use super::constants::NameMap;
 use super::defaults::Defaults;
 use super::instruction::Instruction;
 use super::layout::{Layout, ModuleLayout, anonymous_name};
 use super::parsed::{Directive, ParsedArgument, ParsedBlock, Statement, Word};
-use super::program::{Argument, DeclaredType, Function, Item, Line, Literal, Module, Program, Prototype, PrototypeItem, Span};
+use super::program::{
+    Argument, BlockId, DeclaredType, Function, Item, LibraryPlace, Line, Literal, Module, Program, Prototype, PrototypeItem, Span,
+};
 use super::references::{Lookup, Resolver};
 
 /// Fills in modules, functions and prototypes.
@@ -21,7 +24,7 @@ pub fn build(program: &mut Program, blocks: &Blocks<'_>, layout: &Layout<'_, '_>
     let prototypes: NameMap<&str, &Prototype> = program.prototypes.iter().map(|prototype| (&*prototype.id, prototype)).collect();
     let context = Context { layout, defaults, prototypes };
     program.modules = blocks.modules.iter().enumerate().map(|(index, (entry, block))| context.module(index, *entry, block)).collect();
-    program.functions = blocks.functions.iter().map(|block| context.function(block)).collect();
+    program.functions = blocks.functions.iter().map(|function| context.function(function)).collect();
 }
 
 fn prototype(block: &ParsedBlock<'_>) -> Prototype {
@@ -95,7 +98,14 @@ impl Context<'_, '_, '_> {
         items.collect()
     }
 
-    fn function(&self, block: &ParsedBlock<'_>) -> Function {
+    fn function(&self, function: &FunctionBlock<'_>) -> Function {
+        match function {
+            FunctionBlock::Own(block) => self.own_function(block),
+            FunctionBlock::Library { block, place } => included(*block, *place),
+        }
+    }
+
+    fn own_function(&self, block: &ParsedBlock<'_>) -> Function {
         Function {
             name: block.id.to_string(),
             block: block.block,
@@ -103,7 +113,8 @@ impl Context<'_, '_, '_> {
             exports: labels(block, Directive::Export),
             imports: labels(block, Directive::Import),
             loop_cap: loop_cap(block),
-            body: self.body(None, block),
+            body: Cow::Owned(self.body(None, block)),
+            library: None,
         }
     }
 
@@ -139,6 +150,21 @@ impl Context<'_, '_, '_> {
             }
         }
         types
+    }
+}
+
+/// A function of the library has no labels of its own.
+fn included(block: BlockId, place: LibraryPlace) -> Function {
+    let known = &place.known.function;
+    Function {
+        name: known.name.clone(),
+        block,
+        is_impure: known.is_impure,
+        exports: Vec::new(),
+        imports: Vec::new(),
+        loop_cap: known.loop_cap,
+        body: Cow::Borrowed(&known.body),
+        library: Some(place),
     }
 }
 

@@ -10,7 +10,7 @@ use ipc::limits::MAX_DIAGNOSTICS;
 use rustc_hash::FxHashMap;
 
 use super::arguments::{Name, Number, Operand, Value};
-use super::blocks::Blocks;
+use super::blocks::{Blocks, FunctionBlock};
 use super::error::{CompilerCode, LanguageError, Place};
 use super::instruction::Instruction;
 use super::parsed::{ParsedBlock, Statement, Word};
@@ -55,7 +55,9 @@ pub fn resolve<'a>(blocks: &mut Blocks<'a>, environment: &'a [(String, f64)]) ->
     resolver.namespaces(blocks);
     if resolver.errors.is_empty() {
         for function in &mut blocks.functions {
-            resolver.block(function, &[]);
+            if let FunctionBlock::Own(function) = function {
+                resolver.block(function, &[]);
+            }
         }
     }
     match resolver.errors.is_empty() {

@@ -2,6 +2,8 @@
 //!
 //! Looks at directives, parameters and result types only, never at what a body does. Pure computation.
 
+use std::borrow::Cow;
+
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::error::{CompilerCode, LanguageError, Place};
@@ -124,7 +126,7 @@ impl Signature {
 /// All functions of a program, parallel to [`Program::functions`].
 #[derive(Clone, Debug, Default)]
 pub struct Functions {
-    pub signatures: Vec<Signature>,
+    pub signatures: Vec<Cow<'static, Signature>>,
     by_name: FxHashMap<String, Vec<usize>>,
 }
 
@@ -160,7 +162,7 @@ impl Functions {
         if errors.is_empty() { Ok(functions) } else { Err(errors) }
     }
 
-    fn add(&mut self, signature: Signature) {
+    fn add(&mut self, signature: Cow<'static, Signature>) {
         self.by_name.entry(signature.name.clone()).or_default().push(self.signatures.len());
         self.signatures.push(signature);
     }
@@ -170,7 +172,7 @@ impl Functions {
         if program.entries.contains(&signature.name) {
             return Err(LanguageError::about(CompilerCode::DuplicateIdentifier, place, &signature.name));
         }
-        let others: Vec<&Signature> = self.named(&signature.name).iter().map(|&index| &self.signatures[index]).collect();
+        let others: Vec<&Signature> = self.named(&signature.name).iter().map(|&index| &*self.signatures[index]).collect();
         let types = |signature: &Signature| signature.params.iter().map(|param| param.ty).collect::<Vec<_>>();
         if others.iter().any(|other| types(other) == types(signature)) {
             return Err(LanguageError::about(CompilerCode::DuplicateFunctionSignature, place, signature.id()));
@@ -219,12 +221,19 @@ fn check_imports(function: &Function) -> Result<(), LanguageError> {
     Ok(())
 }
 
-fn signature(program: &Program, function: &Function) -> Result<Signature, LanguageError> {
+fn signature(program: &Program, function: &Function) -> Result<Cow<'static, Signature>, LanguageError> {
+    match function.library {
+        Some(place) => Ok(Cow::Borrowed(&place.known.signature)),
+        None => own_signature(program, function).map(Cow::Owned),
+    }
+}
+
+fn own_signature(program: &Program, function: &Function) -> Result<Signature, LanguageError> {
     check_imports(function)?;
     let mut params = Vec::new();
     let mut results = Vec::new();
     let mut in_body = false;
-    for line in &function.body {
+    for line in &*function.body {
         let before = params.len();
         match line.instruction {
             Instruction::Param => params.push(param(function, line)?),

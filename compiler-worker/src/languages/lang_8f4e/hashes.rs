@@ -22,44 +22,62 @@ pub struct CodeInfo {
 }
 
 /// A body by itself: what it calls counts as names.
+#[derive(Clone, Debug)]
+pub struct OwnHash {
+    hash: ContentHash,
+    modules: BTreeSet<usize>,
+    /// Names of the functions it calls, each once.
+    callees: Vec<String>,
+}
+
+/// A body, with the functions that it calls by number.
 struct Own {
     hash: ContentHash,
     modules: BTreeSet<usize>,
-    /// Functions it calls.
     callees: Vec<usize>,
+}
+
+/// Fingerprints of the functions of a program by themselves.
+pub fn of_functions(program: &Program) -> Vec<OwnHash> {
+    let reader = Reader::of(program);
+    program.functions.iter().map(|function| reader.function(function)).collect()
 }
 
 /// Computes fingerprints. Does not recurse: chains of calls may be as long as the text.
 pub struct Hasher<'a> {
     program: &'a Program,
-    functions: &'a Functions,
-    modules: FxHashMap<&'a str, usize>,
+    /// Parallel to the program's modules.
+    modules: Vec<Own>,
     /// Parallel to the program's functions.
     own: Vec<Own>,
-    /// The same, with all that each calls.
-    hashes: Vec<ContentHash>,
+    /// The same, with all that each calls. None for those of the library that are not called.
+    hashes: Vec<Option<ContentHash>>,
 }
 
 impl<'a> Hasher<'a> {
-    pub fn new(program: &'a Program, functions: &'a Functions) -> Self {
-        let modules = program.modules.iter().enumerate().map(|(index, module)| (module.id.as_str(), index)).collect();
-        let mut hasher = Self { program, functions, modules, own: Vec::new(), hashes: Vec::new() };
-        hasher.own = program.functions.iter().map(|function| hasher.own_of_function(function)).collect();
+    pub fn new(program: &'a Program, functions: &Functions) -> Self {
+        let reader = Reader::of(program);
+        let modules = program.modules.iter().map(|module| numbered(reader.module(module), functions)).collect();
+        let own = program.functions.iter().map(|function| match function.library {
+            Some(place) => numbered(place.known.hash.clone(), functions),
+            None => numbered(reader.function(function), functions),
+        });
+        let mut hasher = Self { program, modules, own: own.collect(), hashes: Vec::new() };
         hasher.hashes = hasher.with_callees();
         hasher
     }
 
-    pub fn module(&self, module: &Module) -> CodeInfo {
-        let items: FxHashMap<&str, DeclaredType> = module.items.iter().map(|item| (item.name.as_str(), item.declared)).collect();
-        let own = self.body(&module.body, module.loop_cap, &items);
+    /// What the code of the module at `index` is.
+    pub fn module(&self, index: usize) -> CodeInfo {
+        let own = &self.modules[index];
         let mut modules = self.reached(&own.callees);
-        modules.extend(own.modules.iter().chain(&module.default_modules));
-        CodeInfo { hash: combined(own.hash, own.callees.iter().map(|&callee| self.hashes[callee])), modules }
+        modules.extend(own.modules.iter().chain(&self.program.modules[index].default_modules));
+        CodeInfo { hash: combined(own.hash, own.callees.iter().filter_map(|&callee| self.hashes[callee])), modules }
     }
 
-    /// Fingerprint of a function.
+    /// Fingerprint of a function of the program's own.
     pub fn function(&self, index: usize) -> ContentHash {
-        self.hashes[index]
+        self.hashes[index].unwrap_or(self.own[index].hash)
     }
 
     /// Modules that these functions and all they call refer to.
@@ -75,32 +93,75 @@ impl<'a> Hasher<'a> {
         modules
     }
 
-    /// Fingerprints of all functions. Those that call each other count together.
-    fn with_callees(&self) -> Vec<ContentHash> {
-        let callees: Vec<Vec<usize>> = self.own.iter().map(|own| own.callees.clone()).collect();
-        let mut hashes = vec![ContentHash::of(&[]); callees.len()];
+    /// Functions of the program's own, and all that is called.
+    fn needed(&self) -> Vec<bool> {
+        let mut is_needed = vec![false; self.own.len()];
+        let own = self.program.functions.iter().enumerate().filter(|(_, function)| function.library.is_none());
+        let mut open: Vec<usize> = own.map(|(index, _)| index).collect();
+        open.extend(self.modules.iter().flat_map(|module| &module.callees));
+        while let Some(function) = open.pop() {
+            if !std::mem::replace(&mut is_needed[function], true) {
+                open.extend(&self.own[function].callees);
+            }
+        }
+        is_needed
+    }
+
+    /// Fingerprints of functions with what they call. Those that call each other count together.
+    fn with_callees(&self) -> Vec<Option<ContentHash>> {
+        let is_needed = self.needed();
+        let callees: Vec<&[usize]> = self.own.iter().map(|own| own.callees.as_slice()).collect();
+        let mut hashes: Vec<Option<ContentHash>> = vec![None; callees.len()];
         for members in components(&callees) {
+            // Functions that call each other are needed together.
+            if !is_needed[members[0]] {
+                continue;
+            }
             let outside = |callee: &&usize| !members.contains(callee);
             let mut parts: Vec<ContentHash> = members
                 .iter()
-                .map(|&member| combined(self.own[member].hash, callees[member].iter().filter(outside).map(|&callee| hashes[callee])))
+                .map(|&member| combined(self.own[member].hash, callees[member].iter().filter(outside).filter_map(|&callee| hashes[callee])))
                 .collect();
             parts.sort_unstable();
             for &member in &members {
-                hashes[member] = combined(self.own[member].hash, parts.iter().copied());
+                hashes[member] = Some(combined(self.own[member].hash, parts.iter().copied()));
             }
         }
         hashes
     }
+}
 
-    fn own_of_function(&self, function: &Function) -> Own {
+/// Looks the called functions up: all overloads of each name.
+fn numbered(own: OwnHash, functions: &Functions) -> Own {
+    let callees = own.callees.iter().flat_map(|name| functions.named(name)).copied();
+    Own { hash: own.hash, modules: own.modules, callees: callees.collect() }
+}
+
+/// Reads bodies.
+struct Reader<'a> {
+    program: &'a Program,
+    modules: FxHashMap<&'a str, usize>,
+}
+
+impl<'a> Reader<'a> {
+    fn of(program: &'a Program) -> Self {
+        let modules = program.modules.iter().enumerate().map(|(index, module)| (module.id.as_str(), index)).collect();
+        Self { program, modules }
+    }
+
+    fn module(&self, module: &Module) -> OwnHash {
+        let items: FxHashMap<&str, DeclaredType> = module.items.iter().map(|item| (item.name.as_str(), item.declared)).collect();
+        self.body(&module.body, module.loop_cap, &items)
+    }
+
+    fn function(&self, function: &Function) -> OwnHash {
         let mut own = self.body(&function.body, function.loop_cap, &FxHashMap::default());
         let fields: Vec<&[u8]> = function.imports.iter().flat_map(|(field, _)| [field.as_bytes(), b"\n"]).collect();
         own.hash = combined(own.hash, std::iter::once(ContentHash::of(&fields)));
         own
     }
 
-    fn body(&self, lines: &[Line], loop_cap: Option<u32>, items: &FxHashMap<&str, DeclaredType>) -> Own {
+    fn body(&self, lines: &[Line], loop_cap: Option<u32>, items: &FxHashMap<&str, DeclaredType>) -> OwnHash {
         let mut bytes = Vec::with_capacity(lines.len() * 16);
         let (mut modules, mut callees) = (BTreeSet::new(), Vec::new());
         bytes.extend(loop_cap.unwrap_or(u32::MAX).to_le_bytes());
@@ -110,15 +171,12 @@ impl<'a> Hasher<'a> {
                 self.argument(&mut bytes, argument, items, &mut modules);
             }
             match (line.instruction, line.arguments.first()) {
-                (Instruction::Call, Some(Argument::Name(name))) => {
-                    let named = self.functions.named(name).iter().copied();
-                    callees.extend(named.filter(|callee| !callees.contains(callee)).collect::<Vec<_>>());
-                }
+                (Instruction::Call, Some(Argument::Name(name))) if !callees.contains(name) => callees.push(name.clone()),
                 (Instruction::PushShape | Instruction::ParamShape, _) => self.shape(&mut bytes, line),
                 _ => {}
             }
         }
-        Own { hash: ContentHash::of(&[&bytes]), modules, callees }
+        OwnHash { hash: ContentHash::of(&[&bytes]), modules, callees }
     }
 
     /// Such a line means as many values as the prototype has items.

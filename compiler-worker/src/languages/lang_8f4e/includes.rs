@@ -51,9 +51,7 @@ library! {
 
 /// A function of a library file before its lines are read.
 #[derive(Clone, Debug)]
-pub struct LibraryFunction {
-    /// The include it stems from.
-    pub include: &'static str,
+pub struct WrittenFunction {
     /// Name in the library file.
     pub written_name: &'static str,
     /// Name in the program: the alias of its `#export`, or a name that programs cannot call.
@@ -61,9 +59,9 @@ pub struct LibraryFunction {
     pub lines: Vec<&'static str>,
 }
 
-/// Ids that an `includes` block asks for, each once, with their library texts. `line` is the 1-based line of its opener.
-pub fn requested(lines: &[&str], line: u32) -> Result<Vec<(&'static str, &'static str)>, LanguageError> {
-    let mut found: Vec<(&'static str, &'static str)> = Vec::new();
+/// What an `includes` block asks for, each once, as indices into [`LIBRARY`]. `line` is the 1-based line of its opener.
+pub fn requested(lines: &[&str], line: u32) -> Result<Vec<usize>, LanguageError> {
+    let mut found: Vec<usize> = Vec::new();
     let last = lines.len().saturating_sub(1);
     for (index, text) in lines.iter().enumerate() {
         let (text, number) = (trim(text), line + index as u32);
@@ -85,7 +83,7 @@ pub fn requested(lines: &[&str], line: u32) -> Result<Vec<(&'static str, &'stati
     Ok(found)
 }
 
-fn library_entry(text: &str, number: u32) -> Result<(&'static str, &'static str), LanguageError> {
+fn library_entry(text: &str, number: u32) -> Result<usize, LanguageError> {
     let mut tokens = text.split(is_space).filter(|token| !token.is_empty());
     let (word, id, rest) = (tokens.next(), tokens.next(), tokens.next());
     if word != Some("include") {
@@ -95,7 +93,7 @@ fn library_entry(text: &str, number: u32) -> Result<(&'static str, &'static str)
     let (Some(id), None) = (id, rest) else {
         return Err(include_error(number, "include requires exactly one include id", "comments need a line of their own here"));
     };
-    LIBRARY.iter().find(|(known, _)| *known == id).copied().ok_or_else(|| {
+    LIBRARY.iter().position(|(known, _)| *known == id).ok_or_else(|| {
         let error = include_error(number, &format!("unresolved include \"{}\"", excerpt(id)), "");
         error.with_hint(format!("the library has {}", LIBRARY.iter().map(|(known, _)| *known).collect::<Vec<_>>().join(", ")))
     })
@@ -106,7 +104,7 @@ fn include_error(line: u32, what: &str, hint: &'static str) -> LanguageError {
 }
 
 /// The functions of a library text with the names they have in a program.
-pub fn functions(include: &'static str, text: &'static str) -> Vec<LibraryFunction> {
+pub fn functions(include: &'static str, text: &'static str) -> Vec<WrittenFunction> {
     let mut functions = Vec::new();
     let mut lines = text.lines();
     while let Some(opener) = lines.next() {
@@ -115,7 +113,7 @@ pub fn functions(include: &'static str, text: &'static str) -> Vec<LibraryFuncti
             continue;
         }
         let written_name = words.next().unwrap_or_default();
-        let mut function = LibraryFunction { include, written_name, name: private_name(include, written_name), lines: vec![opener] };
+        let mut function = WrittenFunction { written_name, name: private_name(include, written_name), lines: vec![opener] };
         for line in lines.by_ref() {
             function.lines.push(line);
             let mut words = first_words(line);
@@ -152,7 +150,7 @@ fn private_name(include: &str, name: &str) -> String {
 
 /// Gives a library function its final name, lets its calls name their targets finally, and removes its `#export`, which makes
 /// it callable but exports nothing from the program. `family` is all functions of the same library text.
-pub fn adopt<'a>(parsed: &mut ParsedBlock<'a>, function: &LibraryFunction, family: &[LibraryFunction]) {
+pub fn adopt<'a>(parsed: &mut ParsedBlock<'a>, function: &WrittenFunction, family: &[WrittenFunction]) {
     parsed.id = Cow::Owned(function.name.clone());
     parsed.statements.retain(|statement| statement.word != Word::Directive(Directive::Export));
     for statement in parsed.statements.iter_mut().filter(|statement| statement.word == Word::Body(Instruction::Call)) {
@@ -198,7 +196,7 @@ mod tests {
 
     #[test]
     fn an_includes_block_is_strict() {
-        let ids = |lines: &[&str]| requested(lines, 5).map(|found| found.into_iter().map(|(id, _)| id).collect::<Vec<_>>());
+        let ids = |lines: &[&str]| requested(lines, 5).map(|found| found.into_iter().map(|include| LIBRARY[include].0).collect::<Vec<_>>());
         let twice = ["includes", " include  std/math/clamp", "; note", "", "include std/math/clamp", "includesEnd"];
         assert_eq!(ids(&twice).expect("is right"), ["std/math/clamp"]);
         for wrong in ["include std/nope", "include", "include std/math/clamp ; note", "push 1"] {

@@ -67,12 +67,12 @@ fn memories(program: &Program) -> Vec<MemoryInfo> {
 
 fn describe_module<'a>(
     program: &'a Program,
-    hasher: &Hasher<'a>,
+    hasher: &Hasher<'_>,
     fingerprints: &Fingerprints<'a>,
     index: usize,
     module: &'a Module,
 ) -> ModuleInfo {
-    let code = hasher.module(module);
+    let code = hasher.module(index);
     let opener = file_line(program, module.block, 0);
     ModuleInfo {
         id: module.id.clone(),

@@ -3,6 +3,7 @@
 //! The front half turns text into a resolved [`program::Program`]: [`project`] splits the file into blocks, [`lexer`],
 //! [`arguments`] and [`syntax`] read their lines, [`includes`] adds library functions, [`constants`], [`layout`],
 //! [`references`] and [`defaults`] replace every compile-time form by its value, [`bodies`] puts the result together. The
+//! [`library`] has gone this way before. The
 //! back half checks what is on the operand stack and translates into the middle representation. Errors of both are in
 //! [`error`]. Pure computation on any thread: no input, no output, no clock.
 
@@ -24,6 +25,7 @@ pub mod includes;
 pub mod instruction;
 pub mod layout;
 pub mod lexer;
+pub mod library;
 pub mod manifest;
 pub mod parsed;
 pub mod power;
@@ -38,7 +40,7 @@ use ipc::diagnostic::Diagnostic;
 use ipc::manifest::Manifest;
 
 use block_cache::BlockCache;
-use blocks::Outline;
+use blocks::{Blocks, Outline};
 use error::LanguageError;
 use program::Program;
 use project::Project;
@@ -90,7 +92,15 @@ fn resolve_blocks<'a, 't: 'a>(
     previous: Option<&Manifest>,
     cache: Option<&BlockCache<'t>>,
 ) -> Result<Program, Vec<LanguageError>> {
-    let mut blocks = blocks::read(project, outline, cache)?;
+    resolve_read(blocks::read(project, outline, cache)?, options, previous)
+}
+
+/// The same from the point where all blocks have been read.
+fn resolve_read<'a>(
+    mut blocks: Blocks<'a>,
+    options: &'a FrontOptions,
+    previous: Option<&Manifest>,
+) -> Result<Program, Vec<LanguageError>> {
     layout::check_ids(&blocks)?;
     let environment = constants::resolve(&mut blocks, &options.environment)?;
     let mut layout = layout::plan(&blocks, &options.memory_regions)?;

@@ -4,10 +4,13 @@
 //! memory is laid out, defaults are encoded. What is left in the bodies are instructions with literals, names of locals,
 //! parameters and memory items, and dereferences. Errors that need the operand stack are still to be found.
 
+use std::borrow::Cow;
+
 use ipc::manifest::{ConfigEntry, PointeeType};
 
 use super::error::LanguageError;
 use super::instruction::Instruction;
+use super::library::LibraryFunction;
 
 /// A resolved program.
 #[derive(Clone, Debug, Default)]
@@ -113,7 +116,18 @@ pub struct Function {
     pub loop_cap: Option<u32>,
     /// Everything after the directives in order: `param`, `paramShape`, `local`, executable lines, and last `functionEnd`
     /// with its result types as arguments. `const` and `use` are gone.
-    pub body: Vec<Line>,
+    pub body: Cow<'static, [Line]>,
+    /// Set if it is one of the library.
+    pub library: Option<LibraryPlace>,
+}
+
+/// Where a function of the library has got in a program.
+#[derive(Clone, Copy, Debug)]
+pub struct LibraryPlace {
+    /// What the passes know about it.
+    pub known: &'static LibraryFunction,
+    /// Index of the first function of the same text in [`Program::functions`]. The others follow it.
+    pub family: usize,
 }
 
 /// A prototype: declarations that `shape` expands and `paramShape`/`pushShape` turn into pointers.

@@ -84,6 +84,8 @@ struct Frame {
 
 struct Builder<'a> {
     targets: &'a Targets,
+    /// What the numbers of called functions count from.
+    family: usize,
     function: Function,
     frames: Vec<Frame>,
     stack: Vec<Slot>,
@@ -102,7 +104,8 @@ pub fn build(body: &Body<'_>, name: &str, code: &Code, targets: &Targets) -> Res
         ..Function::default()
     };
     let source = Source { block: body.block as u32, line: 0 };
-    let mut builder = Builder { targets, function, frames: Vec::new(), stack: Vec::new(), source, copy_of_nothing: None };
+    let family = body.library.map_or(0, |place| place.family);
+    let mut builder = Builder { targets, family, function, frames: Vec::new(), stack: Vec::new(), source, copy_of_nothing: None };
     builder.open(Holder::Function, code.results.clone());
     for (index, step) in code.steps.iter().enumerate() {
         builder.source.line = body.lines[step.line as usize].span.line;
@@ -402,7 +405,7 @@ impl<'a> Builder<'a> {
 
     fn call(&mut self, callee: Callee, params: &[Type], results: &[Type]) -> Outcome {
         let function = match callee {
-            Callee::Function(index) => self.targets.functions[index],
+            Callee::Function(index) => self.targets.functions[self.family + index],
             Callee::Entry(index) => self.targets.entries[index],
         };
         let slots = self.pop_values(params)?;

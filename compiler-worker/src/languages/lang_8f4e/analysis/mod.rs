@@ -16,11 +16,13 @@ pub mod scope;
 pub mod stack;
 pub mod translate;
 
+use std::borrow::Cow;
+
 use self::code::Code;
 use self::scope::Scope;
 use super::error::LanguageError;
 use super::functions::{Functions, Signature};
-use super::program::{BlockId, Line, Module, Program};
+use super::program::{BlockId, LibraryPlace, Line, Module, Program};
 
 /// Iterations of a loop that states no cap (LANGUAGE §15.4).
 const DEFAULT_LOOP_CAP: u32 = 1000;
@@ -34,6 +36,8 @@ pub struct Body<'a> {
     pub module: Option<&'a Module>,
     /// The function whose body it is.
     pub signature: Option<&'a Signature>,
+    /// Set for a function of the library, which is known to be right.
+    pub library: Option<LibraryPlace>,
     /// Memory may be accessed.
     pub is_impure: bool,
     pub loop_cap: u32,
@@ -52,7 +56,7 @@ impl<'a> Body<'a> {
 /// Stack code of every body. Parallel to the program's functions and modules; imported functions have none.
 #[derive(Debug)]
 pub struct Bodies {
-    pub functions: Vec<Option<Code>>,
+    pub functions: Vec<Option<Cow<'static, Code>>>,
     pub modules: Vec<Code>,
 }
 
@@ -64,6 +68,7 @@ fn bodies<'a>(program: &'a Program, functions: &'a Functions) -> (Vec<Option<Bod
             lines: &function.body,
             module: None,
             signature: Some(signature),
+            library: function.library,
             is_impure: function.is_impure,
             loop_cap: function.loop_cap.unwrap_or(DEFAULT_LOOP_CAP),
         })
@@ -73,6 +78,7 @@ fn bodies<'a>(program: &'a Program, functions: &'a Functions) -> (Vec<Option<Bod
         lines: &module.body,
         module: Some(module),
         signature: None,
+        library: None,
         is_impure: true,
         loop_cap: module.loop_cap.unwrap_or(DEFAULT_LOOP_CAP),
     });
@@ -82,7 +88,8 @@ fn bodies<'a>(program: &'a Program, functions: &'a Functions) -> (Vec<Option<Bod
 /// Analyses every body. On errors: those of the first stage that has some.
 pub fn analyse(program: &Program, functions: &Functions) -> Result<Bodies, Vec<LanguageError>> {
     let (of_functions, of_modules) = bodies(program, functions);
-    let in_name_order = of_modules.iter().chain(of_functions.iter().flatten());
+    let own_functions = of_functions.iter().flatten().filter(|body| body.library.is_none());
+    let in_name_order = of_modules.iter().chain(own_functions);
     let unknown: Vec<LanguageError> = in_name_order.filter_map(|body| names::check(program, functions, body).err()).collect();
     if !unknown.is_empty() {
         return Err(unknown);
@@ -100,7 +107,11 @@ pub fn analyse(program: &Program, functions: &Functions) -> Result<Bodies, Vec<L
             Code::default()
         }
     };
-    let functions = of_functions.iter().map(|body| body.as_ref().map(&mut analysed)).collect();
+    let functions = of_functions.iter().map(|body| match body.as_ref()? {
+        Body { library: Some(place), .. } => Some(Cow::Borrowed(&place.known.code)),
+        body => Some(Cow::Owned(analysed(body))),
+    });
+    let functions = functions.collect();
     let modules = of_modules.iter().map(&mut analysed).collect();
     errors.extend(if errors.is_empty() { impure } else { Vec::new() });
     if errors.is_empty() { Ok(Bodies { functions, modules }) } else { Err(errors) }

@@ -1,6 +1,7 @@
 //! From analysed bodies to a program of the middle: functions, dispatchers, exports, initial data (LANGUAGE §15.1, §15.2, §16, §24).
 
 use super::build::{Targets, build};
+use super::code::{Callee, Code, StackOp};
 use super::{Bodies, Body, bodies};
 use crate::languages::lang_8f4e::error::LanguageError;
 use crate::languages::lang_8f4e::functions::{Functions, INIT_DEFAULTS, INIT_ONLY};
@@ -13,6 +14,9 @@ struct Dispatcher {
     name: String,
     body: Region,
 }
+
+/// In place of the id of a function that nothing calls.
+const NOT_TRANSLATED: FunctionId = FunctionId(u32::MAX);
 
 /// Ids of everything the program defines. Order of the functions: dispatchers, functions with a body, modules.
 struct Numbering {
@@ -27,14 +31,15 @@ struct Numbering {
 /// Translates a program. On errors: the first of each body, functions before modules.
 pub fn translate(program: &Program, functions: &Functions, analysed: &Bodies) -> Result<middle::Program, Vec<LanguageError>> {
     let memories: Vec<Memory> = program.memories.iter().map(memory).collect();
-    let numbering = number(program, functions);
+    let is_translated = called_for(program, analysed);
+    let numbering = number(program, functions, &is_translated);
     let targets = Targets {
         functions: numbering.functions.clone(),
         entries: numbering.entries.clone(),
         memory_pages: memories.iter().map(Memory::pages).collect(),
     };
     let mut defined: Vec<Function> = dispatchers(program, &memories, &numbering).into_iter().map(function_of).collect();
-    defined.extend(translate_bodies(program, functions, analysed, &targets)?);
+    defined.extend(translate_bodies(program, functions, analysed, &is_translated, &targets)?);
     Ok(middle::Program {
         imports: imports(functions),
         functions: defined,
@@ -49,7 +54,30 @@ fn memory(memory: &program::Memory) -> Memory {
     Memory { name: memory.name.clone(), required_bytes: memory.required_bytes, initial_bytes: memory.initial_bytes }
 }
 
-fn number(program: &Program, functions: &Functions) -> Numbering {
+/// Which functions are translated: those of the program itself, and what they need of the library. All of the library is inlined, so
+/// that leaving the rest out changes nothing but the time it takes.
+fn called_for(program: &Program, analysed: &Bodies) -> Vec<bool> {
+    let mut is_called: Vec<bool> = program.functions.iter().map(|function| function.library.is_none()).collect();
+    let own = program.functions.iter().zip(&analysed.functions).filter(|(function, _)| function.library.is_none());
+    let mut open: Vec<usize> = analysed.modules.iter().chain(own.filter_map(|(_, code)| code.as_deref())).flat_map(callees).collect();
+    while let Some(index) = open.pop() {
+        if !std::mem::replace(&mut is_called[index], true)
+            && let (Some(place), Some(code)) = (program.functions[index].library, &analysed.functions[index])
+        {
+            open.extend(callees(code).map(|callee| place.family + callee));
+        }
+    }
+    is_called
+}
+
+fn callees(code: &Code) -> impl Iterator<Item = usize> {
+    code.steps.iter().filter_map(|step| match step.op {
+        StackOp::Call { callee: Callee::Function(index), .. } => Some(index),
+        _ => None,
+    })
+}
+
+fn number(program: &Program, functions: &Functions, is_translated: &[bool]) -> Numbering {
     let mut next = functions.signatures.iter().filter(|signature| signature.import.is_some()).count() as u32;
     let mut take = || {
         next += 1;
@@ -59,12 +87,13 @@ fn number(program: &Program, functions: &Functions) -> Numbering {
     let entries = program.entries.iter().map(|_| take()).collect();
     let init_only = program.modules.iter().any(|module| module.init_only).then(&mut take);
     let mut next_import = 0;
-    let ids = functions.signatures.iter().map(|signature| match signature.import {
+    let ids = functions.signatures.iter().zip(is_translated).map(|(signature, is_translated)| match signature.import {
         Some(_) => {
             next_import += 1;
             FunctionId(next_import - 1)
         }
-        None => take(),
+        None if *is_translated => take(),
+        None => NOT_TRANSLATED,
     });
     let ids = ids.collect();
     let modules = program.modules.iter().map(|_| take()).collect();
@@ -148,10 +177,12 @@ fn translate_bodies(
     program: &Program,
     functions: &Functions,
     analysed: &Bodies,
+    is_translated: &[bool],
     targets: &Targets,
 ) -> Result<Vec<Function>, Vec<LanguageError>> {
     let (of_functions, of_modules) = bodies(program, functions);
-    let own = of_functions.iter().zip(&analysed.functions).filter_map(|(body, code)| Some((body.as_ref()?, code.as_ref()?)));
+    let own = of_functions.iter().zip(&analysed.functions).zip(is_translated).filter(|(_, is_translated)| **is_translated);
+    let own = own.filter_map(|((body, code), _)| Some((body.as_ref()?, code.as_deref()?)));
     let all = own.chain(of_modules.iter().zip(&analysed.modules));
     let mut built = Vec::new();
     let mut errors = Vec::new();
