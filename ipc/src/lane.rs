@@ -12,9 +12,9 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Duration;
 
-use crate::futex;
 use crate::limits::{BLOCK_FRAMES, LANE_BLOCKS, LANE_CHANNELS};
 use crate::segment::{Segment, SegmentError, SegmentKind, SegmentRef, SessionId};
+use crate::words::Words;
 
 /// One block of one lane: left, then right.
 pub type Block = [[f32; BLOCK_FRAMES]; LANE_CHANNELS];
@@ -29,8 +29,11 @@ const WRITTEN: usize = 64;
 const WRITTEN_WAKE: usize = 72;
 const SLOTS: usize = 128;
 const SLOT_STAMP_BYTES: usize = 64;
-const SLOT_BYTES: usize = SLOT_STAMP_BYTES + LANE_CHANNELS * BLOCK_FRAMES * 4;
-const PAYLOAD_BYTES: usize = SLOTS + LANE_BLOCKS * SLOT_BYTES;
+const PAYLOAD_BYTES: usize = SLOTS + LANE_BLOCKS * slot_bytes(BLOCK_FRAMES);
+
+const fn slot_bytes(frames: usize) -> usize {
+    SLOT_STAMP_BYTES + LANE_CHANNELS * frames * 4
+}
 
 /// A lane's segment, created by the supervisor before anyone writes to it.
 pub fn create(session: &SessionId, generation: u64) -> Result<Segment, SegmentError> {
@@ -45,22 +48,29 @@ fn open(reference: &SegmentRef) -> Result<Segment, SegmentError> {
     Ok(segment)
 }
 
-fn slot_at(block: u64) -> usize {
-    SLOTS + (block % LANE_BLOCKS as u64) as usize * SLOT_BYTES
+/// Where the slot of a block begins in a ring of `BLOCKS` blocks of `FRAMES` frames.
+fn slot_at<const BLOCKS: usize, const FRAMES: usize>(block: u64) -> usize {
+    SLOTS + (block % BLOCKS as u64) as usize * slot_bytes(FRAMES)
 }
 
-/// The host's end of a lane.
-pub struct LaneWriter {
-    segment: Segment,
+/// The host's end of a lane. Its parameters are other than their defaults only where the protocol is tried in small.
+pub struct LaneWriter<W = Segment, const BLOCKS: usize = LANE_BLOCKS, const FRAMES: usize = BLOCK_FRAMES> {
+    words: W,
     next: u64,
 }
 
 impl LaneWriter {
     /// Maps the lane and goes on where the last writer stopped.
     pub fn open(reference: &SegmentRef) -> Result<Self, SegmentError> {
-        let segment = open(reference)?;
-        let next = segment.word_u64(WRITTEN).load(Acquire);
-        Ok(Self { segment, next })
+        Ok(Self::over(open(reference)?))
+    }
+}
+
+impl<W: Words, const BLOCKS: usize, const FRAMES: usize> LaneWriter<W, BLOCKS, FRAMES> {
+    /// Goes on where the last writer of these words stopped.
+    pub fn over(words: W) -> Self {
+        let next = words.load_u64_rt(WRITTEN, Acquire);
+        Self { words, next }
     }
 
     /// Number of the block that is written next.
@@ -70,84 +80,91 @@ impl LaneWriter {
 
     /// Whether the reader has asked for the next block.
     pub fn is_wanted_rt(&self) -> bool {
-        self.next < self.segment.word_u64(DEMAND).load(Acquire)
+        self.next < self.words.load_u64_rt(DEMAND, Acquire)
     }
 
     /// Sleeps until the next block is wanted, at most `timeout`; returns whether it is.
     pub fn wait_until_wanted_rt(&self, timeout: Duration) -> bool {
-        let seen = self.segment.word_u32(DEMAND_WAKE).load(Acquire);
+        let seen = self.words.load_u32_rt(DEMAND_WAKE, Acquire);
         if self.is_wanted_rt() {
             return true;
         }
-        futex::wait_rt(self.segment.word_u32(DEMAND_WAKE), seen, timeout);
+        self.words.wait_rt(DEMAND_WAKE, seen, timeout);
         self.is_wanted_rt()
     }
 
     /// Publishes the next block.
-    pub fn write_rt(&mut self, block: &Block) {
-        let slot = slot_at(self.next);
+    pub fn write_rt(&mut self, block: &[[f32; FRAMES]; LANE_CHANNELS]) {
+        let slot = slot_at::<BLOCKS, FRAMES>(self.next);
         // The stamp says "being written" until the samples are complete, so that a reader never takes a half-written block.
-        self.segment.word_u64(slot).store(u64::MAX, Relaxed);
-        std::sync::atomic::fence(Release);
+        self.words.store_u64_rt(slot, u64::MAX, Relaxed);
+        self.words.fence_rt(Release);
         for (index, sample) in block.iter().flatten().enumerate() {
-            self.segment.word_u32(slot + SLOT_STAMP_BYTES + index * 4).store(sample.to_bits(), Relaxed);
+            self.words.store_u32_rt(slot + SLOT_STAMP_BYTES + index * 4, sample.to_bits(), Relaxed);
         }
-        self.segment.word_u64(slot).store(self.next, Release);
+        self.words.store_u64_rt(slot, self.next, Release);
         self.next += 1;
-        self.segment.word_u64(WRITTEN).store(self.next, Release);
-        let wake = self.segment.word_u32(WRITTEN_WAKE);
-        wake.store(wake.load(Relaxed).wrapping_add(1), Release);
+        self.words.store_u64_rt(WRITTEN, self.next, Release);
+        let wake = self.words.load_u32_rt(WRITTEN_WAKE, Relaxed);
+        self.words.store_u32_rt(WRITTEN_WAKE, wake.wrapping_add(1), Release);
     }
 
     /// Wakes a reader that waits for blocks instead of pacing itself (rendering faster than real time).
     pub fn wake_reader_rt(&self) {
-        futex::wake_all_rt(self.segment.word_u32(WRITTEN_WAKE));
+        self.words.wake_all_rt(WRITTEN_WAKE);
     }
 }
 
-/// The device host's end of a lane.
-pub struct LaneReader {
-    segment: Segment,
+/// The device host's end of a lane. Its parameters are other than their defaults only where the protocol is tried in small.
+pub struct LaneReader<W = Segment, const BLOCKS: usize = LANE_BLOCKS, const FRAMES: usize = BLOCK_FRAMES> {
+    words: W,
 }
 
 impl LaneReader {
     pub fn open(reference: &SegmentRef) -> Result<Self, SegmentError> {
-        Ok(Self { segment: open(reference)? })
+        Ok(Self::over(open(reference)?))
+    }
+}
+
+impl<W: Words, const BLOCKS: usize, const FRAMES: usize> LaneReader<W, BLOCKS, FRAMES> {
+    /// Reads what is written to these words.
+    pub fn over(words: W) -> Self {
+        Self { words }
     }
 
     /// Number of blocks written so far.
     pub fn written_rt(&self) -> u64 {
-        self.segment.word_u64(WRITTEN).load(Acquire)
+        self.words.load_u64_rt(WRITTEN, Acquire)
     }
 
     /// Copies block `number` out. False when it is not there: not yet written, or already overwritten.
-    pub fn read_rt(&self, number: u64, block: &mut Block) -> bool {
-        let slot = slot_at(number);
-        if self.segment.word_u64(slot).load(Acquire) != number || number >= self.written_rt() {
+    pub fn read_rt(&self, number: u64, block: &mut [[f32; FRAMES]; LANE_CHANNELS]) -> bool {
+        let slot = slot_at::<BLOCKS, FRAMES>(number);
+        if self.words.load_u64_rt(slot, Acquire) != number || number >= self.written_rt() {
             return false;
         }
         for (index, sample) in block.iter_mut().flatten().enumerate() {
-            *sample = f32::from_bits(self.segment.word_u32(slot + SLOT_STAMP_BYTES + index * 4).load(Relaxed));
+            *sample = f32::from_bits(self.words.load_u32_rt(slot + SLOT_STAMP_BYTES + index * 4, Relaxed));
         }
-        std::sync::atomic::fence(Acquire);
-        self.segment.word_u64(slot).load(Relaxed) == number
+        self.words.fence_rt(Acquire);
+        self.words.load_u64_rt(slot, Relaxed) == number
     }
 
     /// Lets the writer compute all blocks below `end`, and wakes it.
     pub fn demand_rt(&self, end: u64) {
-        self.segment.word_u64(DEMAND).store(end, Release);
-        let wake = self.segment.word_u32(DEMAND_WAKE);
-        wake.store(wake.load(Relaxed).wrapping_add(1), Release);
-        futex::wake_all_rt(wake);
+        self.words.store_u64_rt(DEMAND, end, Release);
+        let wake = self.words.load_u32_rt(DEMAND_WAKE, Relaxed);
+        self.words.store_u32_rt(DEMAND_WAKE, wake.wrapping_add(1), Release);
+        self.words.wake_all_rt(DEMAND_WAKE);
     }
 
     /// Sleeps until block `number` is written, at most `timeout`; returns whether it is. For rendering without a clock.
     pub fn wait_until_written(&self, number: u64, timeout: Duration) -> bool {
-        let seen = self.segment.word_u32(WRITTEN_WAKE).load(Acquire);
+        let seen = self.words.load_u32_rt(WRITTEN_WAKE, Acquire);
         if self.written_rt() > number {
             return true;
         }
-        futex::wait_rt(self.segment.word_u32(WRITTEN_WAKE), seen, timeout);
+        self.words.wait_rt(WRITTEN_WAKE, seen, timeout);
         self.written_rt() > number
     }
 }

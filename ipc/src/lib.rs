@@ -20,3 +20,4 @@ pub mod message;
 pub mod plan;
 pub mod recovery;
 pub mod segment;
+pub mod words;
