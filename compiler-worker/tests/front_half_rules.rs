@@ -298,7 +298,7 @@ fn included_functions_stand_where_their_block_stands() {
     let calls: Vec<&Argument> = program
         .functions
         .iter()
-        .flat_map(|function| &function.body)
+        .flat_map(|function| &*function.body)
         .filter(|line| line.instruction == Instruction::Call)
         .map(|line| &line.arguments[0])
         .collect();

@@ -27,6 +27,9 @@ pub fn inline(program: &mut Program) {
     let mut sizes: Vec<usize> = program.functions.iter().map(|function| size_of(&function.body)).collect();
     let mut depths: Vec<usize> = program.functions.iter().map(|function| depth_of(&function.body)).collect();
     for &index in &graph.callees_first {
+        if graph.is_leaf[index] {
+            continue;
+        }
         let mut function = std::mem::take(&mut program.functions[index]);
         let mut body = std::mem::take(&mut function.body);
         let renamed = vec![None; function.values.len()];
@@ -76,6 +79,8 @@ pub struct CallGraph {
     pub callees_first: Vec<usize>,
     /// Functions that take part in a recursion.
     pub is_recursive: Vec<bool>,
+    /// Functions that call no other one.
+    pub is_leaf: Vec<bool>,
     /// Calls of each function, and one for each export.
     pub uses: Vec<u32>,
 }
@@ -99,7 +104,8 @@ impl CallGraph {
             }
         }
         let (callees_first, is_recursive) = order(&callees);
-        Self { callees_first, is_recursive, uses }
+        let is_leaf = callees.iter().map(Vec::is_empty).collect();
+        Self { callees_first, is_recursive, is_leaf, uses }
     }
 }
 

@@ -179,9 +179,8 @@ impl Play<'_> {
             operands.iter().for_each(|&value| self.evict(value));
             return;
         };
-        let above = self.pending.split_off(start);
         let mut matched = 0;
-        for (value, fallback) in above {
+        for (value, fallback) in self.pending.drain(start..) {
             // A value used twice by one operation is on the stack for the first use only.
             if operands.get(matched) == Some(&value) {
                 matched += 1;

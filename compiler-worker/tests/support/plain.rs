@@ -27,6 +27,8 @@ struct Lowering<'a> {
     /// Types from index 3 on.
     types: Vec<Vec<u8>>,
     imported: u32,
+    /// What the callees in the code of a body count from.
+    family: usize,
 }
 
 fn unsigned(mut value: u32) -> Vec<u8> {
@@ -87,7 +89,7 @@ fn framed(id: u8, content: Vec<u8>) -> Vec<u8> {
 impl<'a> Lowering<'a> {
     fn new(program: &'a Program, functions: &'a Functions) -> Self {
         let imported = functions.signatures.iter().filter(|signature| signature.import.is_some()).count() as u32;
-        Self { program, functions, types: Vec::new(), imported }
+        Self { program, functions, types: Vec::new(), imported, family: 0 }
     }
 
     fn type_index(&mut self, params: &[Type], results: &[Type]) -> u32 {
@@ -116,6 +118,7 @@ impl<'a> Lowering<'a> {
         match callee {
             Callee::Entry(entry) => self.imported + 1 + entry as u32,
             Callee::Function(function) => {
+                let function = self.family + function;
                 let signatures = &self.functions.signatures;
                 let is_import = |index: usize| signatures[index].import.is_some();
                 let before = (0..function).filter(|&other| is_import(other) == is_import(function)).count() as u32;
@@ -129,8 +132,10 @@ impl<'a> Lowering<'a> {
         let mut codes = vec![self.init_defaults()];
         codes.extend(self.dispatchers());
         let mut imports: Vec<Vec<u8>> = Vec::new();
-        let signatures: Vec<Signature> = self.functions.signatures.clone();
-        for (signature, body) in signatures.iter().zip(&bodies.functions) {
+        let signatures: Vec<Signature> = self.functions.signatures.iter().map(|signature| Signature::clone(signature)).collect();
+        let program = self.program;
+        for ((signature, body), function) in signatures.iter().zip(&bodies.functions).zip(&program.functions) {
+            self.family = function.library.map_or(0, |place| place.family);
             match body {
                 Some(code) => {
                     let body = self.body(code);
@@ -145,6 +150,7 @@ impl<'a> Lowering<'a> {
                 }
             }
         }
+        self.family = 0;
         for code in &bodies.modules {
             function_types.push(0);
             codes.push(self.body(code));

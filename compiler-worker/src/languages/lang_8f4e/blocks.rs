@@ -35,7 +35,7 @@ pub struct Blocks<'a> {
 }
 
 /// A function of the program.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum FunctionBlock<'a> {
     /// Its text is part of the file.
     Own(ParsedBlock<'a>),

@@ -4,6 +4,7 @@
 //! whenever its target moves, and that is no edit. Pure computation.
 
 use std::cell::OnceCell;
+use std::sync::LazyLock;
 
 use ipc::hash::ContentHash;
 
@@ -68,7 +69,12 @@ impl<'a> Fingerprints<'a> {
 
 /// The first eight bytes of the hash.
 pub fn of_bytes(initial: &[u8]) -> u64 {
-    let hash = ContentHash::of(&[initial]);
+    // Most items start from zero.
+    static OF_NOTHING: LazyLock<u64> = LazyLock::new(|| first_bytes(ContentHash::of(&[])));
+    if initial.is_empty() { *OF_NOTHING } else { first_bytes(ContentHash::of(&[initial])) }
+}
+
+fn first_bytes(hash: ContentHash) -> u64 {
     hash.0.iter().take(8).rev().fold(0, |value, &byte| value << 8 | u64::from(byte))
 }
 

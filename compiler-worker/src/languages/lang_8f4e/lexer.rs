@@ -44,6 +44,11 @@ pub fn is_space(c: char) -> bool {
 
 /// JavaScript's `trim`.
 pub fn trim(text: &str) -> &str {
+    // Most lines begin and end with a character of one byte that is no space; those need no decoding.
+    let is_edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_graphic);
+    if is_edge(text.as_bytes().first()) && is_edge(text.as_bytes().last()) {
+        return text;
+    }
     text.trim_matches(is_space)
 }
 

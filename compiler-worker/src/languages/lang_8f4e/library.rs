@@ -97,7 +97,8 @@ mod tests {
             let functions = Functions::of(&program).expect("the library is right");
             let bodies = analysis::analyse(&program, &functions).expect("the library is right");
             let translated = translate(&program, &functions, &bodies).expect("the library is right");
-            let sizes: Vec<usize> = translated.functions.iter().map(|function| size_of(&function.body) + function.locals.len() * 2).collect();
+            let sizes: Vec<usize> =
+                translated.functions.iter().map(|function| size_of(&function.body) + function.locals.len() * 2).collect();
             // Callees inside the same text come on top, at most once each level; none has more than one level.
             let largest_callee = |function: &crate::middle::function::Function| {
                 let mut all = 0;

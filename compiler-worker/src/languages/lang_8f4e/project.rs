@@ -79,7 +79,8 @@ pub fn parse(source: &[u8]) -> Result<Project<'_>, LanguageError> {
         let message = format!("Invalid .8f4e file: expected header \"{HEADER}\", got \"{}\"", excerpt(trim(lines[0])));
         return Err(LanguageError::project(1, message, "make 8f4e/v1 the first line of the file"));
     }
-    if let Some(at) = lines.iter().position(|line| line.ends_with('\r')) {
+    let has_returns = source.contains(&b'\r');
+    if let Some(at) = lines.iter().position(|line| has_returns && line.ends_with('\r')) {
         return Err(LanguageError::text(TextCode::CarriageReturns, at as u32 + 1, ""));
     }
     let mut splitter = Splitter { lines: &lines, at: 1, blocks: Vec::new() };
@@ -95,7 +96,10 @@ fn text_of(source: &[u8]) -> Result<&str, LanguageError> {
         return Err(LanguageError::text(TextCode::TooLarge, 0, subject));
     }
     let line_at = |offset: usize| 1 + source[..offset].iter().filter(|&&byte| byte == b'\n').count();
-    if let Some(offset) = source.iter().position(|&byte| byte == 0) {
+    // Most texts have none, and looking for one byte is faster than finding its place.
+    if source.contains(&0)
+        && let Some(offset) = source.iter().position(|&byte| byte == 0)
+    {
         return Err(LanguageError::text(TextCode::NotText, line_at(offset) as u32, format!("byte {offset} is zero")));
     }
     let text = std::str::from_utf8(source).map_err(|error| {
@@ -110,25 +114,33 @@ fn text_of(source: &[u8]) -> Result<&str, LanguageError> {
     Ok(text)
 }
 
-/// A trimmed line matches a word if it is the word, or the word and a blank behind it.
-fn starts_with_word(line: &str, word: &str) -> bool {
-    line.strip_prefix(word).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t']))
+/// What the first word of a line says about blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Marker {
+    Opener(BlockWord),
+    Closer(BlockWord, &'static str),
 }
 
-fn opener(line: &str) -> Option<BlockWord> {
+/// Tells whether a trimmed line opens or closes a block: it is one of the words, or one of them and a blank behind it.
+fn marker(line: &str) -> Option<Marker> {
     // Asked of every line of the file: most are told apart by their first letter.
     if !matches!(line.as_bytes().first(), Some(b'm' | b'f' | b'c' | b'p' | b'n' | b'i' | b'e' | b'g')) {
         return None;
     }
-    BLOCK_WORDS.iter().find(|(_, opener, _)| starts_with_word(line, opener)).map(|(word, ..)| *word)
+    let length = line.bytes().take_while(|byte| !matches!(byte, b' ' | b'\t')).count();
+    let word = &line[..length];
+    BLOCK_WORDS.iter().find_map(|&(block, opener, closer)| match word.strip_prefix(opener)? {
+        "" => Some(Marker::Opener(block)),
+        "End" => Some(Marker::Closer(block, closer)),
+        _ => None,
+    })
 }
 
-fn closer(line: &str) -> Option<(BlockWord, &'static str)> {
-    // Every closer ends in "End", which few other lines hold.
-    if !line.contains("End") {
-        return None;
+fn opener(line: &str) -> Option<BlockWord> {
+    match marker(line)? {
+        Marker::Opener(word) => Some(word),
+        Marker::Closer(..) => None,
     }
-    BLOCK_WORDS.iter().find(|(.., closer)| starts_with_word(line, closer)).map(|(word, _, closer)| (*word, *closer))
 }
 
 fn is_gap(line: &str) -> bool {
@@ -186,12 +198,12 @@ impl<'a> Splitter<'_, 'a> {
     fn entry(&mut self, name: &'a str) -> Result<(), LanguageError> {
         let opened_at = self.at as u32;
         while let Some((number, line)) = self.next_line() {
-            match (closer(line), opener(line)) {
-                (Some((BlockWord::Entry, _)), _) => return Ok(()),
-                (Some((_, closer)), _) => return Err(mismatch(number, closer, "entry")),
-                (None, Some(BlockWord::Module)) => self.document_block(BlockWord::Module, Some(name), true)?,
-                (None, Some(BlockWord::Group)) => self.groups(number, line)?,
-                (None, _) => {
+            match marker(line) {
+                Some(Marker::Closer(BlockWord::Entry, _)) => return Ok(()),
+                Some(Marker::Closer(_, closer)) => return Err(mismatch(number, closer, "entry")),
+                Some(Marker::Opener(BlockWord::Module)) => self.document_block(BlockWord::Module, Some(name), true)?,
+                Some(Marker::Opener(BlockWord::Group)) => self.groups(number, line)?,
+                Some(Marker::Opener(_)) | None => {
                     let what = format!("entry \"{}\" can only contain module or group blocks, got \"{}\"", excerpt(name), excerpt(line));
                     return Err(parse_error(number, &what, "move it in front of the entry line or behind entryEnd"));
                 }
@@ -205,26 +217,26 @@ impl<'a> Splitter<'_, 'a> {
         let mut open = Vec::new();
         let mut next = Some((number, line));
         while let Some((number, line)) = next {
-            match (closer(line), opener(line)) {
-                (Some((BlockWord::Group, _)), _) => {
+            match marker(line) {
+                Some(Marker::Closer(BlockWord::Group, _)) => {
                     open.pop();
                     if open.is_empty() {
                         return Ok(());
                     }
                 }
-                (Some((_, closer)), _) => return Err(mismatch(number, closer, "group")),
-                (None, Some(BlockWord::Group)) => {
+                Some(Marker::Closer(_, closer)) => return Err(mismatch(number, closer, "group")),
+                Some(Marker::Opener(BlockWord::Group)) => {
                     only_name(line).ok_or_else(|| parse_error(number, "group requires exactly one name", NAME_HINT))?;
                     if open.len() >= MAX_NESTING {
                         return Err(parse_error(number, "groups are nested too deeply", "use fewer levels"));
                     }
                     open.push(number);
                 }
-                (None, Some(BlockWord::Entry)) => {
+                Some(Marker::Opener(BlockWord::Entry)) => {
                     return Err(parse_error(number, "entry blocks cannot be nested inside groups", "close the group first"));
                 }
-                (None, Some(word)) => self.document_block(word, None, false)?,
-                (None, None) => return Err(expected_opener(number, line)),
+                Some(Marker::Opener(word)) => self.document_block(word, None, false)?,
+                None => return Err(expected_opener(number, line)),
             }
             next = self.next_line();
         }
@@ -238,15 +250,15 @@ impl<'a> Splitter<'_, 'a> {
         while let Some(line) = self.lines.get(self.at) {
             self.at += 1;
             let (number, line) = (self.at as u32, trim(line));
-            match closer(line) {
-                Some((closed, _)) if closed == word => {
+            match marker(line) {
+                Some(Marker::Closer(closed, _)) if closed == word => {
                     if is_kept {
                         self.blocks.push(DocumentBlock { word, line: opened_at, lines: (first, self.at), entry });
                     }
                     return Ok(());
                 }
-                Some((_, closer)) => return Err(mismatch(number, closer, word.opener())),
-                None if opener(line).is_some() => {
+                Some(Marker::Closer(_, closer)) => return Err(mismatch(number, closer, word.opener())),
+                Some(Marker::Opener(_)) => {
                     let line = excerpt(line);
                     let what = format!("mixed block type markers (found opener \"{line}\" inside \"{}\" block)", word.opener());
                     return Err(parse_error(
