@@ -7,7 +7,8 @@
 //! lock; the only system calls are the futex wake-ups.
 //!
 //! The supervisor creates the segment; both sides map it; then its name is removed. If the writer dies, the ring stays as
-//! it was and another host goes on at `written`. If the reader dies, `demand` stands still and the writer waits.
+//! it was and another host goes on at `written`. If the reader dies, `demand` stands still and the writer waits; the next
+//! reader goes on at `taken`, which says how far blocks have been given to a device.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Duration;
@@ -25,6 +26,7 @@ pub const SILENCE: Block = [[0.0; BLOCK_FRAMES]; LANE_CHANNELS];
 // Offsets in the payload, in bytes. What the reader writes and what the writer writes lie in cache lines of their own.
 const DEMAND: usize = 0;
 const DEMAND_WAKE: usize = 8;
+const TAKEN: usize = 16;
 const WRITTEN: usize = 64;
 const WRITTEN_WAKE: usize = 72;
 const SLOTS: usize = 128;
@@ -150,6 +152,17 @@ impl<W: Words, const BLOCKS: usize, const FRAMES: usize> LaneReader<W, BLOCKS, F
         self.words.load_u64_rt(slot, Relaxed) == number
     }
 
+    /// Number of the first block that has not been given to a device yet, as the last reader has left it. It stands in
+    /// memory that the writer can damage: only this lane may depend on it.
+    pub fn taken(&self) -> u64 {
+        self.words.load_u64_rt(TAKEN, Acquire)
+    }
+
+    /// Notes for the next reader that all blocks below `end` have been given to a device.
+    pub fn take_rt(&self, end: u64) {
+        self.words.store_u64_rt(TAKEN, end, Release);
+    }
+
     /// Lets the writer compute all blocks below `end`, and wakes it.
     pub fn demand_rt(&self, end: u64) {
         self.words.store_u64_rt(DEMAND, end, Release);
@@ -233,6 +246,16 @@ mod tests {
         }
         assert!(!reader.read_rt(0, &mut block), "block 0 has been overwritten");
         assert!(reader.read_rt(1, &mut block));
+    }
+
+    #[test]
+    fn a_second_reader_finds_where_the_first_stopped() {
+        let (_session, segment, _writer, reader) = lane();
+        assert_eq!(reader.taken(), 0);
+        reader.take_rt(7);
+        reader.demand_rt(11);
+        drop(reader);
+        assert_eq!(LaneReader::open(segment.reference()).unwrap().taken(), 7);
     }
 
     #[test]
