@@ -7,6 +7,7 @@
 pub mod artifact;
 pub mod channel;
 pub mod codec;
+pub mod crash;
 pub mod diagnostic;
 pub mod engine;
 pub mod fault;
