@@ -77,8 +77,12 @@ pub struct Swap {
     pub state: Option<SegmentRef>,
     /// How state gets from the running revision into this one; `None` starts from the defaults.
     pub there: Option<MigrationPlan>,
-    /// How it gets back if the trial fails.
+    /// How it gets back to the running revision if the trial fails.
     pub back: Option<MigrationPlan>,
+    /// How it gets back to the last revision that passed its trial (`to` names it), where that is another than the one that
+    /// runs: given while a swap is on trial. If that revision's program is still kept when this one is committed, it is what
+    /// a failed trial goes back to; if not, the running revision has passed its trial meanwhile, and `back` is the way.
+    pub back_to_good: Option<MigrationPlan>,
     pub boundary: Boundary,
     /// For how many ticks the old revision is kept, to take over when this one fails; 0 for no trial.
     pub trial_ticks: u32,
@@ -99,6 +103,9 @@ pub struct Patch {
     /// For how many ticks a failure undoes the patch: the old values come back, the init-only modules run once more if they
     /// ran for the patch, and the failed tick is computed again. `LiveReply::Applied` is then followed by exactly one
     /// `TrialPassed`, `RolledBack` or `TrialCutShort` of the same request. 0 for no trial.
+    ///
+    /// A patch ends no trial that is under way. Patches that are on trial at the same time as a swap or as earlier patches are
+    /// taken back with them, because a failure may be due to any of them: each gets its `RolledBack`, with the same tick.
     pub trial_ticks: u32,
     /// Folder that relative asset paths start from.
     pub base_directory: PathBuf,
@@ -162,6 +169,7 @@ impl LiveReply {
 /// How far a swap is. Exactly one of `Committed`, `Superseded`, `Cancelled` and a `LiveReply::Refused` comes for each;
 /// after `Committed` exactly one of `TrialPassed`, `RolledBack` and `TrialCutShort` when there is a trial. A new revision
 /// whose init-only modules fail at the commit is committed and rolled back in the same tick; without a trial it is refused.
+/// Whatever is committed within a trial: a failure goes back to the last revision that passed its own.
 /// A swap that still waits when the runtime ends is cancelled.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum SwapProgress {
@@ -180,12 +188,15 @@ pub enum SwapProgress {
     TrialPassed {
         tick: u64,
     },
-    /// The new revision failed in this tick, and the old one computed it instead, with the state of the tick's start.
+    /// The new revision failed in this tick, and the revision `to` computed it instead, with the state of the tick's start.
+    /// `is_partial`: with the state that the failed tick left, because the program is too large to be kept every tick.
     RolledBack {
         tick: u64,
         fault: Fault,
+        to: ContentHash,
+        is_partial: bool,
     },
-    /// The trial ended because another change was committed, or the runtime ended.
+    /// The trial ended because another swap was committed, or the runtime ended.
     TrialCutShort {
         tick: u64,
     },

@@ -433,6 +433,7 @@ impl Policy {
                     revision,
                     there,
                     back,
+                    back_to_good: None,
                     boundary,
                     trial_ticks,
                     crossfade_frames,

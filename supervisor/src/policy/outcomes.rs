@@ -63,7 +63,7 @@ impl Policy {
                 }
             }
             SwapProgress::TrialPassed { .. } => self.trial_passed(runtime, request),
-            SwapProgress::RolledBack { tick, fault } => self.rolled_back(runtime, request, tick, fault, actions),
+            SwapProgress::RolledBack { tick, fault, .. } => self.rolled_back(runtime, request, tick, fault, actions),
             SwapProgress::TrialCutShort { .. } => {
                 self.runtimes[runtime].trial.take_if(|trial| trial.request == request);
             }

@@ -183,6 +183,7 @@ impl Policy {
                 revision: hash,
                 there,
                 back,
+                back_to_good: None,
                 boundary,
                 trial_ticks,
                 crossfade_frames,

@@ -200,7 +200,7 @@ impl Desk {
             Outcome::RolledBack { tick, failure, failed, now, trial } => {
                 self.running = now;
                 if let Some(fault) = self.layouts.fault(failed, failure, tick, 0) {
-                    reply(swap_reply(trial.request(), SwapProgress::RolledBack { tick, fault }));
+                    reply(swap_reply(trial.request(), SwapProgress::RolledBack { tick, fault, to: now.revision, is_partial: false }));
                 }
                 if let Trial::Patch(patch) = &trial {
                     self.layouts.remove_revision(now.layout, patch.revision);

@@ -166,6 +166,7 @@ impl Rig {
             revision: new.manifest.revision,
             there: Some(plans::there(&self.current, &new)),
             back: Some(plans::back(&new, &self.current)),
+            back_to_good: None,
             boundary: Boundary::Frame,
             trial_ticks: 0,
             crossfade_frames: 0,

@@ -201,7 +201,7 @@ fn a_new_revision_whose_init_only_modules_fail_changes_nothing() {
     let tried = rig.swap(&broken, |swap| swap.trial_ticks = 100);
     rig.play_to(30);
     assert_eq!(rig.committed(tried).0, 9);
-    assert!(matches!(rig.progress(tried), SwapProgress::RolledBack { tick: 9, fault } if fault.line.is_some()));
+    assert!(matches!(rig.progress(tried), SwapProgress::RolledBack { tick: 9, fault, .. } if fault.line.is_some()));
     assert_heard(&rig.heard, &Model::new(&band).ticks(30));
 }
 

@@ -24,7 +24,7 @@ fn failing(trouble: Trouble) -> Band {
 
 fn rolled_back(rig: &mut Rig, request: u64) -> (u64, FaultKind, Option<u32>) {
     match rig.progress(request) {
-        SwapProgress::RolledBack { tick, fault } => {
+        SwapProgress::RolledBack { tick, fault, .. } => {
             assert_eq!(fault.tick, tick);
             (tick, fault.kind, fault.line)
         }

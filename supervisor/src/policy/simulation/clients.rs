@@ -164,7 +164,7 @@ impl World {
     fn end_trial(&mut self, runtime: RuntimeIndex, request: u64) {
         let fault = Fault { kind: FaultKind::Runaway, tick: 2, block: None, line: Some(3), repeats: 0 };
         let progress = match self.random.below(4) {
-            0 => SwapProgress::RolledBack { tick: 2, fault },
+            0 => SwapProgress::RolledBack { tick: 2, fault, to: ipc::hash::ContentHash::of(&[b"before"]), is_partial: false },
             1 => SwapProgress::TrialCutShort { tick: 2 },
             _ => SwapProgress::TrialPassed { tick: 2 },
         };
