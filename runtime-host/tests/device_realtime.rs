@@ -17,6 +17,7 @@ use runtime_host::device::counters::Counters;
 use runtime_host::device::mixer::{Command, Mixer, MixerSettings, Notice, ahead_blocks};
 use runtime_host::device::recording::Recorder;
 use runtime_host::device::strip::Strip;
+use runtime_host::device::wav_file::Part;
 use runtime_host::realtime::{RealtimeSection, is_in_section};
 
 struct Watchful;
@@ -84,9 +85,15 @@ fn the_device_hosts_renderer_never_allocates_or_frees_whatever_happens() {
     let session = Session::open().unwrap();
     let file = TestFile::new("realtime");
     let counters = Arc::new(Counters::default());
-    let (recorder, tap) = Recorder::start(&file.0, 48_000, Arc::clone(&counters), |reason| panic!("{reason}")).unwrap();
-    let settings =
-        MixerSettings { sample_rate_hz: 48_000, lead_blocks: 4, counters: Arc::clone(&counters), tap: Some(tap), starts_together: false };
+    let (recorder, tap) = Recorder::start(&file.0, Part::First, 48_000, Arc::clone(&counters), |reason| panic!("{reason}")).unwrap();
+    let settings = MixerSettings {
+        sample_rate_hz: 48_000,
+        lead_blocks: 4,
+        first_frame: 0,
+        counters: Arc::clone(&counters),
+        tap: Some(tap),
+        starts_together: false,
+    };
     let (mixer, mut control) = Mixer::new(settings);
     let baton = Baton::new(mixer);
     let (mut first, mut second) = (baton.issue(128), baton.issue(1_024));

@@ -1,15 +1,17 @@
 //! The control thread: takes requests of the supervisor and events of the other threads, one at a time, and answers.
 //!
-//! It never renders, never waits for a driver library and never locks what a real-time thread uses. If the supervisor's
-//! queue is full it waits there; the sound goes on.
+//! It never renders, never waits for a driver library or for the supervisor, and never locks what a real-time thread uses.
+//! When the supervisor is gone it plays on for as long as its [`Grace`] says, and tells the next one what is open.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use ipc::message::{DeviceDescription, DeviceReply, DeviceRequest, OpenDevice};
 use ipc::segment::SessionId;
 
+use super::link::{Connection, Grace, Link};
 use super::output::listing;
 use super::output::search::Found;
 use super::output::stream::StreamLost;
@@ -21,11 +23,18 @@ const TICK: Duration = Duration::from_millis(20);
 /// The same while somebody waits for a lane to begin or for the end.
 const BUSY_TICK: Duration = Duration::from_millis(2);
 
+/// How long the end of the process waits for a supervisor that does not read what it is told.
+const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
+
 /// All that can happen to the control thread.
 pub enum Event {
     Request(DeviceRequest),
-    /// The supervisor is gone.
-    Closed,
+    /// The supervisor of this link is gone.
+    Closed {
+        link: u64,
+    },
+    /// The next supervisor has come.
+    Attached(Connection),
     /// A search for a device is over.
     Found(Found),
     /// A stream has lost its device.
@@ -41,24 +50,38 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flow {
     Continue,
-    /// The supervisor is gone or has been told that all is over.
+    /// Everything is closed, and whoever listens has been told.
     Exit,
+}
+
+/// Who is told what happens.
+enum Supervisor {
+    Present(Link),
+    /// Nobody; if nobody comes until then, the end.
+    Awaited {
+        until: Instant,
+    },
+    /// Nobody, and nobody is waited for.
+    Gone,
 }
 
 /// The control thread's state.
 pub struct Control {
-    sender: ipc::channel::Sender,
+    supervisor: Supervisor,
+    links: u64,
+    grace: Option<Grace>,
     events_in: Sender<Event>,
     session_id: SessionId,
     session: Option<Session>,
 }
 
 impl Control {
-    pub fn new(sender: ipc::channel::Sender, events_in: Sender<Event>, session_id: SessionId) -> Self {
-        Self { sender, events_in, session_id, session: None }
+    pub fn new(connection: Connection, events_in: Sender<Event>, session_id: SessionId, grace: Option<Grace>) -> std::io::Result<Self> {
+        let supervisor = Supervisor::Present(Link::open(connection, 1, &events_in)?);
+        Ok(Self { supervisor, links: 1, grace, events_in, session_id, session: None })
     }
 
-    /// Runs until the supervisor says stop, or is gone.
+    /// Runs until the supervisor says stop, or is gone for good.
     pub fn run(mut self, events: &Receiver<Event>) -> ExitCode {
         loop {
             let tick = if self.session.as_ref().is_some_and(Session::is_changing) { BUSY_TICK } else { TICK };
@@ -75,14 +98,53 @@ impl Control {
     fn on_event(&mut self, event: Event, now: Instant) -> Flow {
         let replies = match event {
             Event::Request(request) => return self.on_request(request, now),
-            Event::Closed => return self.begin_end(now),
+            Event::Closed { link } => return self.on_closed(link, now),
+            Event::Attached(connection) => return self.on_attached(connection),
             Event::Found(found) => self.session.as_mut().and_then(Session::outputs).map(|outputs| outputs.on_found(found, now)),
             Event::Lost(lost) => self.session.as_mut().and_then(Session::outputs).map(|outputs| outputs.on_lost(&lost, now)),
             Event::Rendered => self.session.as_mut().map(Session::on_rendered),
             Event::RecordingFailed(reason) => self.session.as_mut().map(|session| vec![session.on_recording_failed(reason)]),
             Event::Listed(devices) => Some(vec![DeviceReply::Devices(devices)]),
         };
-        self.send_all(replies.unwrap_or_default(), now)
+        self.send_all(replies.unwrap_or_default())
+    }
+
+    /// The supervisor is gone: plays on for the next one if there is something to play and somebody to wait for.
+    fn on_closed(&mut self, link: u64, now: Instant) -> Flow {
+        match &self.supervisor {
+            Supervisor::Present(present) if present.number() == link => self.supervisor = Supervisor::Gone,
+            Supervisor::Present(_) | Supervisor::Awaited { .. } | Supervisor::Gone => return Flow::Continue,
+        }
+        let plays = self.session.as_ref().is_some_and(|session| !session.is_ending());
+        if let Some(grace) = self.grace.clone().filter(|_| plays)
+            && self.await_supervisor(&grace)
+        {
+            self.supervisor = Supervisor::Awaited { until: now + grace.period };
+            return Flow::Continue;
+        }
+        self.begin_end(now)
+    }
+
+    /// Waits for the next supervisor on a thread of its own; false when there cannot be one.
+    fn await_supervisor(&self, grace: &Grace) -> bool {
+        let (next_supervisor, attached_in) = (Arc::clone(&grace.next_supervisor), self.events_in.clone());
+        let job = move || {
+            if let Some(connection) = next_supervisor() {
+                let _ = attached_in.send(Event::Attached(connection));
+            }
+        };
+        std::thread::Builder::new().name("rendezvous".into()).spawn(job).is_ok()
+    }
+
+    /// The next supervisor has come: tells it what is open. One that comes too late finds its channel closed.
+    fn on_attached(&mut self, connection: Connection) -> Flow {
+        let Supervisor::Awaited { .. } = self.supervisor else { return Flow::Continue };
+        // Without threads for it, this supervisor is not there; the grace period goes on.
+        let Ok(link) = Link::open(connection, self.links + 1, &self.events_in) else { return Flow::Continue };
+        self.links += 1;
+        self.supervisor = Supervisor::Present(link);
+        let replies = self.session.as_ref().map(Session::describe).unwrap_or_default();
+        self.send_all(replies)
     }
 
     fn on_request(&mut self, request: DeviceRequest, now: Instant) -> Flow {
@@ -91,7 +153,7 @@ impl Control {
             (DeviceRequest::Stop, _) => return self.begin_end(now),
             (DeviceRequest::Open(request), None) => return self.open(&request, now),
             (DeviceRequest::Open(_), Some(_)) => Some(DeviceReply::Failed { reason: "an output is already open".into() }),
-            (DeviceRequest::AddLane { runtime, lane, .. }, Some(session)) => Some(session.add_lane(runtime, &lane)),
+            (DeviceRequest::AddLane { runtime, lane, resumes }, Some(session)) => Some(session.add_lane(runtime, &lane, resumes)),
             (DeviceRequest::AddLane { runtime, .. }, None) => {
                 Some(DeviceReply::LaneRefused { runtime, reason: "no output is open".into() })
             }
@@ -105,16 +167,16 @@ impl Control {
             (DeviceRequest::Begin, Some(session)) => session.begin(),
             (DeviceRequest::Begin, None) => Some(DeviceReply::Failed { reason: "no output is open".into() }),
         };
-        self.send_all(reply.into_iter().collect(), now)
+        self.send_all(reply.into_iter().collect())
     }
 
     fn open(&mut self, request: &OpenDevice, now: Instant) -> Flow {
         match Session::open(self.session_id.clone(), request, &self.events_in, now) {
             Ok((session, replies)) => {
                 self.session = Some(session);
-                self.send_all(replies, now)
+                self.send_all(replies)
             }
-            Err(error) => self.send_all(vec![DeviceReply::Failed { reason: error.to_string() }], now),
+            Err(error) => self.send_all(vec![DeviceReply::Failed { reason: error.to_string() }]),
         }
     }
 
@@ -129,10 +191,17 @@ impl Control {
     }
 
     fn on_tick(&mut self, now: Instant) -> Flow {
+        if let Supervisor::Awaited { until } = self.supervisor
+            && now >= until
+        {
+            self.supervisor = Supervisor::Gone;
+            return self.begin_end(now);
+        }
         let Some(session) = &mut self.session else { return Flow::Continue };
         let replies = session.on_tick(now);
         let has_ended = session.has_ended(now);
-        if self.send_all(replies, now) == Flow::Exit || has_ended { self.end() } else { Flow::Continue }
+        self.send_all(replies);
+        if has_ended { self.end() } else { Flow::Continue }
     }
 
     fn begin_end(&mut self, now: Instant) -> Flow {
@@ -148,15 +217,18 @@ impl Control {
     /// Closes everything and says so, if anybody still listens.
     fn end(&mut self) -> Flow {
         let replies = self.session.take().map_or_else(|| vec![DeviceReply::Stopped { frames: 0 }], Session::close);
-        let _ = replies.iter().try_for_each(|reply| self.sender.send(reply));
+        self.send_all(replies);
+        if let Supervisor::Present(link) = std::mem::replace(&mut self.supervisor, Supervisor::Gone) {
+            link.close(FAREWELL_LIMIT);
+        }
         Flow::Exit
     }
 
-    /// Sends replies; when nobody listens any more, begins to end.
-    fn send_all(&mut self, replies: Vec<DeviceReply>, now: Instant) -> Flow {
-        match replies.iter().try_for_each(|reply| self.sender.send(reply)) {
-            Ok(()) => Flow::Continue,
-            Err(_) => self.begin_end(now),
+    /// Tells the supervisor, if there is one.
+    fn send_all(&self, replies: Vec<DeviceReply>) -> Flow {
+        if let Supervisor::Present(link) = &self.supervisor {
+            replies.into_iter().for_each(|reply| link.send(reply));
         }
+        Flow::Continue
     }
 }

@@ -29,7 +29,8 @@ pub enum LaneError {
 
 struct Entry {
     runtime: String,
-    has_started: bool,
+    /// The session's block in which it was first heard.
+    started_block: Option<u64>,
     is_leaving: bool,
     /// A gain, and the frames to get there, that the mixer has not been told yet.
     untold_gain: Option<(f32, u32)>,
@@ -46,12 +47,12 @@ impl Lanes {
         Self { session, slots: std::array::from_fn(|_| None) }
     }
 
-    /// Maps a lane and hands it to the mixer.
+    /// Maps a lane and hands the strip that `make` makes of it to the mixer.
     pub fn add(
         &mut self,
         runtime: &str,
         lane: &SegmentRef,
-        ahead_blocks: u64,
+        make: impl FnOnce(LaneReader) -> Strip,
         counters: &Counters,
         mixer: &mut MixerControl,
     ) -> Result<(), LaneError> {
@@ -62,12 +63,12 @@ impl Lanes {
         if !lane.name.contains(self.session.as_str()) {
             return Err(LaneError::ForeignSession(lane.name.clone()));
         }
-        let strip = Strip::new(LaneReader::open(lane)?, ahead_blocks);
+        let strip = make(LaneReader::open(lane)?);
         counters.lanes[slot].reset();
         if !mixer.send(Command::Add { slot, strip }) {
             return Err(LaneError::Full);
         }
-        self.slots[slot] = Some(Entry { runtime: runtime.to_owned(), has_started: false, is_leaving: false, untold_gain: None });
+        self.slots[slot] = Some(Entry { runtime: runtime.to_owned(), started_block: None, is_leaving: false, untold_gain: None });
         Ok(())
     }
 
@@ -106,7 +107,7 @@ impl Lanes {
         match notice {
             Notice::Started { slot, block } => {
                 let entry = self.slots.get_mut(slot)?.as_mut()?;
-                entry.has_started = true;
+                entry.started_block = Some(block);
                 Some(DeviceReply::LaneStarted { runtime: entry.runtime.clone(), block })
             }
             Notice::Removed { slot, strip } => {
@@ -119,7 +120,18 @@ impl Lanes {
 
     /// Whether something is about to happen that others wait for: a lane begins or goes.
     pub fn is_changing(&self) -> bool {
-        self.slots.iter().flatten().any(|entry| !entry.has_started || entry.is_leaving)
+        self.slots.iter().flatten().any(|entry| entry.started_block.is_none() || entry.is_leaving)
+    }
+
+    /// What has been told about the lanes that stay.
+    pub fn describe(&self) -> Vec<DeviceReply> {
+        let mut replies = Vec::new();
+        for entry in self.slots.iter().flatten().filter(|entry| !entry.is_leaving) {
+            let runtime = || entry.runtime.clone();
+            replies.push(DeviceReply::LaneMapped { runtime: runtime() });
+            replies.extend(entry.started_block.map(|block| DeviceReply::LaneStarted { runtime: runtime(), block }));
+        }
+        replies
     }
 
     /// Counters of the lanes that stay, and their peaks since the last time.

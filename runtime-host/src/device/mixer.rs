@@ -60,9 +60,13 @@ enum Start {
     ByItself,
 }
 
-/// How long lanes that are to start together wait for the slowest, in seconds. A host that needs longer for its first
+/// How long lanes that are to start together wait for the slowest, in milliseconds. A host that needs longer for its first
 /// blocks cannot play in time anyway.
-const START_PATIENCE_S: u64 = 1;
+const START_PATIENCE_MS: u64 = 1_000;
+
+/// The same for lanes that another device host has played: their hosts wait at their lead, and at most have to catch up with
+/// a longer period.
+const RESUME_PATIENCE_MS: u64 = 100;
 
 /// From the mixer to the control thread.
 #[allow(clippy::large_enum_variant)] // As above: a box would have to be allocated on the real-time thread.
@@ -102,6 +106,8 @@ impl MixerControl {
 pub struct MixerSettings {
     pub sample_rate_hz: u32,
     pub lead_blocks: u32,
+    /// Frames that an earlier device host has played. The clock goes on with the block that follows.
+    pub first_frame: u64,
     pub counters: Arc<Counters>,
     /// Where the recording gets its frames.
     pub tap: Option<Tap>,
@@ -138,6 +144,8 @@ impl Mixer {
         let (commands_in, commands) = RingBuffer::new(VITAL_COMMANDS + MAX_LANES);
         let (notices, notices_out) = RingBuffer::new(2 * MAX_LANES);
         let lead_blocks = u64::from(settings.lead_blocks);
+        let clock_blocks = settings.first_frame.div_ceil(BLOCK_FRAMES as u64);
+        settings.counters.frames.store(clock_blocks * BLOCK_FRAMES as u64, Relaxed);
         let mixer = Self {
             strips: std::array::from_fn(|_| None),
             commands,
@@ -147,7 +155,7 @@ impl Mixer {
             sample_rate_hz: settings.sample_rate_hz,
             lead_blocks,
             ahead_blocks: ahead_blocks(lead_blocks, 1),
-            clock_blocks: 0,
+            clock_blocks,
             mix: SILENCE,
             given_frames: BLOCK_FRAMES,
             scratch: SILENCE,
@@ -183,6 +191,8 @@ impl Mixer {
             }
         }
         self.end_if_faded_rt();
+        // All of them before the first system call: whoever goes on after a kill finds the lanes at one block.
+        self.strips.iter().flatten().for_each(Strip::take_rt);
         self.demand_rt();
     }
 
@@ -234,7 +244,9 @@ impl Mixer {
                     }
                 }
                 Command::Begin => {
-                    let patience_blocks = START_PATIENCE_S * u64::from(self.sample_rate_hz) / BLOCK_FRAMES as u64;
+                    let is_resumed = self.strips.iter().flatten().any(Strip::is_resumed_rt);
+                    let patience_ms = if is_resumed { RESUME_PATIENCE_MS } else { START_PATIENCE_MS };
+                    let patience_blocks = patience_ms * u64::from(self.sample_rate_hz) / (1_000 * BLOCK_FRAMES as u64);
                     self.start = Start::Together { latest_block: self.clock_blocks + patience_blocks };
                 }
                 Command::End => {
@@ -273,6 +285,7 @@ impl Mixer {
                     return false;
                 }
                 self.start = Start::ByItself;
+                self.strips.iter_mut().flatten().for_each(Strip::resume_in_place_rt);
             }
             Start::ByItself => {}
         }

@@ -28,11 +28,33 @@ impl Rig {
     }
 
     fn with_start(starts_together: bool) -> Self {
+        Self::open(Session::open().unwrap(), starts_together, 0)
+    }
+
+    fn open(session: Session, starts_together: bool, first_frame: u64) -> Self {
         let counters = Arc::new(Counters::default());
-        let settings =
-            MixerSettings { sample_rate_hz: 48_000, lead_blocks: LEAD_BLOCKS, counters: Arc::clone(&counters), tap: None, starts_together };
+        let settings = MixerSettings {
+            sample_rate_hz: 48_000,
+            lead_blocks: LEAD_BLOCKS,
+            first_frame,
+            counters: Arc::clone(&counters),
+            tap: None,
+            starts_together,
+        };
         let (mixer, control) = Mixer::new(settings);
-        Self { session: Session::open().unwrap(), mixer, control, counters }
+        Self { session, mixer, control, counters }
+    }
+
+    /// Dies between two callbacks, as far as anybody else can see, and another device host goes on.
+    fn die_and_return(self) -> Self {
+        let Self { session, mixer, counters, .. } = self;
+        drop(mixer);
+        Self::open(session, true, counters.frames.load(Relaxed))
+    }
+
+    fn resume(&mut self, slot: usize, lane: &TestLane) {
+        let strip = Strip::resume(lane.reader(), ahead_blocks(u64::from(LEAD_BLOCKS), 1));
+        assert!(self.control.send(Command::Add { slot, strip }));
     }
 
     fn add(&mut self, slot: usize) -> TestLane {

@@ -3,15 +3,18 @@
 //! | thread | does | module |
 //! |---|---|---|
 //! | control (main) | requests, policy, status | [`control`], [`session`], [`lanes`], [`output::follow`] |
-//! | requests | waits for the supervisor | here |
+//! | requests, replies | wait for the supervisor | [`link`] |
+//! | rendezvous | waits for the next supervisor when there is none | [`link::Grace`] |
 //! | a driver's callback, or the null device (real-time) | renders the mixer | [`baton`], [`mixer`], [`strip`], [`fade`], [`gain`] |
 //! | unpaced | the same, without a clock | [`output::unpaced`] |
 //! | stream, search, listing | calls into driver libraries, which may hang | [`output`] |
-//! | recording | writes the WAV file | [`recording`] |
+//! | recording | writes the WAV file | [`recording`], [`wav_file`] |
 //!
 //! The control thread and the rendering thread meet in wait-free queues and in atomics ([`counters`]) only. No user program
 //! runs in this process, and nothing it does waits for a runtime host: a lane that has nothing is concealed (DESIGN §6).
-//! When a device is lost the mixer goes on, at the same frame, on the null device, and comes back when a device does.
+//! When a device is lost the mixer goes on, at the same frame, on the null device, and comes back when a device does. A device
+//! host that goes on for one that has died is told the frame the session has reached, and finds in each lane how far that
+//! one had given it to its device.
 
 pub mod baton;
 pub mod control;
@@ -19,6 +22,7 @@ pub mod counters;
 pub mod fade;
 pub mod gain;
 pub mod lanes;
+pub mod link;
 pub mod mixer;
 #[cfg(test)]
 mod mixer_tests;
@@ -28,30 +32,24 @@ pub mod session;
 pub mod strip;
 #[cfg(test)]
 mod test_lane;
+pub mod wav_file;
 
 use std::process::ExitCode;
 use std::sync::mpsc;
 
-use control::{Control, Event};
-use ipc::message::DeviceRequest;
+use control::Control;
+use link::{Connection, Grace};
 
 /// Runs the device host until it is told to stop or the supervisor is gone.
 pub fn run(sender: ipc::channel::Sender, receiver: ipc::channel::Receiver, session: ipc::segment::SessionId) -> ExitCode {
-    let (events_in, events) = mpsc::channel();
-    let requests_in = events_in.clone();
-    let spawned = std::thread::Builder::new().name("requests".into()).spawn(move || forward(&receiver, &requests_in));
-    if spawned.is_err() {
-        return ExitCode::FAILURE;
-    }
-    Control::new(sender, events_in, session).run(&events)
+    run_with_grace(Connection { sender, receiver }, session, None)
 }
 
-/// Passes requests on until there are no more. A supervisor that cannot be understood is as good as gone.
-fn forward(receiver: &ipc::channel::Receiver, requests_in: &mpsc::Sender<Event>) {
-    while let Ok(request) = receiver.receive::<DeviceRequest>() {
-        if requests_in.send(Event::Request(request)).is_err() {
-            return;
-        }
+/// As [`run`]; but when the supervisor is gone while an output is open, plays on for the next one to come.
+pub fn run_with_grace(connection: Connection, session: ipc::segment::SessionId, grace: Option<Grace>) -> ExitCode {
+    let (events_in, events) = mpsc::channel();
+    match Control::new(connection, events_in, session, grace) {
+        Ok(control) => control.run(&events),
+        Err(_) => ExitCode::FAILURE,
     }
-    let _ = requests_in.send(Event::Closed);
 }

@@ -2,8 +2,9 @@
 //!
 //! The mixer's [`Tap`] collects frames into blocks and pushes them into a bounded queue; a thread of its own writes them.
 //! The real-time side never waits for the disk: what finds no room is counted, and written as silence, so that the rest
-//! stays where it belongs in time. The header is brought up to date at least once a second, so that a kill leaves a
-//! readable file. If the disk fails the recording ends with what it has, once, with a reason; the sound goes on.
+//! stays where it belongs in time. A kill leaves a readable file ([`super::wav_file`]), and the device host that comes after
+//! goes on in a part of its own. If the disk fails the recording ends with what it has, once, with a reason; the sound goes
+//! on.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -17,6 +18,7 @@ use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::counters::Counters;
 use super::mixer::Frame;
+use super::wav_file::{MAX_RECORDING_FRAMES, Part, WavFile};
 
 /// Blocks that may wait for the disk: 5 s at 48 kHz, 2 MB. Disks pause for a second or two when they are busy.
 const QUEUE_BLOCKS: usize = 2_048;
@@ -24,14 +26,8 @@ const QUEUE_BLOCKS: usize = 2_048;
 /// How often the queue is emptied.
 const WRITE_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How often the header is brought up to date.
-const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
-
 /// How long the end of the recording waits for the disk.
 const FINISH_LIMIT: Duration = Duration::from_secs(10);
-
-/// Frames a WAV file can hold: its lengths are 32-bit numbers of bytes. Three hours at 48 kHz.
-pub const MAX_RECORDING_FRAMES: u64 = (u32::MAX as u64 - 4_096) / (LANE_CHANNELS as u64 * 4);
 
 /// Why there is no recording, or no more of it.
 #[derive(Debug, thiserror::Error)]
@@ -110,16 +106,17 @@ impl Recorder {
     /// Creates the file and starts its writer. `on_failure` is called, on the writer's thread, if the recording ends early.
     pub fn start(
         path: &Path,
+        part: Part,
         sample_rate_hz: u32,
         counters: Arc<Counters>,
         on_failure: impl FnOnce(String) + Send + 'static,
     ) -> Result<(Self, Tap), RecordingError> {
-        let create = |reason: String| RecordingError::Create { path: path.to_owned(), reason };
-        let mut writer = WavFile::create(path, sample_rate_hz)?;
+        let mut writer = WavFile::create(path, part, sample_rate_hz, Instant::now())?;
+        let path = writer.path().to_owned();
         let (queue_in, queue) = RingBuffer::new(QUEUE_BLOCKS);
         let (result_in, result) = mpsc::channel();
         let is_finishing = Arc::new(AtomicBool::new(false));
-        let written_frames = Arc::clone(&writer.frames);
+        let written_frames = writer.frame_counter();
         let finishing = Arc::clone(&is_finishing);
         let thread = std::thread::Builder::new()
             .name("recording".into())
@@ -130,8 +127,8 @@ impl Recorder {
                 }
                 let _ = result_in.send(result);
             })
-            .map_err(|error| create(format!("its thread cannot be started: {error}")))?;
-        let recorder = Self { path: path.to_owned(), is_finishing, written_frames, writer: thread.thread().clone(), result };
+            .map_err(|error| RecordingError::Create { path: path.clone(), reason: format!("its thread cannot be started: {error}") })?;
+        let recorder = Self { path, is_finishing, written_frames, writer: thread.thread().clone(), result };
         Ok((recorder, Tap { queue: queue_in, block: EMPTY, counters }))
     }
 
@@ -166,7 +163,7 @@ fn write_all(file: &mut WavFile, mut queue: Consumer<RecordedBlock>, is_finishin
         // Read before the queue is emptied: what was pushed before the flag was raised is then seen.
         let is_last = is_finishing.load(Acquire);
         while let Ok(block) = queue.pop() {
-            file.write(&block)?;
+            write_block(file, &block)?;
             // Here as well: an unpaced output may fill the queue as fast as it is emptied.
             file.flush_if_due(Instant::now())?;
         }
@@ -178,66 +175,9 @@ fn write_all(file: &mut WavFile, mut queue: Consumer<RecordedBlock>, is_finishin
     }
 }
 
-struct WavFile {
-    path: PathBuf,
-    writer: Option<hound::WavWriter<std::io::BufWriter<std::fs::File>>>,
-    frames: Arc<AtomicU64>,
-    flushed_at: Instant,
-}
-
-impl WavFile {
-    fn create(path: &Path, sample_rate_hz: u32) -> Result<Self, RecordingError> {
-        let spec = hound::WavSpec {
-            channels: LANE_CHANNELS as u16,
-            sample_rate: sample_rate_hz,
-            bits_per_sample: 32,
-            sample_format: hound::SampleFormat::Float,
-        };
-        let create = |error: hound::Error| RecordingError::Create { path: path.to_owned(), reason: error.to_string() };
-        let mut writer = hound::WavWriter::create(path, spec).map_err(create)?;
-        writer.flush().map_err(create)?;
-        Ok(Self { path: path.to_owned(), writer: Some(writer), frames: Arc::default(), flushed_at: Instant::now() })
-    }
-
-    fn write(&mut self, block: &RecordedBlock) -> Result<(), RecordingError> {
-        for _ in 0..block.gap_frames {
-            self.write_frame([0.0; LANE_CHANNELS])?;
-        }
-        block.samples[..block.frames].iter().try_for_each(|frame| self.write_frame(*frame))
-    }
-
-    fn write_frame(&mut self, frame: Frame) -> Result<(), RecordingError> {
-        let frames = self.frames.load(Relaxed);
-        if frames == MAX_RECORDING_FRAMES {
-            self.finish()?;
-            return Err(RecordingError::Full { path: self.path.clone() });
-        }
-        let Some(writer) = &mut self.writer else { return Ok(()) };
-        let result = frame.into_iter().try_for_each(|sample| writer.write_sample(sample));
-        self.check(result)?;
-        self.frames.store(frames + 1, Release);
-        Ok(())
-    }
-
-    fn flush_if_due(&mut self, now: Instant) -> Result<(), RecordingError> {
-        let Some(writer) = &mut self.writer else { return Ok(()) };
-        if now.duration_since(self.flushed_at) < FLUSH_INTERVAL {
-            return Ok(());
-        }
-        self.flushed_at = now;
-        let result = writer.flush();
-        self.check(result)
-    }
-
-    fn finish(&mut self) -> Result<(), RecordingError> {
-        let result = self.writer.take().map_or(Ok(()), hound::WavWriter::finalize);
-        self.check(result)
-    }
-
-    fn check(&self, result: Result<(), hound::Error>) -> Result<(), RecordingError> {
-        let frames = self.frames.load(Relaxed);
-        result.map_err(|error| RecordingError::Write { path: self.path.clone(), frames, reason: error.to_string() })
-    }
+fn write_block(file: &mut WavFile, block: &RecordedBlock) -> Result<(), RecordingError> {
+    (0..block.gap_frames).try_for_each(|_| file.write([0.0; LANE_CHANNELS]))?;
+    block.samples[..block.frames].iter().try_for_each(|frame| file.write(*frame))
 }
 
 #[cfg(test)]
@@ -245,30 +185,7 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
-    use crate::device::test_lane::ramp;
-
-    struct File(PathBuf);
-
-    impl File {
-        fn new(name: &str) -> Self {
-            Self(std::env::temp_dir().join(format!("continuo-{name}-{}.wav", std::process::id())))
-        }
-    }
-
-    impl Drop for File {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_file(&self.0);
-        }
-    }
-
-    fn read(path: &Path) -> Vec<Frame> {
-        let samples: Vec<f32> = hound::WavReader::open(path).unwrap().into_samples().map(Result::unwrap).collect();
-        samples.chunks_exact(2).map(|frame| [frame[0], frame[1]]).collect()
-    }
-
-    fn ramps(count: u64) -> Vec<Frame> {
-        (0..count).map(ramp).collect()
-    }
+    use crate::device::test_lane::{RecordedFile, ramp, ramps, read_frames};
 
     fn no_failure(reason: String) {
         panic!("{reason}");
@@ -276,12 +193,12 @@ mod tests {
 
     #[test]
     fn a_recording_holds_every_frame_and_no_other() {
-        let file = File::new("exact");
-        let (recorder, mut tap) = Recorder::start(&file.0, 44_100, Arc::default(), no_failure).unwrap();
+        let file = RecordedFile::new("exact");
+        let (recorder, mut tap) = Recorder::start(&file.0, Part::First, 44_100, Arc::default(), no_failure).unwrap();
         ramps(10_001).into_iter().for_each(|frame| tap.push_rt(frame));
         tap.finish_rt();
         recorder.finish().unwrap();
-        assert_eq!(read(&file.0), ramps(10_001));
+        assert_eq!(read_frames(&file.0), ramps(10_001));
         let spec = hound::WavReader::open(&file.0).unwrap().spec();
         assert_eq!((spec.channels, spec.sample_rate, spec.bits_per_sample), (2, 44_100, 32));
         assert_eq!(spec.sample_format, hound::SampleFormat::Float);
@@ -289,33 +206,33 @@ mod tests {
 
     #[test]
     fn frames_that_find_no_room_are_counted_and_silent_and_the_rest_stays_in_place() {
-        let file = File::new("gap");
+        let file = RecordedFile::new("gap");
         let counters = Arc::new(Counters::default());
         let (queue_in, mut queue) = RingBuffer::new(2);
         let mut tap = Tap { queue: queue_in, block: EMPTY, counters: Arc::clone(&counters) };
-        let mut wav = WavFile::create(&file.0, 48_000).unwrap();
+        let mut wav = WavFile::create(&file.0, Part::First, 48_000, Instant::now()).unwrap();
         assert!(tap.has_room(BLOCK_FRAMES));
         let all = ramps(6 * 128);
         all[..4 * 128].iter().for_each(|frame| tap.push_rt(*frame));
         assert!(!tap.has_room(BLOCK_FRAMES));
         while let Ok(block) = queue.pop() {
-            wav.write(&block).unwrap();
+            write_block(&mut wav, &block).unwrap();
         }
         all[4 * 128..].iter().for_each(|frame| tap.push_rt(*frame));
         while let Ok(block) = queue.pop() {
-            wav.write(&block).unwrap();
+            write_block(&mut wav, &block).unwrap();
         }
         wav.finish().unwrap();
         assert_eq!(counters.unrecorded_frames.load(Relaxed), 256);
         let mut expected = all.clone();
         expected[256..512].fill([0.0; 2]);
-        assert_eq!(read(&file.0), expected);
+        assert_eq!(read_frames(&file.0), expected);
     }
 
     #[test]
     fn a_path_that_cannot_be_written_is_named_with_the_reason() {
         let path = Path::new("/nowhere/at/all.wav");
-        let error = Recorder::start(path, 48_000, Arc::default(), no_failure).err().unwrap().to_string();
+        let error = Recorder::start(path, Part::First, 48_000, Arc::default(), no_failure).err().unwrap().to_string();
         assert!(error.contains("/nowhere/at/all.wav") && error.contains("No such file"), "{error}");
     }
 
@@ -324,7 +241,7 @@ mod tests {
         let (failed_in, failed) = mpsc::channel();
         let on_failure = move |reason| failed_in.send(reason).unwrap();
         // A device that is always full, and not seekable: what is refused is the header at the latest.
-        let started = Recorder::start(Path::new("/dev/full"), 48_000, Arc::default(), on_failure);
+        let started = Recorder::start(Path::new("/dev/full"), Part::First, 48_000, Arc::default(), on_failure);
         let reason = match started {
             Err(error) => error.to_string(),
             Ok((_recorder, mut tap)) => {
@@ -335,16 +252,6 @@ mod tests {
         assert!(reason.contains("/dev/full") && reason.contains("No space"), "{reason}");
     }
 
-    #[test]
-    fn a_full_wav_file_is_complete_and_said_to_be_full() {
-        let file = File::new("full");
-        let mut wav = WavFile::create(&file.0, 48_000).unwrap();
-        wav.frames.store(MAX_RECORDING_FRAMES - 1, Relaxed);
-        wav.write_frame([0.5, 0.25]).unwrap();
-        assert!(matches!(wav.write_frame([0.5, 0.25]), Err(RecordingError::Full { .. })));
-        assert_eq!(read(&file.0), [[0.5, 0.25]]);
-    }
-
     /// Names the file to the process that is to be killed.
     const VICTIM: &str = "CONTINUO_TEST_RECORDING";
 
@@ -353,7 +260,7 @@ mod tests {
         if let Some(path) = std::env::var_os(VICTIM) {
             record_until_killed(Path::new(&path));
         }
-        let file = File::new("killed");
+        let file = RecordedFile::new("killed");
         let mut victim = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "device::recording::tests::a_recording_is_readable_after_its_process_was_killed"])
             .env(VICTIM, &file.0)
@@ -368,13 +275,13 @@ mod tests {
         }
         victim.kill().unwrap();
         victim.wait().unwrap();
-        let frames = read(&file.0);
+        let frames = read_frames(&file.0);
         assert!(!frames.is_empty());
         assert_eq!(frames, ramps(frames.len() as u64));
     }
 
     fn record_until_killed(path: &Path) -> ! {
-        let (_recorder, mut tap) = Recorder::start(path, 48_000, Arc::default(), no_failure).unwrap();
+        let (_recorder, mut tap) = Recorder::start(path, Part::First, 48_000, Arc::default(), no_failure).unwrap();
         for frame in 0.. {
             while !tap.has_room(BLOCK_FRAMES) {
                 std::thread::yield_now();

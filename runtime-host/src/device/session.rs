@@ -1,6 +1,6 @@
 //! An open output and all that belongs to it: the mixer's control end, the lanes, the driver that plays, the recording.
 //!
-//! Owned by the control thread. Made by `Open`, ended by `Stop` or by the supervisor's death.
+//! Owned by the control thread. Made by `Open`, ended by `Stop`, or when the supervisor is gone and nobody is waited for.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
@@ -18,13 +18,18 @@ use super::lanes::Lanes;
 use super::mixer::{Command, Mixer, MixerControl, MixerSettings, ahead_blocks};
 use super::output::follow::Outputs;
 use super::output::{Target, unpaced};
-use super::recording::{MAX_RECORDING_FRAMES, Recorder, RecordingError};
+use super::recording::{Recorder, RecordingError};
+use super::strip::Strip;
+use super::wav_file::{MAX_RECORDING_FRAMES, Part};
 
 /// How often the status is reported.
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How long the fade-out at the end may take. The null device takes over from a lost one within half of this.
 const FADE_LIMIT: Duration = Duration::from_secs(1);
+
+/// Frames after which a session is not believed to go on: some 740,000 years at 384 kHz. Keeps sums of frames in range.
+const MAX_FIRST_FRAME: u64 = u64::MAX / 2;
 
 /// Why an output cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +38,10 @@ pub enum OpenError {
     SampleRate(u32),
     #[error("a lead of {0} blocks is not between 1 and {MAX_LEAD_BLOCKS}")]
     Lead(u32),
+    #[error("a rendering without a clock cannot be resumed; begin it anew")]
+    Resumed,
+    #[error("{0} frames are more than a session plays")]
+    FirstFrame(u64),
     #[error("rendering without a clock needs a recording to render into")]
     NoRecording,
     #[error("{0} frames are more than the {MAX_RECORDING_FRAMES} that a WAV file can hold")]
@@ -62,10 +71,11 @@ pub struct Session {
     baton: Arc<Baton>,
     counters: Arc<Counters>,
     lanes: Lanes,
+    sample_rate_hz: u32,
     lead_blocks: u64,
     playback: Playback,
     recorder: Option<Recorder>,
-    has_recording_failed: bool,
+    recording_failure: Option<String>,
     reported_unrecorded: bool,
     status_at: Instant,
     has_begun: bool,
@@ -83,12 +93,13 @@ impl Session {
     ) -> Result<(Self, Vec<DeviceReply>), OpenError> {
         check(request)?;
         let counters = Arc::new(Counters::default());
+        let part = if request.first_frame == 0 { Part::First } else { Part::Next };
         let (recorder, tap) = match &request.recording {
             Some(path) => {
                 let failed_in = events.clone();
                 // When the control thread has ended, nobody needs to know.
                 let on_failure = move |reason| drop(failed_in.send(Event::RecordingFailed(reason)));
-                let (recorder, tap) = Recorder::start(path, request.sample_rate, Arc::clone(&counters), on_failure)?;
+                let (recorder, tap) = Recorder::start(path, part, request.sample_rate, Arc::clone(&counters), on_failure)?;
                 (Some(recorder), Some(tap))
             }
             None => (None, None),
@@ -96,6 +107,7 @@ impl Session {
         let settings = MixerSettings {
             sample_rate_hz: request.sample_rate,
             lead_blocks: request.lead_blocks,
+            first_frame: request.first_frame,
             counters: Arc::clone(&counters),
             tap,
             // Without a clock, rendering itself begins with `Begin`.
@@ -109,10 +121,11 @@ impl Session {
             baton,
             counters,
             lanes: Lanes::new(session),
+            sample_rate_hz: request.sample_rate,
             lead_blocks: u64::from(request.lead_blocks),
             playback,
             recorder,
-            has_recording_failed: false,
+            recording_failure: None,
             reported_unrecorded: false,
             status_at: now + STATUS_INTERVAL,
             has_begun: false,
@@ -122,10 +135,11 @@ impl Session {
         Ok((session, replies))
     }
 
-    /// Reads a lane from now on.
-    pub fn add_lane(&mut self, runtime: String, lane: &SegmentRef) -> DeviceReply {
+    /// Reads a lane from now on; one that `resumes` goes on where a device host that has died had got to.
+    pub fn add_lane(&mut self, runtime: String, lane: &SegmentRef, resumes: bool) -> DeviceReply {
         let ahead = ahead_blocks(self.lead_blocks, 1);
-        match self.lanes.add(&runtime, lane, ahead, &self.counters, &mut self.mixer) {
+        let make = if resumes { Strip::resume } else { Strip::new };
+        match self.lanes.add(&runtime, lane, |reader| make(reader, ahead), &self.counters, &mut self.mixer) {
             Ok(()) => DeviceReply::LaneMapped { runtime },
             Err(error) => DeviceReply::LaneRefused { runtime, reason: error.to_string() },
         }
@@ -178,7 +192,7 @@ impl Session {
 
     /// The recording has ended early.
     pub fn on_recording_failed(&mut self, reason: String) -> DeviceReply {
-        self.has_recording_failed = true;
+        self.recording_failure = Some(reason.clone());
         DeviceReply::RecordingFailed { reason }
     }
 
@@ -220,6 +234,21 @@ impl Session {
         }
     }
 
+    /// Whether the end has begun.
+    pub fn is_ending(&self) -> bool {
+        self.ending_until.is_some()
+    }
+
+    /// What a supervisor that was not there has to know: the output, the lanes, and whether something is wrong.
+    pub fn describe(&self) -> Vec<DeviceReply> {
+        let opened = match &self.playback {
+            Playback::Clocked(outputs) => outputs.describe(),
+            Playback::Unpaced { .. } => Some(unpaced_opened(self.sample_rate_hz)),
+        };
+        let failed = self.recording_failure.clone().map(|reason| DeviceReply::RecordingFailed { reason });
+        opened.into_iter().chain(self.lanes.describe()).chain(failed).collect()
+    }
+
     /// Whether the end has come: faded out, or not worth waiting for any longer.
     pub fn has_ended(&self, now: Instant) -> bool {
         let is_silent = match &self.playback {
@@ -245,7 +274,7 @@ impl Session {
 
     fn finish_recording(&mut self) -> Option<DeviceReply> {
         let error = self.recorder.take()?.finish().err()?;
-        (!self.has_recording_failed).then(|| self.on_recording_failed(error.to_string()))
+        self.recording_failure.is_none().then(|| self.on_recording_failed(error.to_string()))
     }
 
     /// Tells once that the disk was too slow.
@@ -282,11 +311,19 @@ fn check(request: &OpenDevice) -> Result<(), OpenError> {
     if !(1..=MAX_LEAD_BLOCKS).contains(&request.lead_blocks) {
         return Err(OpenError::Lead(request.lead_blocks));
     }
+    if request.first_frame > MAX_FIRST_FRAME {
+        return Err(OpenError::FirstFrame(request.first_frame));
+    }
     match &request.output {
+        Output::Unpaced { .. } if request.first_frame > 0 => Err(OpenError::Resumed),
         Output::Unpaced { .. } if request.recording.is_none() => Err(OpenError::NoRecording),
         Output::Unpaced { frames } if *frames > MAX_RECORDING_FRAMES => Err(OpenError::TooLong(*frames)),
         Output::Unpaced { .. } | Output::Default | Output::Named(_) => Ok(()),
     }
+}
+
+fn unpaced_opened(sample_rate: u32) -> DeviceReply {
+    DeviceReply::Opened { device: "unpaced".into(), sample_rate, period_frames: BLOCK_FRAMES as u32 }
 }
 
 fn begin_playback(request: &OpenDevice, baton: &Arc<Baton>, events: &Sender<Event>, now: Instant) -> (Playback, Vec<DeviceReply>) {
@@ -294,8 +331,7 @@ fn begin_playback(request: &OpenDevice, baton: &Arc<Baton>, events: &Sender<Even
         Output::Default => Target::Any,
         Output::Named(name) => Target::parse(name),
         Output::Unpaced { frames } => {
-            let opened =
-                DeviceReply::Opened { device: "unpaced".into(), sample_rate: request.sample_rate, period_frames: BLOCK_FRAMES as u32 };
+            let opened = unpaced_opened(request.sample_rate);
             return (Playback::Unpaced { frames: *frames, state: Rendering::NotBegun }, vec![opened]);
         }
     };

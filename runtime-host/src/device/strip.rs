@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use ipc::lane::{Block, LaneReader, SILENCE};
-use ipc::limits::{BLOCK_FRAMES, LANE_CHANNELS};
+use ipc::limits::{BLOCK_FRAMES, LANE_BLOCKS, LANE_CHANNELS};
 
 use super::fade::FadeOut;
 use super::gain::Gain;
@@ -35,11 +35,20 @@ pub enum Turn {
 enum State {
     /// Not yet begun.
     Joining,
+    /// Begun, and nothing of it heard yet: a lane that goes on in its place although its blocks are not there.
+    Resuming,
     /// With samples of the lane, the last of which is kept in case the next block is missing.
     Playing,
     /// With concealment, which has reached zero: the next block that is there is faded in.
     Missing,
 }
+
+/// Blocks of a lane's ring that are still there for certain while its host writes the next one.
+const KEPT_BLOCKS: u64 = LANE_BLOCKS as u64 - 1;
+
+/// Blocks that the host of a lane that is resumed may be behind: ten minutes at 48 kHz. A lane that claims more has been
+/// damaged by its host; it would have that host compute, and never be heard.
+const MAX_BEHIND_BLOCKS: u64 = 225_000;
 
 /// A lane in the mixer.
 pub struct Strip {
@@ -47,6 +56,8 @@ pub struct Strip {
     /// The lane's block that belongs to the next block of the session. While joining: the lane's first block to be played.
     next: u64,
     state: State,
+    /// Another device host has played the lane: its first block is faded in.
+    is_resumed: bool,
     last: [f32; LANE_CHANNELS],
     leaving: Option<FadeOut>,
     gain: Gain,
@@ -54,13 +65,46 @@ pub struct Strip {
 
 impl Strip {
     /// Begins with the oldest block that a host `ahead_blocks` ahead of the mixer can have ready. For a fresh lane that is
-    /// tick 0; for one that another device host has read before, what that one left.
+    /// tick 0; for one that another host has written before, what is left of it.
     pub fn new(reader: LaneReader, ahead_blocks: u64) -> Self {
         let next = reader.written_rt().saturating_sub(ahead_blocks);
-        let strip = Self { reader, next, state: State::Joining, last: [0.0; LANE_CHANNELS], leaving: None, gain: Gain::UNCHANGED };
+        reader.take_rt(next);
+        Self::begin(reader, next, ahead_blocks, false)
+    }
+
+    /// Goes on for a device host that has died, with the first block that it had not given to a device.
+    pub fn resume(reader: LaneReader, ahead_blocks: u64) -> Self {
+        let (taken, written) = (reader.taken(), reader.written_rt());
+        let next = if taken.saturating_sub(written) > MAX_BEHIND_BLOCKS { written } else { taken };
+        Self::begin(reader, next.max(written.saturating_sub(KEPT_BLOCKS)), ahead_blocks, true)
+    }
+
+    fn begin(reader: LaneReader, next: u64, ahead_blocks: u64, is_resumed: bool) -> Self {
+        let (state, last) = (State::Joining, [0.0; LANE_CHANNELS]);
+        let strip = Self { reader, next, state, is_resumed, last, leaving: None, gain: Gain::UNCHANGED };
         // The host can begin to compute while the device is still being opened.
         strip.demand_rt(ahead_blocks);
         strip
+    }
+
+    /// Whether another device host has played the lane.
+    pub fn is_resumed_rt(&self) -> bool {
+        self.is_resumed
+    }
+
+    /// Puts a lane that another device host has played in its place from the next block on, ready or not: a lane that is
+    /// late then stays in step with those that are not, and is concealed.
+    pub fn resume_in_place_rt(&mut self) {
+        if self.is_resumed && self.state == State::Joining && self.leaving.is_none() {
+            self.state = State::Resuming;
+        }
+    }
+
+    /// Notes in the lane how far it has been given to a device, for the device host that may have to go on.
+    pub fn take_rt(&self) {
+        if self.state != State::Joining {
+            self.reader.take_rt(self.next);
+        }
     }
 
     /// Lets the host compute `ahead_blocks` blocks from the next one on.
@@ -75,7 +119,7 @@ impl Strip {
 
     /// Goes to another gain from the next block on. A lane that has not begun has it from its first sample on.
     pub fn set_gain_rt(&mut self, gain: f32, ramp_frames: u32) {
-        let is_heard = self.state != State::Joining;
+        let is_heard = matches!(self.state, State::Playing | State::Missing);
         self.gain.go_to_rt(gain, if is_heard { ramp_frames } else { 0 });
     }
 
@@ -94,7 +138,7 @@ impl Strip {
     fn needed(&self, blocks: u64, ahead_blocks: u64) -> u64 {
         match self.state {
             State::Joining => self.next + ahead_blocks.max(1),
-            State::Playing | State::Missing => self.next + blocks.max(1),
+            State::Resuming | State::Playing | State::Missing => self.next + blocks.max(1),
         }
     }
 
@@ -115,7 +159,7 @@ impl Strip {
                 return (Turn::Waiting, 0);
             }
         }
-        let (turn, non_finite) = self.take_rt(block);
+        let (turn, non_finite) = self.read_rt(block);
         self.next += 1;
         for (last, samples) in self.last.iter_mut().zip(block.iter()) {
             *last = samples[BLOCK_FRAMES - 1];
@@ -131,15 +175,23 @@ impl Strip {
         (turn, non_finite)
     }
 
-    fn take_rt(&mut self, block: &mut Block) -> (Turn, u64) {
+    fn read_rt(&mut self, block: &mut Block) -> (Turn, u64) {
         if !self.reader.read_rt(self.next, block) {
             self.conceal_rt(block);
-            self.state = State::Missing;
+            self.state = match self.state {
+                State::Joining | State::Resuming => State::Resuming,
+                State::Playing | State::Missing => State::Missing,
+            };
             return (Turn::Concealed, 0);
         }
         let non_finite = remove_non_finite_rt(block);
         let turn = match self.state {
-            State::Joining => Turn::Started,
+            State::Joining | State::Resuming => {
+                if self.is_resumed {
+                    fade_in_rt(block);
+                }
+                Turn::Started
+            }
             State::Playing => Turn::Played,
             State::Missing => {
                 fade_in_rt(block);

@@ -1,4 +1,6 @@
-//! Lanes for tests: a segment with a writer at one end, and known signals to put into it.
+//! Lanes for tests: a segment with a writer at one end, known signals to put into it, and files to record them in.
+
+use std::path::{Path, PathBuf};
 
 use ipc::lane::{self, Block, LaneReader, LaneWriter, SILENCE};
 use ipc::limits::BLOCK_FRAMES;
@@ -51,4 +53,33 @@ pub fn block(number: u64, signal: impl Fn(u64) -> Frame) -> Block {
 pub fn ramp(frame: u64) -> Frame {
     let level = (frame + 1) as f32 / (1 << 22) as f32;
     [level, -level]
+}
+
+/// The first frames of [`ramp`].
+pub fn ramps(count: u64) -> Vec<Frame> {
+    (0..count).map(ramp).collect()
+}
+
+/// A file that a test records into; removed when dropped, with all its parts.
+pub struct RecordedFile(pub PathBuf);
+
+impl RecordedFile {
+    pub fn new(name: &str) -> Self {
+        Self(std::env::temp_dir().join(format!("continuo-{name}-{}.wav", std::process::id())))
+    }
+}
+
+impl Drop for RecordedFile {
+    fn drop(&mut self) {
+        let parts = (2..5).map(|number| self.0.with_extension(format!("{number}.wav")));
+        for path in parts.chain([self.0.clone()]) {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// The frames of a stereo WAV file.
+pub fn read_frames(path: &Path) -> Vec<Frame> {
+    let samples: Vec<f32> = hound::WavReader::open(path).unwrap().into_samples().map(Result::unwrap).collect();
+    samples.chunks_exact(2).map(|frame| [frame[0], frame[1]]).collect()
 }

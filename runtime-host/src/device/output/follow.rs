@@ -153,6 +153,15 @@ impl Outputs {
         }
     }
 
+    /// What plays now, as it was told when it was opened; nothing while the first search is not over.
+    pub fn describe(&self) -> Option<DeviceReply> {
+        match &self.playing {
+            Playing::Nothing => None,
+            Playing::Null => Some(self.opened("null", BLOCK_FRAMES as u32)),
+            Playing::Stream { driver, .. } => Some(self.opened(&driver.name, driver.period_frames)),
+        }
+    }
+
     /// Late or lost periods that devices have reported.
     pub fn xruns(&self) -> u64 {
         match &self.playing {

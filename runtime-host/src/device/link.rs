@@ -1,0 +1,98 @@
+//! The connection to a supervisor: one thread that waits for its requests, one that sends it replies.
+//!
+//! Made by the control thread, which never waits for either: a supervisor that is stopped, or slow, delays neither the
+//! watchdog of the sound devices nor anything else. Status reports that it does not take are left out; everything else
+//! waits for it. A link lives from the greeting to the end of its channel; the next supervisor gets a link of its own, told
+//! from the earlier ones by its number.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use ipc::message::{DeviceReply, DeviceRequest};
+
+use super::control::Event;
+
+/// Replies that wait for the supervisor from which on status reports are left out: three seconds of them.
+const MAX_WAITING_STATUS: usize = 32;
+
+/// Both ends of a channel to a supervisor that has been greeted.
+pub struct Connection {
+    pub sender: ipc::channel::Sender,
+    pub receiver: ipc::channel::Receiver,
+}
+
+/// What happens when the supervisor is gone while an output is open.
+#[derive(Clone)]
+pub struct Grace {
+    /// How long the device host plays on without a supervisor, before it fades out and ends.
+    pub period: Duration,
+    /// Waits for the next supervisor of the session, on a thread of its own. `None`: there will not be one.
+    pub next_supervisor: Arc<dyn Fn() -> Option<Connection> + Send + Sync>,
+}
+
+/// An open link.
+pub struct Link {
+    number: u64,
+    replies: mpsc::Sender<DeviceReply>,
+    waiting: Arc<AtomicUsize>,
+    sent_all: mpsc::Receiver<()>,
+}
+
+impl Link {
+    /// Starts the two threads. Requests, and the end of them, come as events that carry the link's number.
+    pub fn open(connection: Connection, number: u64, events: &mpsc::Sender<Event>) -> std::io::Result<Self> {
+        let Connection { sender, receiver } = connection;
+        let (replies, replies_out) = mpsc::channel();
+        let (all_in, sent_all) = mpsc::channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let (taken, events) = (Arc::clone(&waiting), events.clone());
+        std::thread::Builder::new().name("requests".into()).spawn(move || forward(&receiver, number, &events))?;
+        std::thread::Builder::new().name("replies".into()).spawn(move || {
+            send_all(&sender, &replies_out, &taken);
+            let _ = all_in.send(());
+        })?;
+        Ok(Self { number, replies, waiting, sent_all })
+    }
+
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Sends a reply when the supervisor takes it; a status report only if it takes them at all. That nobody is there any
+    /// more shows in the end of the requests.
+    pub fn send(&self, reply: DeviceReply) {
+        if matches!(reply, DeviceReply::Status(_)) && self.waiting.load(Relaxed) >= MAX_WAITING_STATUS {
+            return;
+        }
+        self.waiting.fetch_add(1, Relaxed);
+        let _ = self.replies.send(reply);
+    }
+
+    /// Waits until everything has been sent, at most `limit`.
+    pub fn close(self, limit: Duration) {
+        drop(self.replies);
+        let _ = self.sent_all.recv_timeout(limit);
+    }
+}
+
+/// Passes requests on until there are no more. A supervisor that cannot be understood is as good as gone.
+fn forward(receiver: &ipc::channel::Receiver, number: u64, events: &mpsc::Sender<Event>) {
+    while let Ok(request) = receiver.receive::<DeviceRequest>() {
+        if events.send(Event::Request(request)).is_err() {
+            return;
+        }
+    }
+    let _ = events.send(Event::Closed { link: number });
+}
+
+fn send_all(sender: &ipc::channel::Sender, replies: &mpsc::Receiver<DeviceReply>, waiting: &AtomicUsize) {
+    while let Ok(reply) = replies.recv() {
+        if sender.send(&reply).is_err() {
+            return;
+        }
+        waiting.fetch_sub(1, Relaxed);
+    }
+}
