@@ -5,6 +5,7 @@
 //! nobody calls or exports any more are removed at the end.
 
 use rustc_hash::FxHashSet;
+use smallvec::SmallVec;
 
 use super::function::{Function, FunctionId, Kind, Local, Op, Region, Results, Value};
 use super::parts;
@@ -22,8 +23,11 @@ const MAX_DEPTH: usize = 400;
 
 /// Inlines what is worth it, everywhere.
 pub fn inline(program: &mut Program) {
-    let parts = parts::divide(program);
-    let graph = CallGraph::of(program);
+    let mut graph = CallGraph::of(program);
+    let parts = parts::divide(program, &graph);
+    if !parts.is_empty() {
+        graph = CallGraph::of(program);
+    }
     let mut sizes: Vec<usize> = program.functions.iter().map(|function| size_of(&function.body)).collect();
     let mut depths: Vec<usize> = program.functions.iter().map(|function| depth_of(&function.body)).collect();
     for &index in &graph.callees_first {
@@ -43,10 +47,10 @@ pub fn inline(program: &mut Program) {
             renamed,
             size: sizes[index],
             depth: 0,
+            deepest: 0,
         };
         site.region(&mut body);
-        sizes[index] = site.size;
-        depths[index] = depth_of(&body);
+        (sizes[index], depths[index]) = (site.size, site.deepest);
         function.body = body;
         program.functions[index] = function;
     }
@@ -88,7 +92,7 @@ pub struct CallGraph {
 impl CallGraph {
     pub fn of(program: &Program) -> Self {
         let count = program.functions.len();
-        let mut callees: Vec<Vec<usize>> = vec![Vec::new(); count];
+        let mut callees: Vec<SmallVec<[usize; 4]>> = vec![SmallVec::new(); count];
         let mut uses = vec![0; count];
         for (index, function) in program.functions.iter().enumerate() {
             for_each_callee(&function.body, &mut |callee| {
@@ -104,14 +108,14 @@ impl CallGraph {
             }
         }
         let (callees_first, is_recursive) = order(&callees);
-        let is_leaf = callees.iter().map(Vec::is_empty).collect();
+        let is_leaf = callees.iter().map(|callees| callees.is_empty()).collect();
         Self { callees_first, is_recursive, is_leaf, uses }
     }
 }
 
 /// Callees before callers, as far as recursion allows, and which functions take part in a recursion.
-fn order(callees: &[Vec<usize>]) -> (Vec<usize>, Vec<bool>) {
-    let mut is_recursive: Vec<bool> = callees.iter().enumerate().map(|(function, callees)| callees.contains(&function)).collect();
+fn order(callees: &[impl AsRef<[usize]>]) -> (Vec<usize>, Vec<bool>) {
+    let mut is_recursive: Vec<bool> = callees.iter().enumerate().map(|(function, callees)| callees.as_ref().contains(&function)).collect();
     let components = components(callees);
     components.iter().filter(|members| members.len() > 1).flatten().for_each(|&member| is_recursive[member] = true);
     (components.concat(), is_recursive)
@@ -164,7 +168,7 @@ pub fn components(callees: &[impl AsRef<[usize]>]) -> Vec<Vec<usize>> {
 
 /// The function that calls are being inlined into.
 struct Site<'a> {
-    program: &'a Program,
+    program: &'a mut Program,
     graph: &'a CallGraph,
     /// Functions that stay calls.
     parts: &'a FxHashSet<usize>,
@@ -178,18 +182,20 @@ struct Site<'a> {
     size: usize,
     /// Regions around the current one.
     depth: usize,
+    /// Regions around the innermost one so far.
+    deepest: usize,
 }
 
 impl Site<'_> {
     fn region(&mut self, region: &mut Region) {
+        self.deepest = self.deepest.max(self.depth);
         let ops = std::mem::take(&mut region.ops);
         region.ops.reserve(ops.len());
         for mut op in ops {
             op.kind.for_each_operand_mut(|value| *value = self.name(*value));
             match op.kind {
-                Kind::Call { function, ref arguments } if self.is_worth_it(function) => {
-                    let arguments = arguments.clone();
-                    self.inline(&op, function, &arguments, &mut region.ops);
+                Kind::Call { function, ref arguments } if let Some(index) = self.worth_it(function) => {
+                    self.inline(&op, index, arguments, &mut region.ops);
                 }
                 _ => {
                     self.depth += 1;
@@ -208,30 +214,32 @@ impl Site<'_> {
         self.renamed.get(value.0 as usize).copied().flatten().unwrap_or(value)
     }
 
-    fn is_worth_it(&self, callee: FunctionId) -> bool {
-        let Some(index) = self.program.defined(callee) else { return false };
+    /// Index of a callee that becomes part of the function.
+    fn worth_it(&self, callee: FunctionId) -> Option<usize> {
+        let index = self.program.defined(callee)?;
         if self.graph.is_recursive[index] || self.parts.contains(&index) {
-            return false;
+            return None;
         }
         let size = self.sizes[index];
         let is_wanted = size <= SMALL_OPS || self.graph.uses[index] == 1;
-        is_wanted && self.size + size <= MAX_OPS && self.depth + self.depths[index] < MAX_DEPTH
+        (is_wanted && self.size + size <= MAX_OPS && self.depth + self.depths[index] < MAX_DEPTH).then_some(index)
     }
 
     /// Puts the callee's operations in place of the call.
-    fn inline(&mut self, call: &Op, callee: FunctionId, arguments: &[Value], ops: &mut Vec<Op>) {
-        let Some(index) = self.program.defined(callee) else { return };
-        let callee = &self.program.functions[index];
+    fn inline(&mut self, call: &Op, index: usize, arguments: &[Value], ops: &mut Vec<Op>) {
+        // A function that is called nowhere else is needed nowhere else.
+        let is_last = self.graph.uses[index] == 1;
+        let callee = &mut self.program.functions[index];
+        let mut body = if is_last { std::mem::take(&mut callee.body) } else { callee.body.clone() };
         self.size += self.sizes[index] + callee.locals.len() * 2;
-        let values = self.function.values.len() as u32;
-        let locals = self.function.locals.len() as u32;
+        let mut renumbering =
+            Renumbering { values: self.function.values.len() as u32, locals: self.function.locals.len() as u32, returns: false };
         self.function.values.extend(&callee.values);
-        self.function.locals.extend(&callee.locals);
-        self.enter(call, callee, arguments, locals, ops);
+        enter(self.function, call, callee, arguments, ops);
 
-        let mut copy = Copy { values, locals, returns: false };
-        let body = copy.region(&callee.body, 0);
-        if copy.returns {
+        renumbering.region(&mut body, 0);
+        self.deepest = self.deepest.max(self.depth + self.depths[index] + usize::from(renumbering.returns));
+        if renumbering.returns {
             let body = Box::new(body);
             ops.push(Op { kind: Kind::Block { body }, results: call.results, source: call.source });
             return;
@@ -241,63 +249,51 @@ impl Site<'_> {
             self.renamed[result.0 as usize] = Some(value);
         }
     }
+}
 
-    /// Parameters get the arguments; other locals are zero at every call.
-    fn enter(&mut self, call: &Op, callee: &Function, arguments: &[Value], first_local: u32, ops: &mut Vec<Op>) {
-        let set = |local: usize, value| Kind::LocalSet(Local(first_local + local as u32), value);
-        for (index, &argument) in arguments.iter().enumerate() {
-            ops.push(Op { kind: set(index, argument), results: Results::NONE, source: call.source });
-        }
-        for (index, &ty) in callee.locals.iter().enumerate().skip(callee.params) {
-            let zero = self.function.new_value(ty);
-            ops.push(Op { kind: Kind::Const(ty.zero()), results: Results::one(zero), source: call.source });
-            ops.push(Op { kind: set(index, zero), results: Results::NONE, source: call.source });
-        }
+/// Makes room for a callee's locals: parameters get the arguments, others are zero at every call.
+fn enter(function: &mut Function, call: &Op, callee: &Function, arguments: &[Value], ops: &mut Vec<Op>) {
+    let first = function.locals.len();
+    function.locals.extend(&callee.locals);
+    let set = |local: usize, value| Kind::LocalSet(Local((first + local) as u32), value);
+    for (index, &argument) in arguments.iter().enumerate() {
+        ops.push(Op { kind: set(index, argument), results: Results::NONE, source: call.source });
+    }
+    for (index, &ty) in callee.locals.iter().enumerate().skip(callee.params) {
+        let zero = function.new_value(ty);
+        ops.push(Op { kind: Kind::Const(ty.zero()), results: Results::one(zero), source: call.source });
+        ops.push(Op { kind: set(index, zero), results: Results::NONE, source: call.source });
     }
 }
 
-/// Copies a callee's body into its caller's numbering.
-struct Copy {
+/// Brings a callee's body into its caller's numbering.
+struct Renumbering {
     values: u32,
     locals: u32,
     /// The body returns from its middle.
     returns: bool,
 }
 
-impl Copy {
-    fn region(&mut self, region: &Region, depth: u32) -> Region {
-        let ops = region.ops.iter().map(|op| self.op(op, depth)).collect();
-        Region { ops, yields: region.yields.iter().map(|value| Value(value.0 + self.values)).collect() }
-    }
-
-    fn boxed(&mut self, region: &Region, depth: u32) -> Box<Region> {
-        Box::new(self.region(region, depth))
-    }
-
+impl Renumbering {
     /// `depth` counts the labels inside the callee.
-    fn op(&mut self, op: &Op, depth: u32) -> Op {
-        let mut kind = match &op.kind {
-            Kind::If { condition, then, otherwise } => {
-                let (then, otherwise) = (self.boxed(then, depth + 1), self.boxed(otherwise, depth + 1));
-                Kind::If { condition: *condition, then, otherwise }
-            }
-            Kind::Block { body } => Kind::Block { body: self.boxed(body, depth + 1) },
-            Kind::Repeat { cap, index, body } => Kind::Repeat { cap: *cap, index: self.local(*index), body: self.boxed(body, depth + 2) },
+    fn region(&mut self, region: &mut Region, depth: u32) {
+        region.ops.iter_mut().for_each(|op| self.op(op, depth));
+        region.yields.iter_mut().for_each(|value| value.0 += self.values);
+    }
+
+    fn op(&mut self, op: &mut Op, depth: u32) {
+        match &mut op.kind {
+            Kind::LocalGet(local) | Kind::LocalSet(local, _) | Kind::Repeat { index: local, .. } => local.0 += self.locals,
             Kind::Return { values } => {
                 self.returns = true;
-                Kind::Branch { depth, values: values.clone() }
+                op.kind = Kind::Branch { depth, values: std::mem::take(values) };
             }
-            Kind::LocalGet(local) => Kind::LocalGet(self.local(*local)),
-            Kind::LocalSet(local, value) => Kind::LocalSet(self.local(*local), *value),
-            other => other.clone(),
-        };
-        kind.for_each_operand_mut(|value| value.0 += self.values);
-        let results = Results { first: op.results.first + self.values, count: op.results.count };
-        Op { kind, results, source: op.source }
-    }
-
-    fn local(&self, local: Local) -> Local {
-        Local(local.0 + self.locals)
+            _ => {}
+        }
+        op.kind.for_each_operand_mut(|value| value.0 += self.values);
+        op.results.first += self.values;
+        let inner_depth = depth + op.kind.label_levels();
+        op.kind.regions_mut().for_each(|inner| self.region(inner, inner_depth));
     }
 }
 

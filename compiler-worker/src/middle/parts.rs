@@ -22,9 +22,9 @@ const END_EVERY: u8 = 3;
 
 /// Divides the large functions that do nothing but call modules. Returns the indices of the functions that are new: they must not
 /// be inlined.
-pub fn divide(program: &mut Program) -> FxHashSet<usize> {
+pub fn divide(program: &mut Program, graph: &CallGraph) -> FxHashSet<usize> {
     let mut parts = FxHashSet::default();
-    let sizes = inlined_sizes(program);
+    let sizes = inlined_sizes(program, graph);
     for index in 0..sizes.len() {
         if sizes[index] <= MOST_OPS || !is_dispatcher(&program.functions[index]) {
             continue;
@@ -49,8 +49,7 @@ fn is_dispatcher(function: &Function) -> bool {
 }
 
 /// Operations of each function once calls have been inlined, or somewhat less: enough to tell large from small.
-fn inlined_sizes(program: &Program) -> Vec<usize> {
-    let graph = CallGraph::of(program);
+fn inlined_sizes(program: &Program, graph: &CallGraph) -> Vec<usize> {
     let mut sizes = vec![0; program.functions.len()];
     for &index in &graph.callees_first {
         let body = &program.functions[index].body;
@@ -133,7 +132,8 @@ mod tests {
     /// Names of the modules of each group.
     fn grouped(names: &[String]) -> Vec<Vec<String>> {
         let mut program = modules(names, 30);
-        let parts = divide(&mut program);
+        let graph = CallGraph::of(&program);
+        let parts = divide(&mut program, &graph);
         let mut parts: Vec<usize> = parts.into_iter().collect();
         parts.sort_unstable();
         let of_part = |part: usize| program.functions[part].body.ops.iter().filter_map(callee);

@@ -119,6 +119,9 @@ impl Operator {
 
 /// Tells what a token is.
 pub fn classify(token: &str) -> Result<Value<'_>, TokenError> {
+    if is_word(token) {
+        return Ok(Value::Name(plain_name(token)));
+    }
     if let Some(folded) = literal_expression(token)? {
         return Ok(Value::Number(folded));
     }
@@ -359,7 +362,17 @@ fn name(token: &str) -> Result<Name<'_>, TokenError> {
     } else if token.starts_with('*') {
         return dereference(token);
     }
-    Ok(if is_constant_style(token) { Name::ConstantStyle(token) } else { Name::Plain(token) })
+    Ok(plain_name(token))
+}
+
+fn plain_name(token: &str) -> Name<'_> {
+    if is_constant_style(token) { Name::ConstantStyle(token) } else { Name::Plain(token) }
+}
+
+/// Nothing but letters, digits and `_`, and no digit first: most tokens are that, and such a one can only be a name.
+fn is_word(token: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    token.as_bytes().first().is_some_and(|first| !first.is_ascii_digit()) && token.bytes().all(is_part)
 }
 
 fn nonempty<'a>(target: &str, token: &str, name: Name<'a>) -> Result<Name<'a>, TokenError> {

@@ -36,7 +36,7 @@ struct Found<'t> {
 impl Scan<'_> {
     /// Reads the comments of the block's lines and appends what concerns a runtime.
     pub fn read(&self, lines: &[&str], config: &mut Vec<ConfigEntry>, errors: &mut Vec<LanguageError>) {
-        if !lines.iter().any(|line| line.bytes().any(|byte| matches!(byte, b'@' | b'~'))) {
+        if !lines.iter().any(|line| memchr::memchr2(b'@', b'~', line.as_bytes()).is_some()) {
             return;
         }
         let mut found: Vec<Found<'_>> = Vec::new();

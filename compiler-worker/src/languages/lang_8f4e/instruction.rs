@@ -7,10 +7,8 @@ macro_rules! instructions {
         pub enum Instruction { $($variant),+ }
 
         impl Instruction {
-            /// Reads an instruction word; case-sensitive.
-            pub fn from_word(word: &str) -> Option<Self> {
-                match word { $($word => Some(Self::$variant),)+ _ => None }
-            }
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
 
             /// The word as written in a program.
             pub fn word(self) -> &'static str {

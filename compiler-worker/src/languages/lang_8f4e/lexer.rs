@@ -66,21 +66,24 @@ pub fn line_kind(line: &str) -> LineKind {
 
 /// The first `;` counts here even inside a string: that is how the language looks for comments at this point.
 fn comment_hides_line(text: &str) -> bool {
-    let can_hide = |byte: u8| byte == b'\r' || !byte.is_ascii();
-    text.bytes().any(can_hide) && text.split_once(';').is_some_and(|(_, comment)| comment.contains(['\r', '\u{2028}', '\u{2029}']))
+    let comment = memchr::memchr(b';', text.as_bytes()).map(|start| &text[start..]);
+    comment.is_some_and(|comment| {
+        let can_hide = !comment.is_ascii() || memchr::memchr(b'\r', comment.as_bytes()).is_some();
+        can_hide && comment.contains(['\r', '\u{2028}', '\u{2029}'])
+    })
 }
 
 /// Cuts an instruction line into tokens and appends them to `tokens`. An unquoted `;` ends the line.
 pub fn tokenize<'a>(line: &'a str, line_number: u32, tokens: &mut Vec<Token<'a>>) -> Result<(), UnterminatedString> {
     let mut cursor = Cursor { line, offset: 0, column: 1 };
     loop {
-        cursor.skip_while(is_space);
+        cursor.skip(Class::Space);
         let (offset, column) = (cursor.offset, cursor.column);
         let is_closed = match cursor.peek() {
             None | Some(';') => return Ok(()),
             Some('"') => cursor.skip_string(),
             Some(_) => {
-                cursor.skip_while(|c| c != ';' && !is_space(c));
+                cursor.skip(Class::Word);
                 true
             }
         };
@@ -96,16 +99,41 @@ pub fn tokenize<'a>(line: &'a str, line_number: u32, tokens: &mut Vec<Token<'a>>
 pub fn comment(line: &str) -> Option<&str> {
     let mut cursor = Cursor { line, offset: 0, column: 1 };
     loop {
-        cursor.skip_while(is_space);
+        cursor.skip(Class::Space);
         match cursor.peek()? {
             ';' => return Some(&line[cursor.offset + 1..]),
             '"' => {
                 cursor.skip_string();
             }
-            _ => cursor.skip_while(|c| c != ';' && !is_space(c)),
+            _ => cursor.skip(Class::Word),
         }
     }
 }
+
+/// What a byte is, outside of strings.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Word,
+    Space,
+    Semicolon,
+    /// Part of a character beyond ASCII, which is a space or part of a word.
+    Beyond,
+}
+
+const CLASSES: [Class; 256] = {
+    let mut classes = [Class::Word; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        classes[byte] = match byte as u8 {
+            b'\t'..=b'\r' | b' ' => Class::Space,
+            b';' => Class::Semicolon,
+            0x80.. => Class::Beyond,
+            _ => Class::Word,
+        };
+        byte += 1;
+    }
+    classes
+};
 
 struct Cursor<'a> {
     line: &'a str,
@@ -131,13 +159,17 @@ impl Cursor<'_> {
         Some(c)
     }
 
+    /// Skips spaces, or a word.
     #[inline]
-    fn skip_while(&mut self, matches: impl Fn(char) -> bool) {
-        let ascii = self.line.as_bytes()[self.offset..].iter().take_while(|byte| byte.is_ascii() && matches(char::from(**byte))).count();
-        self.offset += ascii;
-        self.column += ascii as u32;
-        while self.peek().is_some_and(&matches) {
-            self.bump();
+    fn skip(&mut self, class: Class) {
+        loop {
+            let ascii = self.line.as_bytes()[self.offset..].iter().take_while(|byte| CLASSES[usize::from(**byte)] == class).count();
+            self.offset += ascii;
+            self.column += ascii as u32;
+            match self.peek() {
+                Some(c) if !c.is_ascii() && (class == Class::Space) == is_space(c) => self.bump(),
+                _ => return,
+            };
         }
     }
 

@@ -7,8 +7,9 @@
 use std::sync::OnceLock;
 
 use super::FrontOptions;
-use super::analysis::code::Code;
-use super::analysis::{self, Bodies};
+use super::analysis;
+use super::analysis::code::{Code, StackOp};
+use super::analysis::translate::translate;
 use super::blocks::{Blocks, FunctionBlock};
 use super::functions::{Functions, Signature};
 use super::hashes::{self, OwnHash};
@@ -16,6 +17,7 @@ use super::includes::{self, LIBRARY};
 use super::parsed::BlockKind;
 use super::program::{Function, Program};
 use super::syntax::{self, SourceLines};
+use crate::middle;
 
 /// A function of the library.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub struct LibraryFunction {
     pub signature: Signature,
     /// Stack code. Functions it calls are numbered within the same text.
     pub code: Code,
+    /// Its translation, unless that depends on the program: on what it calls or on the sizes of memories.
+    pub translated: Option<middle::function::Function>,
     /// Fingerprint of its own lines.
     pub hash: OwnHash,
 }
@@ -41,17 +45,22 @@ fn resolve(include: usize) -> Vec<LibraryFunction> {
     let program = program(include);
     let right = "the library is right: tests compile all of it";
     let functions = Functions::of(&program).expect(right);
-    let Bodies { functions: codes, .. } = analysis::analyse(&program, &functions).expect(right);
+    let bodies = analysis::analyse(&program, &functions).expect(right);
+    let mut translated = translate(&program, &functions, &bodies).expect(right).functions;
+    // The dispatchers come first.
+    let translated = translated.split_off(translated.len() - program.functions.len());
     let hashes = hashes::of_functions(&program);
-    let signatures = functions.signatures.into_iter();
-    let all = program.functions.into_iter().zip(signatures).zip(codes).zip(hashes);
-    let all = all.map(|(((function, signature), code), hash)| LibraryFunction {
-        function,
-        signature: signature.into_owned(),
-        code: code.expect(right).into_owned(),
-        hash,
+    let all = program.functions.into_iter().zip(functions.signatures).zip(bodies.functions).zip(translated).zip(hashes);
+    let all = all.map(|((((function, signature), code), translated), hash)| {
+        let code = code.expect(right).into_owned();
+        let translated = is_self_contained(&code).then_some(translated);
+        LibraryFunction { function, signature: signature.into_owned(), code, translated, hash }
     });
     all.collect()
+}
+
+fn is_self_contained(code: &Code) -> bool {
+    !code.steps.iter().any(|step| matches!(step.op, StackOp::Call { .. } | StackOp::ClampMemory { .. }))
 }
 
 /// A program that holds the functions of one text.
@@ -71,8 +80,7 @@ fn program(include: usize) -> Program {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::languages::lang_8f4e::analysis::code::{Callee, StackOp};
-    use crate::languages::lang_8f4e::analysis::translate::translate;
+    use crate::languages::lang_8f4e::analysis::code::Callee;
     use crate::middle::inline::{SMALL_OPS, size_of};
 
     fn all() -> impl Iterator<Item = &'static LibraryFunction> {

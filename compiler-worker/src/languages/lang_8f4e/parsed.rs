@@ -3,6 +3,9 @@
 //! Made by [`super::syntax`], turned into a program by the stages after it. Everything borrows the text.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use rustc_hash::FxHashMap;
 
 use super::arguments::{Name, Value};
 use super::error::Place;
@@ -19,6 +22,8 @@ pub enum BlockKind {
 }
 
 impl BlockKind {
+    const ALL: [Self; 4] = [Self::Module, Self::Function, Self::Constants, Self::Prototype];
+
     /// The word that opens such a block.
     pub fn word(self) -> &'static str {
         match self {
@@ -31,7 +36,7 @@ impl BlockKind {
 
     /// Reads an opener word.
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Module, Self::Function, Self::Constants, Self::Prototype].into_iter().find(|kind| kind.word() == word)
+        Self::ALL.into_iter().find(|kind| kind.word() == word)
     }
 }
 
@@ -48,18 +53,15 @@ pub enum Directive {
 }
 
 impl Directive {
-    fn from_word(word: &str) -> Option<Self> {
-        Some(match word {
-            "#skipExecution" => Self::SkipExecution,
-            "#initOnly" => Self::InitOnly,
-            "#region" => Self::Region,
-            "#loopCap" => Self::LoopCap,
-            "#impure" => Self::Impure,
-            "#export" => Self::Export,
-            "#import" => Self::Import,
-            _ => return None,
-        })
-    }
+    const WORDS: &[(&str, Self)] = &[
+        ("#skipExecution", Self::SkipExecution),
+        ("#initOnly", Self::InitOnly),
+        ("#region", Self::Region),
+        ("#loopCap", Self::LoopCap),
+        ("#impure", Self::Impure),
+        ("#export", Self::Export),
+        ("#import", Self::Import),
+    ];
 }
 
 /// The first token of a line, read.
@@ -80,29 +82,38 @@ pub enum Word {
 impl Word {
     /// Reads the first token of a line; case-sensitive.
     pub fn from_token(token: &str) -> Option<Self> {
-        if let Some(instruction) = Instruction::from_word(token) {
-            return Some(Self::Body(instruction));
-        }
-        if let Some(declared) = DeclaredType::from_declaration_word(token) {
-            return Some(Self::Declaration(declared));
-        }
-        Some(match token {
-            "const" => Self::Const,
-            "use" => Self::Use,
-            "shape" => Self::Shape,
-            "moduleEnd" => Self::Closer(BlockKind::Module),
-            "constantsEnd" => Self::Closer(BlockKind::Constants),
-            "prototypeEnd" => Self::Closer(BlockKind::Prototype),
-            _ => match (Directive::from_word(token), BlockKind::from_word(token)) {
-                (Some(directive), _) => Self::Directive(directive),
-                (None, Some(kind)) => Self::Opener(kind),
-                (None, None) => return None,
-            },
-        })
+        static WORDS: LazyLock<FxHashMap<String, Word>> = LazyLock::new(words);
+        WORDS.get(token).copied()
     }
 }
 
+/// Every word a line can start with.
+fn words() -> FxHashMap<String, Word> {
+    let mut words: FxHashMap<String, Word> = FxHashMap::default();
+    words.extend(Instruction::ALL.iter().map(|&instruction| (instruction.word().to_owned(), Word::Body(instruction))));
+    for base in BaseType::WORDS {
+        let forms = ["", "*", "**"].into_iter().flat_map(|stars| ["", "[]"].map(|array| format!("{base}{stars}{array}")));
+        words.extend(
+            forms.filter_map(|form| DeclaredType::from_declaration_word(&form).map(|declared| (form, Word::Declaration(declared)))),
+        );
+    }
+    words.extend(Directive::WORDS.iter().map(|&(word, directive)| (word.to_owned(), Word::Directive(directive))));
+    words.extend(BlockKind::ALL.iter().map(|&kind| (kind.word().to_owned(), Word::Opener(kind))));
+    let others = [
+        ("const", Word::Const),
+        ("use", Word::Use),
+        ("shape", Word::Shape),
+        ("moduleEnd", Word::Closer(BlockKind::Module)),
+        ("constantsEnd", Word::Closer(BlockKind::Constants)),
+        ("prototypeEnd", Word::Closer(BlockKind::Prototype)),
+    ];
+    words.extend(others.map(|(word, meaning)| (word.to_owned(), meaning)));
+    words
+}
+
 impl BaseType {
+    const WORDS: [&str; 8] = ["int", "int8", "int8u", "int16", "int16u", "int32", "float", "float64"];
+
     fn from_word(word: &str) -> Option<Self> {
         Some(match word {
             "int" => Self::Int,

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 
 use ipc::manifest::{ConfigEntry, PointeeType};
+use smallvec::SmallVec;
 
 use super::error::LanguageError;
 use super::instruction::Instruction;
@@ -228,11 +229,11 @@ pub struct Item {
 #[derive(Clone, Debug)]
 pub struct Line {
     pub instruction: Instruction,
-    pub arguments: Vec<Argument>,
+    pub arguments: SmallVec<[Argument; 1]>,
     /// Where the instruction word stands; `span.line` is the line that errors and traps report.
     pub span: Span,
     /// Where each argument stands, parallel to `arguments`.
-    pub argument_spans: Vec<Span>,
+    pub argument_spans: SmallVec<[Span; 2]>,
 }
 
 /// A place inside a block.
@@ -289,7 +290,7 @@ pub struct Literal {
     pub value: f64,
     pub kind: LiteralKind,
     /// Set when the literal is an address: where it may be used without a guard (LANGUAGE §10).
-    pub range: Option<AddressRange>,
+    pub range: Option<Box<AddressRange>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -74,12 +74,12 @@ impl<'a> Project<'a> {
 /// Splits a file into blocks.
 pub fn parse(source: &[u8]) -> Result<Project<'_>, LanguageError> {
     let text = text_of(source)?;
-    let lines: Vec<&str> = text.split('\n').collect();
+    let lines = lines_of(text);
     if trim(lines[0]) != HEADER {
         let message = format!("Invalid .8f4e file: expected header \"{HEADER}\", got \"{}\"", excerpt(trim(lines[0])));
         return Err(LanguageError::project(1, message, "make 8f4e/v1 the first line of the file"));
     }
-    let has_returns = source.contains(&b'\r');
+    let has_returns = memchr::memchr(b'\r', source).is_some();
     if let Some(at) = lines.iter().position(|line| has_returns && line.ends_with('\r')) {
         return Err(LanguageError::text(TextCode::CarriageReturns, at as u32 + 1, ""));
     }
@@ -89,17 +89,26 @@ pub fn parse(source: &[u8]) -> Result<Project<'_>, LanguageError> {
     Ok(Project { lines, blocks })
 }
 
+/// What stands between line feeds.
+fn lines_of(text: &str) -> Vec<&str> {
+    let mut lines = Vec::with_capacity(text.len() / 16);
+    let mut start = 0;
+    for end in memchr::memchr_iter(b'\n', text.as_bytes()) {
+        lines.push(&text[start..end]);
+        start = end + 1;
+    }
+    lines.push(&text[start..]);
+    lines
+}
+
 /// The source as text, if it can be one.
 fn text_of(source: &[u8]) -> Result<&str, LanguageError> {
     if source.len() > MAX_SOURCE_BYTES {
         let subject = format!("{} bytes, at most {MAX_SOURCE_BYTES} are accepted", source.len());
         return Err(LanguageError::text(TextCode::TooLarge, 0, subject));
     }
-    let line_at = |offset: usize| 1 + source[..offset].iter().filter(|&&byte| byte == b'\n').count();
-    // Most texts have none, and looking for one byte is faster than finding its place.
-    if source.contains(&0)
-        && let Some(offset) = source.iter().position(|&byte| byte == 0)
-    {
+    let line_at = |offset: usize| 1 + memchr::memchr_iter(b'\n', &source[..offset]).count();
+    if let Some(offset) = memchr::memchr(0, source) {
         return Err(LanguageError::text(TextCode::NotText, line_at(offset) as u32, format!("byte {offset} is zero")));
     }
     let text = std::str::from_utf8(source).map_err(|error| {

@@ -96,7 +96,7 @@ impl<'l, 'p, 'a> Resolver<'l, 'p, 'a> {
 
     /// A value as the back half takes it.
     pub fn literal(&self, resolved: &Resolved) -> Literal {
-        let range = resolved.range.map(|range| self.address_range(range));
+        let range = resolved.range.map(|range| Box::new(self.address_range(range)));
         Literal { value: resolved.number.value, kind: resolved.number.kind, range }
     }
 

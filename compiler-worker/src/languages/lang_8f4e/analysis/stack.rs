@@ -3,6 +3,8 @@
 //! Control flow is followed line by line, without merging (LANGUAGE §13). This file has the driver and the operators; the files beside
 //! it the other groups of instructions. Pure computation.
 
+use smallvec::{SmallVec, smallvec};
+
 use super::Body;
 use super::code::{Code, StackOp, Step};
 use super::control::Open;
@@ -357,22 +359,22 @@ fn binary_op(instruction: Instruction, ty: Type) -> StackOp {
     }
 }
 
-fn unary_op(instruction: Instruction, ty: Type) -> Outcome<Vec<StackOp>> {
+fn unary_op(instruction: Instruction, ty: Type) -> Outcome<SmallVec<[StackOp; 2]>> {
     use Instruction::*;
-    let one = |op| Ok(vec![StackOp::Unary(op)]);
-    let with_zero = |op| Ok(vec![StackOp::Const(ty.zero()), StackOp::Binary(op)]);
+    let one = |op| Ok(smallvec![StackOp::Unary(op)]);
+    let with_zero = |op| Ok(smallvec![StackOp::Const(ty.zero()), StackOp::Binary(op)]);
     match (instruction, ty) {
-        (Abs, Type::I32) => Ok(vec![StackOp::IntAbs]),
+        (Abs, Type::I32) => Ok(smallvec![StackOp::IntAbs]),
         (Abs, Type::F32) => one(Unary::F32Abs),
         (Abs, Type::F64) => one(Unary::F64Abs),
         (Sqrt, Type::F32) => one(Unary::F32Sqrt),
         (Sqrt, Type::F64) => one(Unary::F64Sqrt),
         (Round, Type::F32) => one(Unary::F32Nearest),
-        (Round, Type::F64) => Ok(vec![StackOp::RoundFloat64]),
+        (Round, Type::F64) => Ok(smallvec![StackOp::RoundFloat64]),
         (CastToFloat, Type::I32) => one(Unary::F32ConvertI32),
         (CastToFloat64, Type::I32) => one(Unary::F64ConvertI32),
         (CastToFloat64, Type::F32) => one(Unary::F64PromoteF32),
-        (CastToFloat64, Type::F64) => Ok(Vec::new()),
+        (CastToFloat64, Type::F64) => Ok(SmallVec::new()),
         (CastToInt, Type::F32) => one(Unary::I32TruncF32),
         (CastToInt, Type::F64) => one(Unary::I32TruncF64),
         (EqualToZero, Type::I32) => one(Unary::I32Eqz),

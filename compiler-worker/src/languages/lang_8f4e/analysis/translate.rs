@@ -187,12 +187,23 @@ fn translate_bodies(
     let mut built = Vec::new();
     let mut errors = Vec::new();
     for (body, code) in all {
+        if let Some(known) = body.library.and_then(|place| place.known.translated.as_ref()) {
+            built.push(placed(known, body.block as u32));
+            continue;
+        }
         match build(body, name_of(body), code, targets) {
             Ok(function) => built.push(function),
             Err(error) => errors.push(error),
         }
     }
     if errors.is_empty() { Ok(built) } else { Err(errors) }
+}
+
+/// A function of the library as part of a program.
+fn placed(known: &Function, block: u32) -> Function {
+    let mut function = known.clone();
+    middle::for_each_region_mut(&mut function.body, &mut |region| region.ops.iter_mut().for_each(|op| op.source.block = block));
+    function
 }
 
 fn name_of<'a>(body: &Body<'a>) -> &'a str {
