@@ -21,4 +21,5 @@ pub mod message;
 pub mod plan;
 pub mod recovery;
 pub mod segment;
+pub mod state;
 pub mod words;

@@ -203,6 +203,15 @@ fn remove_names_of(id: &SessionId) {
     }
 }
 
+/// Removes the name of a segment of this session, whoever created it: mappings live on. Foreign names, and names that are gone
+/// already, are left alone.
+pub fn remove_name(session: &SessionId, name: &str) {
+    let is_ours = name.strip_prefix(NAME_PREFIX).and_then(|rest| rest.strip_prefix(session.as_str())).is_some_and(|rest| rest.starts_with('-'));
+    if is_ours && check_name(name).is_ok() {
+        let _ = rustix::shm::unlink(format!("/{name}"));
+    }
+}
+
 fn random_hex() -> Result<String, SegmentError> {
     let mut bytes = [0u8; 8];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).map_err(|e| SegmentError::Os {
@@ -310,6 +319,25 @@ impl Segment {
         assert!(offset.is_multiple_of(bytes) && offset.checked_add(bytes).is_some_and(|end| end <= self.payload_bytes()));
         // SAFETY: `offset + bytes` lies inside the payload (asserted above).
         unsafe { self.memory.as_ptr().add(HEADER_BYTES + offset) }
+    }
+
+    /// Copies private bytes into the payload, at the speed of memory. Whoever reads them at the same time may see any mixture
+    /// of old and new, so there is a commit word that tells when they are whole ([`crate::state::Commit`]). Panics when they
+    /// do not fit: offsets come from a layout that was checked against the segment's length.
+    pub fn copy_in_rt(&self, offset: usize, bytes: &[u8]) {
+        assert!(offset.checked_add(bytes.len()).is_some_and(|end| end <= self.payload_bytes()));
+        // SAFETY: the range lies inside the payload (asserted above) and so does not overlap `bytes`, which is private memory.
+        // No reference to the shared bytes exists on either side; a process that reads them meanwhile throws its copy away.
+        // The test `a_checkpoint_is_read_back_as_it_was_written` covers both copies.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.memory.as_ptr().add(HEADER_BYTES + offset), bytes.len()) };
+    }
+
+    /// Copies bytes of the payload out, at the speed of memory. They are to be believed only if a commit word says so, before
+    /// and after. Panics when they are not there, as [`Self::copy_in_rt`].
+    pub fn copy_out(&self, offset: usize, bytes: &mut [u8]) {
+        assert!(offset.checked_add(bytes.len()).is_some_and(|end| end <= self.payload_bytes()));
+        // SAFETY: as for `copy_in_rt`; any bytes are valid for `u8`.
+        unsafe { std::ptr::copy_nonoverlapping(self.memory.as_ptr().add(HEADER_BYTES + offset), bytes.as_mut_ptr(), bytes.len()) };
     }
 
     /// Writes bytes of a segment that no other process has been told of yet.

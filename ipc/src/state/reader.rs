@@ -1,0 +1,224 @@
+//! What others read of a state segment: the host that takes over, and the supervisor that looks on.
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+
+use super::layout::{self, HEAD_WORDS, Layout, RAMP_WORDS, WORD};
+use super::words::{Extent, WRITE_WORDS, head_from_words, ramp_from_words, unpack, write_from_words};
+use super::writer::{SET, SET_WORDS, VALUE_WORDS};
+use super::{Applied, Clock, Commit, Head, Ramp, StateWriter, Write};
+use crate::limits::{MAX_LIVE_REQUESTS, MAX_RAMPS};
+use crate::live::RequestId;
+use crate::manifest::Manifest;
+use crate::segment::{Segment, SegmentError, SegmentKind, SegmentRef};
+
+/// Highest number of anything that is believed: a million a second for a hundred years stay below it.
+const MAX_NUMBER: u64 = 1 << 52;
+
+/// A complete checkpoint, found by its head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub sequence: u64,
+    pub head: Head,
+    slot: usize,
+    extent: Extent,
+}
+
+/// A state segment of any program, for looking on.
+pub struct StateView {
+    segment: Segment,
+}
+
+impl StateView {
+    pub fn open(reference: &SegmentRef) -> Result<Self, SegmentError> {
+        let segment = Segment::open(reference)?;
+        if reference.kind != SegmentKind::State || segment.payload_bytes() < layout::FIXED_BYTES {
+            return Err(SegmentError::Damaged { name: reference.name.clone(), what: "it is not a state segment of this version" });
+        }
+        Ok(Self { segment })
+    }
+
+    /// Number of ticks that are complete, as far as this program has executed them.
+    pub fn completed_ticks(&self) -> u64 {
+        self.segment.word_u64(layout::COMPLETED_TICKS).load(Acquire)
+    }
+
+    /// When the next ticks are due, in runtimes that a clock drives.
+    pub fn clock(&self) -> Option<Clock> {
+        let next = self.segment.word_u64(layout::CLOCK_NEXT).load(Acquire);
+        let start_ns = self.segment.word_u64(layout::CLOCK_START).load(Relaxed);
+        (start_ns != 0).then_some(Clock { start_ns, next })
+    }
+
+    /// The checkpoints that are complete.
+    pub fn checkpoints(&self) -> Result<Vec<Found>, SegmentError> {
+        let found: Result<Vec<_>, _> = (0..2).map(|slot| self.checkpoint_in(slot)).collect();
+        Ok(found?.into_iter().flatten().collect())
+    }
+
+    /// The newest complete checkpoint.
+    pub fn newest(&self) -> Result<Option<Found>, SegmentError> {
+        Ok(self.checkpoints()?.into_iter().max_by_key(|found| found.sequence))
+    }
+
+    /// Maps nothing again: the same segment, as that of the program that `manifest` describes.
+    pub fn into_reader(self, manifest: &Manifest) -> Result<StateReader, SegmentError> {
+        let layout = Layout::of(manifest);
+        match self.segment.payload_bytes() == layout.payload_bytes() {
+            true => Ok(StateReader { view: self, layout }),
+            false => Err(self.damaged("it is not as long as the program's memories want it")),
+        }
+    }
+
+    fn checkpoint_in(&self, slot: usize) -> Result<Option<Found>, SegmentError> {
+        let commit = Commit { offset: layout::head(slot) };
+        let Some(sequence) = commit.read(&self.segment) else { return Ok(None) };
+        let words: [u64; HEAD_WORDS] = self.words_at(layout::head(slot));
+        if !commit.is_still(&self.segment, sequence) {
+            return Ok(None); // It is being replaced right now, and the other one is newer.
+        }
+        let (head, extent) = head_from_words(&words);
+        let highest = sequence.max(head.tick).max(extent.applied).max(extent.log_position);
+        if highest > MAX_NUMBER || extent.ramps > MAX_RAMPS as u64 {
+            return Err(self.damaged("the head of a checkpoint says what cannot be"));
+        }
+        Ok(Some(Found { sequence, head, slot, extent }))
+    }
+
+    fn words_at<const N: usize>(&self, offset: usize) -> [u64; N] {
+        std::array::from_fn(|index| self.segment.word_u64(offset + index * WORD).load(Relaxed))
+    }
+
+    fn damaged(&self, what: &'static str) -> SegmentError {
+        SegmentError::Damaged { name: self.segment.reference().name.clone(), what }
+    }
+}
+
+/// An input since a checkpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Logged {
+    Set(LoggedSet),
+}
+
+impl Logged {
+    /// The tick at whose start it took effect.
+    pub fn tick(&self) -> u64 {
+        match self {
+            Self::Set(set) => set.tick,
+        }
+    }
+}
+
+/// Values that a request has written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoggedSet {
+    pub request: RequestId,
+    pub tick: u64,
+    pub steps: u32,
+    pub writes: Vec<Write>,
+}
+
+/// The state segment of a known program, for the host that takes it over.
+pub struct StateReader {
+    view: StateView,
+    layout: Layout,
+}
+
+impl StateReader {
+    pub fn open(reference: &SegmentRef, manifest: &Manifest) -> Result<Self, SegmentError> {
+        StateView::open(reference)?.into_reader(manifest)
+    }
+
+    pub fn view(&self) -> &StateView {
+        &self.view
+    }
+
+    /// Copies a memory of a checkpoint into `bytes`. What was copied is whole if [`Self::check_still`] says so afterwards.
+    pub fn copy_memory(&self, found: &Found, memory: u32, bytes: &mut [u8]) {
+        let Some((offset, length)) = self.layout.memories.get(memory as usize) else { return };
+        let length = bytes.len().min(*length);
+        self.view.segment.copy_out(self.layout.copies(found.slot) + offset, &mut bytes[..length]);
+    }
+
+    /// The ramps of a checkpoint.
+    pub fn ramps(&self, found: &Found) -> Result<Vec<Ramp>, SegmentError> {
+        let words = |index| self.view.words_at::<RAMP_WORDS>(layout::ramp(found.slot, index));
+        let ramps: Option<Vec<Ramp>> = (0..found.extent.ramps as usize).map(|index| ramp_from_words(&words(index))).collect();
+        self.check_still(found)?;
+        ramps.ok_or_else(|| self.view.damaged("a ramp is none"))
+    }
+
+    /// The requests that had taken effect before a checkpoint.
+    pub fn applied(&self, found: &Found) -> Result<Applied, SegmentError> {
+        let total = found.extent.applied;
+        let first = total.saturating_sub(MAX_LIVE_REQUESTS as u64);
+        let mut applied = Applied { total: first, ..Applied::default() };
+        for number in first..total {
+            let [request, tick] = self.view.words_at(layout::applied(number));
+            applied.push_rt(request, tick);
+        }
+        self.check_still(found)?;
+        Ok(applied)
+    }
+
+    /// The inputs since a checkpoint, oldest first.
+    pub fn inputs(&self, found: &Found) -> Result<Vec<Logged>, SegmentError> {
+        let (start, end) = (found.extent.log_position, self.view.segment.word_u64(layout::LOG_END).load(Acquire));
+        if end.checked_sub(start).is_none_or(|words| words > layout::LOG_WORDS) {
+            return Err(self.view.damaged("its log is longer than it can be"));
+        }
+        let words: Vec<u64> = (start..end).map(|position| self.view.segment.word_u64(layout::log(position)).load(Relaxed)).collect();
+        let inputs = read_log(&words, found.head.tick).ok_or_else(|| self.view.damaged("its log cannot be read"))?;
+        self.check_still(found)?;
+        Ok(inputs)
+    }
+
+    /// Goes on writing. `restored` is the checkpoint that the program went on from: it is the last one to be overwritten.
+    pub fn into_writer(self, restored: &Found) -> StateWriter {
+        let (slot, log_position) = (1 - restored.slot, restored.extent.log_position);
+        let (segment, layout) = self.into_parts();
+        StateWriter::new(segment, layout, slot, log_position, restored.extent.applied)
+    }
+
+    pub(super) fn into_parts(self) -> (Segment, Layout) {
+        (self.view.segment, self.layout)
+    }
+
+    /// Whether the checkpoint is still the one that was found.
+    pub fn check_still(&self, found: &Found) -> Result<(), SegmentError> {
+        match (Commit { offset: layout::head(found.slot) }).is_still(&self.view.segment, found.sequence) {
+            true => Ok(()),
+            false => Err(self.view.damaged("somebody still writes to it")),
+        }
+    }
+}
+
+/// Reads log records; `None` when they are not what a writer writes. Ticks ascend from `first_tick`.
+fn read_log(mut words: &[u64], first_tick: u64) -> Option<Vec<Logged>> {
+    let mut records = Vec::new();
+    let mut tick = first_tick;
+    while let Some(first) = words.first() {
+        let (kind, length) = unpack(*first);
+        let record = words.get(..length as usize)?;
+        if kind != SET {
+            return None;
+        }
+        let set = read_set(record)?;
+        if set.tick < tick {
+            return None;
+        }
+        tick = set.tick;
+        records.push(Logged::Set(set));
+        words = &words[length as usize..];
+    }
+    Some(records)
+}
+
+fn read_set(record: &[u64]) -> Option<LoggedSet> {
+    let [_, request, tick, shape, values @ ..] = record else { return None };
+    let (steps, count) = unpack(*shape);
+    if record.len() as u64 != SET_WORDS + VALUE_WORDS * u64::from(count) {
+        return None;
+    }
+    let writes = values.as_chunks::<WRITE_WORDS>().0.iter().map(write_from_words).collect::<Option<Vec<_>>>()?;
+    Some(LoggedSet { request: *request, tick: *tick, steps, writes })
+}
