@@ -4,14 +4,16 @@
 //! the one that holds the baton renders, the others get nothing. So a stream that hangs in a dying driver and wakes up later
 //! never moves the session clock. The control thread passes the baton by storing a number and never locks the mixer;
 //! the drivers only ever *try* to: the lock is taken for the length of one callback, so the single moment when it can be
-//! held is a hand-over, and then the newcomer gives one callback of silence.
+//! held is a hand-over, and then the newcomer gives one callback of silence. A driver that takes over from another one fades
+//! in: its device is in the middle of the sound. The recording, which is the session's and not a device's, has no such fade.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use ipc::limits::BLOCK_FRAMES;
 
+use super::fade::FadeIn;
 use super::mixer::{Frame, Mixer};
 use crate::realtime::RealtimeSection;
 
@@ -23,18 +25,20 @@ pub struct Baton {
     mixer: Mutex<Mixer>,
     holder: AtomicU64,
     issued: AtomicU64,
+    /// Which generation has rendered last; 0 before the first.
+    rendered_by: AtomicU64,
 }
 
 impl Baton {
     pub fn new(mixer: Mixer) -> Arc<Self> {
-        Arc::new(Self { mixer: Mutex::new(mixer), holder: AtomicU64::new(0), issued: AtomicU64::new(0) })
+        Arc::new(Self { mixer: Mutex::new(mixer), holder: AtomicU64::new(0), issued: AtomicU64::new(0), rendered_by: AtomicU64::new(0) })
     }
 
     /// A renderer for a new driver. It gets nothing until it is given the baton.
     pub fn issue(self: &Arc<Self>, period_frames: usize) -> Renderer {
         let generation = self.issued.fetch_add(1, Ordering::SeqCst) + 1;
         let pulse = Arc::new(Pulse::default());
-        Renderer { baton: Arc::clone(self), generation, pulse, period_frames, warm_up: WARM_UP_CALLBACKS }
+        Renderer { baton: Arc::clone(self), generation, pulse, period_frames, warm_up: WARM_UP_CALLBACKS, fade: FadeIn::DONE }
     }
 
     /// From now on only this generation renders.
@@ -58,6 +62,7 @@ impl Baton {
 pub struct Pulse {
     callbacks: AtomicU64,
     frames: AtomicU64,
+    is_wild: AtomicBool,
 }
 
 impl Pulse {
@@ -70,6 +75,16 @@ impl Pulse {
     pub fn frames(&self) -> u64 {
         self.frames.load(Acquire)
     }
+
+    /// Whether it has been found to take sound much faster than it can play it.
+    pub fn is_wild(&self) -> bool {
+        self.is_wild.load(Acquire)
+    }
+
+    /// Tells the watchdog that it runs wild.
+    pub fn run_wild_rt(&self) {
+        self.is_wild.store(true, Release);
+    }
 }
 
 /// One driver's right to render, valid while it holds the baton.
@@ -80,6 +95,7 @@ pub struct Renderer {
     /// The largest number of frames the driver takes at once: what it announced, or more if it has taken more.
     period_frames: usize,
     warm_up: u32,
+    fade: FadeIn,
 }
 
 impl Renderer {
@@ -97,7 +113,7 @@ impl Renderer {
     }
 
     /// Gives the next `frames` frames to `give`, with their position; or returns false and gives nothing, which means silence.
-    pub fn render_rt(&mut self, frames: usize, give: impl FnMut(usize, Frame)) -> bool {
+    pub fn render_rt(&mut self, frames: usize, mut give: impl FnMut(usize, Frame)) -> bool {
         let _section = RealtimeSection::enter_rt();
         self.pulse.callbacks.fetch_add(1, Relaxed);
         self.pulse.frames.fetch_add(frames as u64, Release);
@@ -115,7 +131,11 @@ impl Renderer {
             }
             self.warm_up = 0;
         }
-        mixer.fill_rt(period_blocks, frames, give);
+        let earlier = self.baton.rendered_by.swap(self.generation, Relaxed);
+        if earlier != 0 && earlier != self.generation {
+            self.fade = FadeIn::new(mixer.sample_rate_hz());
+        }
+        mixer.fill_rt(period_blocks, frames, |at, frame| give(at, self.fade.apply_rt(frame)));
         true
     }
 

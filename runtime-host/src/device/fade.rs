@@ -1,12 +1,14 @@
-//! Fading out: a straight line to zero, over blocks.
+//! Fading: a straight line to zero, over blocks, and one from zero, over frames.
 //!
 //! Used by the real-time threads; holds nothing but its position.
 
 use ipc::lane::Block;
 use ipc::limits::BLOCK_FRAMES;
 
-/// Milliseconds a lane or the whole session takes to fade out: short enough to feel immediate, long enough not to click.
-const FADE_OUT_MS: u64 = 20;
+use super::mixer::Frame;
+
+/// Milliseconds a lane or the whole session takes to fade out, and a device to fade in: short enough to feel immediate, long enough not to click.
+const FADE_MS: u64 = 20;
 
 /// A fade-out under way. The first frame it is applied to is already quieter, the last one is zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +19,7 @@ pub struct FadeOut {
 
 impl FadeOut {
     pub fn new(sample_rate_hz: u32) -> Self {
-        Self { done_frames: 0, total_frames: (u64::from(sample_rate_hz) * FADE_OUT_MS / 1_000).max(1) }
+        Self { done_frames: 0, total_frames: fade_frames(sample_rate_hz) }
     }
 
     /// Applies the fade to the next block. After its end, blocks become silence.
@@ -34,4 +36,33 @@ impl FadeOut {
     pub fn is_over_rt(&self) -> bool {
         self.done_frames >= self.total_frames
     }
+}
+
+/// A fade-in under way. After its end, frames are left as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FadeIn {
+    done_frames: u64,
+    total_frames: u64,
+}
+
+impl FadeIn {
+    /// There is nothing to fade.
+    pub const DONE: Self = Self { done_frames: 0, total_frames: 0 };
+
+    pub fn new(sample_rate_hz: u32) -> Self {
+        Self { done_frames: 0, total_frames: fade_frames(sample_rate_hz) }
+    }
+
+    /// Applies the fade to the next frame.
+    pub fn apply_rt(&mut self, frame: Frame) -> Frame {
+        if self.done_frames == self.total_frames {
+            return frame;
+        }
+        self.done_frames += 1;
+        frame.map(|sample| sample * (self.done_frames as f32 / self.total_frames as f32))
+    }
+}
+
+fn fade_frames(sample_rate_hz: u32) -> u64 {
+    (u64::from(sample_rate_hz) * FADE_MS / 1_000).max(1)
 }

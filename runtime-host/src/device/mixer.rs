@@ -196,6 +196,10 @@ impl Mixer {
         self.demand_rt();
     }
 
+    pub fn sample_rate_hz(&self) -> u32 {
+        self.sample_rate_hz
+    }
+
     /// Asks the hosts for what a device with this period needs; returns whether every lane that plays has it. A driver that
     /// takes over from one with a shorter period gives silence until then, so that the lanes lose nothing but time.
     pub fn prepare_rt(&mut self, period_blocks: u64) -> bool {

@@ -332,7 +332,7 @@ fn all_slots_at_once_and_none() {
 }
 
 #[test]
-fn a_lane_that_another_device_host_has_read_goes_on_with_what_is_left_of_it() {
+fn a_lane_that_was_written_before_it_is_read_goes_on_with_what_is_left_of_it() {
     let mut rig = Rig::new();
     let mut lane = TestLane::new(&rig.session);
     (0..100).for_each(|_| lane.write(ramp));
@@ -360,8 +360,35 @@ fn only_the_newest_driver_renders_and_time_goes_on_where_it_was() {
     assert!(new.render_rt(100, |_, frame| out.push(frame)));
     baton.withdraw();
     assert!(!new.render_rt(100, |_, _| panic!("nobody has the baton")));
-    assert_eq!(out, signal(0..200, ramp));
+    assert_eq!(out[..100], signal(0..100, ramp));
+    assert_eq!(out[100..], signal(100..200, |frame| ramp(frame).map(|sample| sample * ((frame - 99) as f32 / FADE_FRAMES as f32))));
     assert_eq!((old.pulse().callbacks(), old.pulse().frames()), (3, 300));
+}
+
+#[test]
+fn a_device_that_takes_over_fades_in_and_then_every_sample_is_exact() {
+    let rig = Rig::new();
+    let mut lane = TestLane::new(&rig.session);
+    let Rig { mixer, mut control, counters, .. } = rig;
+    let strip = Strip::new(lane.reader(), ahead_blocks(u64::from(LEAD_BLOCKS), 1));
+    assert!(control.send(Command::Add { slot: 0, strip }));
+    let baton = Baton::new(mixer);
+    let mut out = Vec::new();
+    for driver in 0..3u64 {
+        let mut renderer = baton.issue(128);
+        baton.pass_to(renderer.generation());
+        for _ in 0..20 {
+            lane.write_wanted(constant(0.5));
+            assert!(renderer.render_rt(128, |_, frame| out.push(frame)), "driver {driver}");
+        }
+    }
+    let (first, others) = out.split_at(20 * 128);
+    assert_eq!(first, [[0.5; 2]; 20 * 128], "the first driver of a session has nothing to fade in from");
+    for driver in others.chunks(20 * 128) {
+        assert!(driver[..FADE_FRAMES].windows(2).all(|pair| pair[0] < pair[1]));
+        assert!(driver[FADE_FRAMES - 1..].iter().all(|frame| *frame == [0.5; 2]));
+    }
+    assert_eq!(counters.lanes[0].underruns.load(Relaxed), 0);
 }
 
 #[test]
@@ -381,11 +408,245 @@ fn a_driver_with_a_longer_period_waits_until_the_lanes_are_ahead_far_enough() {
     assert!(!long.render_rt(2_048, |_, _| panic!("the lane has 4 of 16 blocks")));
     lane.write_wanted(ramp);
     assert!(long.render_rt(2_048, |_, frame| out.push(frame)));
-    assert_eq!(out, signal(0..128 + 2_048, ramp));
+    assert_eq!(out[..128], signal(0..128, ramp));
+    let faded = 128 + FADE_FRAMES;
+    assert_eq!(out[faded..], signal(faded as u64..128 + 2_048, ramp), "after the fade-in of the device");
     assert_eq!(counters.lanes[0].underruns.load(Relaxed), 0);
     // A lane that never gets ahead is not waited for for ever.
     for _ in 0..8 {
         long.render_rt(2_048, |_, _| {});
     }
     assert!(counters.frames.load(Relaxed) > 128 + 2_048);
+}
+
+/// Starts what has been added, renders one block, and takes the notices of the lanes that started.
+fn begin(rig: &mut Rig) -> (Vec<Frame>, Vec<(usize, u64)>) {
+    assert!(rig.control.send(Command::Begin));
+    let out = rig.render(BLOCK_FRAMES);
+    (out, started(rig))
+}
+
+fn started(rig: &mut Rig) -> Vec<(usize, u64)> {
+    let started = |notice| match notice {
+        Notice::Started { slot, block } => (slot, block),
+        Notice::Removed { .. } => panic!("nothing was removed"),
+    };
+    std::iter::from_fn(|| rig.control.notice()).map(started).collect()
+}
+
+/// A signal as it is heard from the first frame of a block on that comes after silence.
+fn faded_in(first_block: u64, signal: impl Fn(u64) -> Frame) -> impl Fn(u64) -> Frame {
+    move |frame| {
+        let gain = (frame - first_block * 128 + 1).min(CONCEAL_FRAMES as u64) as f32 / CONCEAL_FRAMES as f32;
+        signal(frame).map(|sample| sample * gain)
+    }
+}
+
+/// Two lanes with known signals that begin at different times, and what they sum up to.
+struct Pair {
+    lanes: [TestLane; 2],
+}
+
+impl Pair {
+    fn write(&mut self) {
+        self.lanes[0].write_wanted(ramp);
+        self.lanes[1].write_wanted(constant(0.25));
+    }
+
+    fn play(&mut self, rig: &mut Rig, blocks: usize) -> Vec<Frame> {
+        let mut out = Vec::new();
+        for _ in 0..blocks {
+            self.write();
+            out.extend(rig.render(BLOCK_FRAMES));
+        }
+        self.write();
+        out
+    }
+
+    fn sum(fade_from: u64) -> impl Fn(u64) -> Frame {
+        move |frame| {
+            let parts = [faded_in(fade_from, ramp)(frame), faded_in(fade_from, constant(0.25))(frame)];
+            [parts[0][0] + parts[1][0], parts[0][1] + parts[1][1]]
+        }
+    }
+}
+
+#[test]
+fn after_the_death_of_a_device_host_no_block_is_lost_or_played_twice_and_the_clock_goes_on() {
+    let mut rig = Rig::new();
+    let mut pair = Pair { lanes: [rig.add(0), rig.add(1)] };
+    let mut heard = 20;
+    let mut clock = 20;
+    pair.play(&mut rig, 20);
+    for life in 0..5 {
+        rig = rig.die_and_return();
+        assert_eq!(rig.render(256), vec![SILENT; 256], "not before it is begun");
+        rig.resume(2, &pair.lanes[0]);
+        rig.resume(1, &pair.lanes[1]);
+        clock += 2;
+        let (out, started) = begin(&mut rig);
+        assert_eq!(started, [(1, clock), (2, clock)], "the session's clock goes on");
+        let sum = Pair::sum(heard);
+        assert_eq!(out, signal(heard * 128..(heard + 1) * 128, &sum), "life {life}: what no device was given, faded in");
+        let blocks = 1 + 7 * life;
+        assert_eq!(pair.play(&mut rig, blocks as usize), signal((heard + 1) * 128..(heard + 1 + blocks) * 128, &sum), "life {life}");
+        assert_eq!((rig.underruns(2), rig.underruns(1)), (0, 0));
+        heard += 1 + blocks;
+        clock += 1 + blocks;
+        assert_eq!(rig.counters.frames.load(Relaxed), clock * 128);
+    }
+    assert!(pair.lanes.iter().all(|lane| lane.writer.next_block() == heard + 5), "the hosts have lost nothing but time");
+}
+
+#[test]
+fn a_device_host_that_dies_before_its_lanes_have_begun_leaves_them_whole() {
+    let mut rig = Rig::new();
+    let mut lane = rig.add(0);
+    lane.write(ramp);
+    rig.render(128);
+    for _ in 0..2 {
+        rig = rig.die_and_return();
+        rig.resume(0, &lane);
+        assert_eq!(begin(&mut rig), (vec![SILENT; 128], vec![]));
+    }
+    lane.write_wanted(ramp);
+    assert_eq!(rig.render(128), signal(0..128, faded_in(0, ramp)));
+}
+
+#[test]
+fn a_resumed_lane_whose_host_is_late_holds_the_others_up_for_a_moment_and_then_stays_in_step() {
+    let mut rig = Rig::new();
+    let mut pair = Pair { lanes: [rig.add(0), rig.add(1)] };
+    pair.play(&mut rig, 10);
+    // The host of lane 1 misses three blocks more than its lead when the device host dies, too.
+    for _ in 0..8 {
+        pair.lanes[0].write_wanted(ramp);
+        rig.render(128);
+    }
+    pair.lanes[0].write_wanted(ramp);
+    assert_eq!((rig.underruns(0), rig.underruns(1)), (0, 3));
+    rig = rig.die_and_return();
+    rig.resume(0, &pair.lanes[0]);
+    rig.resume(1, &pair.lanes[1]);
+    let patience_blocks = 48_000 / 10 / 128;
+    assert_eq!(begin(&mut rig), (vec![SILENT; 128], vec![]));
+    assert_eq!(rig.render((patience_blocks - 1) * 128), vec![SILENT; (patience_blocks - 1) * 128]);
+    assert_eq!(rig.render(128), signal(18 * 128..19 * 128, faded_in(18, ramp)));
+    assert_eq!(started(&mut rig), [(0, 18 + patience_blocks as u64)]);
+    pair.lanes[0].write_wanted(ramp);
+    assert_eq!(rig.render(128), signal(19 * 128..20 * 128, ramp));
+    assert_eq!((rig.underruns(0), rig.underruns(1)), (0, 2), "concealed and counted");
+    // Its blocks 15 to 19 are late, and dropped; block 20 is not.
+    pair.write();
+    let both = |frame| [ramp(frame), faded_in(20, constant(0.25))(frame)];
+    let sum = |frame| [both(frame)[0][0] + both(frame)[1][0], both(frame)[0][1] + both(frame)[1][1]];
+    assert_eq!(pair.play(&mut rig, 3), signal(20 * 128..23 * 128, sum));
+    assert_eq!(started(&mut rig), [(1, 20 + patience_blocks as u64)]);
+    assert_eq!((rig.underruns(0), rig.underruns(1)), (0, 2));
+}
+
+#[test]
+fn a_lane_whose_note_for_the_next_device_host_is_damaged_harms_nobody_else() {
+    for damage in [u64::MAX, u64::MAX / 2, 1 << 40, 0] {
+        let mut rig = Rig::new();
+        let mut pair = Pair { lanes: [rig.add(0), rig.add(1)] };
+        pair.play(&mut rig, 100);
+        pair.lanes[1].reader().take_rt(damage);
+        rig = rig.die_and_return();
+        rig.resume(0, &pair.lanes[0]);
+        rig.resume(1, &pair.lanes[1]);
+        let mut out = begin(&mut rig).0;
+        while out.ends_with(&[SILENT]) {
+            pair.write();
+            out = rig.render(128);
+        }
+        let second = |frame: &Frame, number: u64| frame[0] - faded_in(100, ramp)(number)[0];
+        assert!(out.iter().zip(12_800..).all(|(frame, number)| (0.0..=0.25).contains(&second(frame, number))), "{damage}");
+        assert_eq!(pair.play(&mut rig, 10), signal(101 * 128..111 * 128, |frame| ramp(frame).map(|sample| sample + 0.25)), "{damage}");
+        assert_eq!(rig.underruns(0), 0, "{damage}");
+    }
+}
+
+/// What of a lane with the constant 0.25 is heard in each block when the blocks in `is_there` are, and it is not touched else.
+fn concealed(is_there: &[bool]) -> Vec<f32> {
+    let mut out: Vec<f32> = Vec::new();
+    let mut was_there = true;
+    for is_there in is_there {
+        let last = out.last().copied().unwrap_or(0.0);
+        out.extend((0..BLOCK_FRAMES).map(|offset| match (is_there, was_there) {
+            (true, true) => 0.25,
+            (true, false) => 0.25 * (offset + 1).min(CONCEAL_FRAMES) as f32 / CONCEAL_FRAMES as f32,
+            (false, _) => last * (CONCEAL_FRAMES.saturating_sub(offset + 1) as f32 / CONCEAL_FRAMES as f32),
+        }));
+        was_there = *is_there;
+    }
+    out
+}
+
+/// Plays a steady lane and one whose host is not there in the blocks in which `is_alive` says so; whenever one comes back it
+/// is another one. Checks every sample and every counter against what must be heard.
+fn play_with_takeovers(is_alive: &[bool]) -> u64 {
+    let mut rig = Rig::new();
+    let (mut steady, mut mortal) = (rig.add(0), rig.add(1));
+    steady.write_wanted(ramp);
+    mortal.write_wanted(constant(0.25));
+    let mut written = u64::from(LEAD_BLOCKS) + 1;
+    let mut is_there = Vec::new();
+    let mut out = Vec::new();
+    for (block, is_alive) in is_alive.iter().enumerate() {
+        is_there.push(written > block as u64);
+        out.extend(rig.render(128));
+        steady.write_wanted(ramp);
+        if *is_alive {
+            mortal.take_over();
+            mortal.write_wanted(constant(0.25));
+            written = block as u64 + 2 + u64::from(LEAD_BLOCKS);
+            assert_eq!(mortal.writer.next_block(), written, "late blocks are computed, in order");
+        }
+    }
+    for (number, (frame, expected)) in out.iter().zip(concealed(&is_there)).enumerate() {
+        let [left, right] = ramp(number as u64);
+        assert_eq!([frame[0] - left, frame[1] - right], [expected; 2], "block {}, frame {}", number / 128, number % 128);
+    }
+    let missing = is_there.iter().filter(|is_there| !**is_there).count() as u64;
+    let last = is_there.iter().rposition(|is_there| !is_there).unwrap_or(0) as u64;
+    assert_eq!((rig.underruns(0), rig.underruns(1)), (0, missing));
+    assert_eq!(rig.counters.lanes[1].last_underrun_block.load(Relaxed), last);
+    missing
+}
+
+#[test]
+fn a_takeover_within_the_lead_is_not_heard() {
+    for pause in 1..=LEAD_BLOCKS as usize {
+        let is_alive: Vec<bool> = (0..40).map(|block| !(10..10 + pause).contains(&block)).collect();
+        assert_eq!(play_with_takeovers(&is_alive), 0, "{pause} blocks without a host");
+    }
+}
+
+#[test]
+fn a_takeover_beyond_the_lead_is_concealed_and_counted_to_the_block() {
+    for pause in 5..30 {
+        let is_alive: Vec<bool> = (0..60).map(|block| !(10..10 + pause).contains(&block)).collect();
+        assert_eq!(play_with_takeovers(&is_alive), pause as u64 - u64::from(LEAD_BLOCKS), "{pause} blocks without a host");
+    }
+}
+
+#[test]
+fn any_sequence_of_deaths_of_a_host_is_concealed_and_touches_no_other_lane() {
+    let given = std::env::var("CONTINUO_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed: u64 = given.unwrap_or_else(|| u64::from(std::process::id()) + 1);
+    println!("CONTINUO_SEED={seed}");
+    let mut state = seed.max(1);
+    let mut random = |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    };
+    let mut is_alive = Vec::new();
+    while is_alive.len() < 4_000 {
+        is_alive.extend(std::iter::repeat_n(true, random(12) as usize));
+        is_alive.extend(std::iter::repeat_n(false, random(10) as usize));
+    }
+    assert!(play_with_takeovers(&is_alive) > 0);
 }

@@ -21,6 +21,11 @@ impl TestLane {
         Self { segment, writer }
     }
 
+    /// The host dies between two blocks, or in the middle of one, and another one goes on in the lane.
+    pub fn take_over(&mut self) {
+        self.writer = LaneWriter::open(self.segment.reference()).unwrap();
+    }
+
     pub fn reader(&self) -> LaneReader {
         LaneReader::open(self.segment.reference()).unwrap()
     }

@@ -138,6 +138,11 @@ impl Outputs {
                 Vec::new()
             }
             Playing::Stream { driver, seen_callbacks, seen_at } => {
+                if driver.pulse.is_wild() {
+                    let replies = self.leave("it takes sound much faster than it can play it", now);
+                    self.ask_again_at = [Some(now + UNFIT_INTERVAL); SoundSystem::ALL.len()];
+                    return replies;
+                }
                 let callbacks = driver.pulse.callbacks();
                 let patience = WATCHDOG + Duration::from_secs(2) * driver.period_frames / self.sample_rate_hz;
                 if callbacks != *seen_callbacks {

@@ -3,6 +3,7 @@
 //!
 //! - [`stream`]: one stream of a sound system, and the thread that owns it for its whole life.
 //! - [`search`]: looks for a device that can be opened, in order.
+//! - [`meter`]: tells a device that runs wild.
 //! - [`null`]: the paced null device, which plays to nobody in real time.
 //! - [`unpaced`]: no clock at all, for rendering into a file.
 //! - [`follow`]: who plays now, who is lost, when to look again.
@@ -14,6 +15,7 @@
 pub mod follow;
 pub mod format;
 pub mod listing;
+pub mod meter;
 pub mod null;
 pub mod quiet;
 pub mod search;

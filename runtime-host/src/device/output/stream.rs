@@ -15,9 +15,11 @@ use cpal::{ErrorKind, FromSample, SampleFormat, SizedSample};
 use ipc::limits::MAX_PERIOD_FRAMES;
 
 use super::format::{self, Format};
+use super::meter::Meter;
 use super::quiet::silence_libraries;
 use super::{Refusal, SoundSystem, in_words};
 use crate::device::baton::{Baton, Pulse, Renderer};
+use crate::realtime::monotonic_ns_rt;
 
 /// How long opening a device may take before it is given up. JACK needs 0.3 s on a busy machine.
 pub const OPEN_LIMIT: Duration = Duration::from_secs(2);
@@ -32,6 +34,10 @@ const TRIAL_SLACK_FRAMES: u64 = 4 * MAX_PERIOD_FRAMES as u64;
 
 /// Errors of one stream that are passed on; drivers have been seen to report 860,000 in three seconds.
 const MAX_REPORTED_ERRORS: u32 = 8;
+
+/// How long a driver that runs wild, or that reports a loss again and again, is held up each time: it must not take a
+/// processor until its stream is closed.
+const WILD_PAUSE: Duration = Duration::from_millis(1);
 
 /// What to open.
 #[derive(Clone, Debug)]
@@ -64,6 +70,14 @@ pub struct StreamDriver {
 struct Play;
 
 impl StreamDriver {
+    /// A driver of a test, which calls the renderer itself.
+    #[cfg(test)]
+    pub fn of_test(name: &str, renderer: &Renderer) -> Self {
+        let (generation, pulse) = (renderer.generation(), renderer.pulse());
+        let (_, closed) = mpsc::channel();
+        Self { name: name.to_owned(), period_frames: 128, generation, pulse, xruns: Arc::default(), orders: None, closed }
+    }
+
     /// Starts the stream. A failure comes as [`StreamLost`].
     pub fn play(&self) {
         if let Some(orders) = &self.orders {
@@ -206,11 +220,20 @@ impl StreamThread {
     ) -> Result<cpal::Stream, cpal::Error> {
         let channels = usize::from(format.config.channels);
         let mut on_error = self.error_callback(renderer.generation());
+        let (mut meter, pulse) = (Meter::new(self.request.sample_rate_hz), renderer.pulse());
         device.build_output_stream(
             format.config,
             // The buffer is silent already: where nothing is rendered, nothing has to be written.
             move |data: &mut [T], _: &cpal::OutputCallbackInfo| {
                 let frames = data.len() / channels;
+                if renderer.holds_baton_rt() && meter.is_wild_rt(monotonic_ns_rt(), frames) {
+                    pulse.run_wild_rt();
+                }
+                if pulse.is_wild() {
+                    // No longer a real-time thread: what calls it so often has no clock, and would take a whole processor.
+                    std::thread::sleep(WILD_PAUSE);
+                    return;
+                }
                 renderer.render_rt(frames, |position, frame| {
                     for (channel, sample) in data[position * channels..][..channels].iter_mut().enumerate() {
                         *sample = T::from_sample(format::sample_rt(frame, channel, channels));
@@ -234,6 +257,8 @@ impl StreamThread {
             _ => {
                 if reported.fetch_add(1, Relaxed) < MAX_REPORTED_ERRORS {
                     on_lost(StreamLost { generation, reason: error.to_string() });
+                } else {
+                    std::thread::sleep(WILD_PAUSE);
                 }
             }
         }
