@@ -177,10 +177,11 @@ impl ChangeReport {
         counts
     }
 
-    /// Whether any state does not survive whole: reset, cut off or discarded. A session may want to acknowledge that too.
+    /// Whether any state does not survive whole, or may not: reset, cut off, discarded, or within reach of init-only modules
+    /// that run again. A session may want to acknowledge that too.
     pub fn loses_state(&self) -> bool {
         let counts = self.counts();
-        counts.reset + counts.shrunk + counts.discarded > 0
+        counts.reset + counts.shrunk + counts.discarded > 0 || self.items.iter().any(|item| item.may_be_rewritten)
     }
 }
 
@@ -311,6 +312,8 @@ pub struct ItemChange {
     /// It holds addresses and is kept; elements that point at something that is gone when the change is committed go back
     /// to their default. Until then nobody knows where they will point.
     pub may_lose_target: bool,
+    /// It is kept, but within reach of an init-only module that runs again and may write it. Nobody knows before whether it does.
+    pub may_be_rewritten: bool,
     /// 1-based line of its declaration, in the old text for discarded items.
     pub line: u32,
 }

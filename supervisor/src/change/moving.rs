@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use ipc::artifact::DefaultBytes;
-use ipc::manifest::ModuleInfo;
+use ipc::manifest::{Manifest, ModuleInfo};
 use ipc::plan::{CopyRange, DefaultAddress, MigrationPlan, Place, Relocation, TargetRange};
 
 use super::defaults::Image;
@@ -166,23 +166,35 @@ pub fn may_lose_target(pair: &Pair, routes: &Routes) -> bool {
 /// Whether the init-only modules have to run: what they are derived from changed, they did, or what they had written is
 /// gone. They must not run otherwise, since they overwrite state.
 pub fn reruns_init_only(matching: &Matching) -> bool {
-    let is_initialising = |module: &&ModuleInfo| module.init_only && !module.skip_execution;
-    let initialising: Vec<&ModuleInfo> = matching.new.modules.iter().filter(is_initialising).collect();
-    if initialising.is_empty() {
+    let (old, new) = (initialising(matching.old), initialising(matching.new));
+    if new.is_empty() {
         return false;
     }
-    let before: BTreeSet<_> =
-        matching.old.modules.iter().filter(is_initialising).map(|module| (module.id.as_str(), module.code_hash)).collect();
-    let is_edited = initialising.iter().any(|module| !before.contains(&(module.id.as_str(), module.code_hash)));
+    let before: BTreeSet<_> = old.iter().map(|module| (module.id.as_str(), module.code_hash)).collect();
+    let is_edited = new.iter().any(|module| !before.contains(&(module.id.as_str(), module.code_hash)));
     let has_new_default = matching.pairs.iter().any(|pair| !pair.patched.is_empty());
-    is_edited || has_new_default || lost_what_they_wrote(matching, &initialising)
+    is_edited || has_new_default || lost_what_they_wrote(matching, &new)
 }
 
 /// Whether an item that an init-only module may have written is reset or has elements that it never wrote.
 fn lost_what_they_wrote(matching: &Matching, initialising: &[&ModuleInfo]) -> bool {
-    let referenced = initialising.iter().flat_map(|module| &module.references);
-    let referenced = referenced.filter_map(|index| matching.new.modules.get(*index as usize)).map(|module| module.id.as_str());
-    let reached: BTreeSet<&str> = referenced.chain(initialising.iter().map(|module| module.id.as_str())).collect();
+    let reached = reached(matching.new, initialising);
     let is_incomplete = |pair: &&Pair| pair.is_reset() || pair.new.item.count > pair.old.item.count;
     matching.pairs.iter().filter(is_incomplete).any(|pair| reached.contains(pair.new.module.id.as_str()))
+}
+
+/// Modules whose items the init-only modules can write: their own, and those they refer to.
+fn reached<'a>(new: &'a Manifest, initialising: &[&'a ModuleInfo]) -> BTreeSet<&'a str> {
+    let referenced = initialising.iter().flat_map(|module| &module.references);
+    let referenced = referenced.filter_map(|index| new.modules.get(*index as usize)).map(|module| module.id.as_str());
+    referenced.chain(initialising.iter().map(|module| module.id.as_str())).collect()
+}
+
+/// Modules whose state the init-only modules may overwrite after this change; none where they do not run.
+pub fn rewritten<'a>(matching: &Matching<'a>) -> BTreeSet<&'a str> {
+    if reruns_init_only(matching) { reached(matching.new, &initialising(matching.new)) } else { BTreeSet::new() }
+}
+
+fn initialising(manifest: &Manifest) -> Vec<&ModuleInfo> {
+    manifest.modules.iter().filter(|module| module.init_only && !module.skip_execution).collect()
 }

@@ -12,7 +12,8 @@ use super::{differences, moving};
 pub fn make(matching: &Matching, context: &Context) -> ChangeReport {
     let differences = differences::list(matching, context);
     let routes = moving::routes(&moving::targets(matching));
-    let paired = matching.pairs.iter().map(|pair| (pair.new.position, of_pair(pair, &routes)));
+    let rewritten = moving::rewritten(matching);
+    let paired = matching.pairs.iter().map(|pair| (pair.new.position, of_pair(pair, &routes, &rewritten)));
     let added = matching.added.iter().map(|slot| (slot.position, of_slot(slot, Fate::New)));
     let mut items: Vec<_> = paired.chain(added).collect();
     items.sort_by_key(|(position, _)| *position);
@@ -26,7 +27,7 @@ pub fn make(matching: &Matching, context: &Context) -> ChangeReport {
     }
 }
 
-fn of_pair(pair: &Pair, routes: &moving::Routes) -> ItemChange {
+fn of_pair(pair: &Pair, routes: &moving::Routes, rewritten: &BTreeSet<&str>) -> ItemChange {
     ItemChange {
         key: pair.new.key(),
         fate: fate(pair),
@@ -34,6 +35,7 @@ fn of_pair(pair: &Pair, routes: &moving::Routes) -> ItemChange {
         to: Some(pair.new.place()),
         default_changed: !pair.patched.is_empty(),
         may_lose_target: moving::may_lose_target(pair, routes),
+        may_be_rewritten: !pair.is_reset() && rewritten.contains(pair.new.module.id.as_str()),
         line: pair.new.item.line,
     }
 }
@@ -41,7 +43,16 @@ fn of_pair(pair: &Pair, routes: &moving::Routes) -> ItemChange {
 fn of_slot(slot: &Slot, fate: Fate) -> ItemChange {
     let place = Some(slot.place());
     let (from, to) = if fate == Fate::New { (None, place) } else { (place, None) };
-    ItemChange { key: slot.key(), fate, from, to, default_changed: false, may_lose_target: false, line: slot.item.line }
+    ItemChange {
+        key: slot.key(),
+        fate,
+        from,
+        to,
+        default_changed: false,
+        may_lose_target: false,
+        may_be_rewritten: false,
+        line: slot.item.line,
+    }
 }
 
 fn fate(pair: &Pair) -> Fate {

@@ -7,18 +7,28 @@ const NAMED: usize = 8;
 
 /// The report as sentences, without full stops.
 pub fn sentences(report: &ChangeReport) -> Vec<String> {
-    let lost = [reset(report), cut_off(report), discarded(report), at_risk(report)];
+    if report.class == ChangeClass::T {
+        return [Some(headline(report)), starts_afresh(report)].into_iter().flatten().collect();
+    }
+    let lost = [reset(report), cut_off(report), discarded(report), at_risk(report), rewritten(report)];
     let renames = report.renames.iter().map(|rename| Some(renamed(rename)));
-    let rest = [defaults(report), init_only(report), balance(report)];
+    let rest = [defaults(report), balance(report)];
     std::iter::once(Some(headline(report))).chain(lost).chain(renames).chain(rest).flatten().collect()
+}
+
+/// What an edit would cost, before it is done: those of the sentences that name a loss or a risk.
+pub fn losses(report: &ChangeReport) -> Vec<String> {
+    if report.class == ChangeClass::T {
+        return starts_afresh(report).into_iter().collect();
+    }
+    [reset(report), cut_off(report), discarded(report), at_risk(report), rewritten(report)].into_iter().flatten().collect()
 }
 
 fn headline(report: &ChangeReport) -> String {
     let class = report.class;
     let title = match class {
         ChangeClass::None => return "nothing that runs changes".to_owned(),
-        ChangeClass::C => format!("class C ({}), waits for an acknowledgement", class.name()),
-        ChangeClass::A | ChangeClass::B | ChangeClass::T => format!("class {class} ({})", class.name()),
+        ChangeClass::A | ChangeClass::B | ChangeClass::C | ChangeClass::T => format!("class {class} ({})", class.name()),
     };
     // Defaults have a sentence of their own; the layout is only a consequence.
     let causes = report.differences.iter().filter(|difference| !matches!(difference.what, Change::Layout { .. } | Change::Default { .. }));
@@ -58,6 +68,25 @@ fn at_risk(report: &ChangeReport) -> Option<String> {
     (!items.is_empty()).then(|| format!("{subject} at something that is gone: {}", listed(&items)))
 }
 
+fn rewritten(report: &ChangeReport) -> Option<String> {
+    if !report.reruns_init_only {
+        return None;
+    }
+    let items = told(report, |item| item.may_be_rewritten.then(|| item.key.to_string()));
+    if items.is_empty() {
+        return Some("the init-only modules run once".to_owned());
+    }
+    let subject = counted(items.len(), "item", "items");
+    Some(format!("the init-only modules run once and may write {subject} again: {}", listed(&items)))
+}
+
+/// A new host has nothing of the old one's state.
+fn starts_afresh(report: &ChangeReport) -> Option<String> {
+    let items = told(report, |item| (item.fate != Fate::New && item.fate != Fate::Discarded).then(|| item.key.to_string()));
+    let subject = counted(items.len(), "item starts", "items start");
+    (!items.is_empty()).then(|| format!("a new host takes over: {subject} from the default: {}", listed(&items)))
+}
+
 // -------------------------------------------------------------------------------------------------- what follows
 
 fn renamed(rename: &Rename) -> String {
@@ -69,10 +98,6 @@ fn defaults(report: &ChangeReport) -> Option<String> {
     let items = told(report, |item| item.default_changed.then(|| item.key.to_string()));
     let subject = counted(items.len(), "item gets its new default", "items get their new defaults");
     (!items.is_empty()).then(|| format!("{subject}: {}", listed(&items)))
-}
-
-fn init_only(report: &ChangeReport) -> Option<String> {
-    report.reruns_init_only.then(|| "the init-only modules run once".to_owned())
 }
 
 fn balance(report: &ChangeReport) -> Option<String> {

@@ -5,7 +5,7 @@ use ipc::plan::{Change, ChangeReport as Report, Difference, Fate, ItemChange, Re
 
 use super::runtime::{Classified, Revision};
 use crate::control::protocol::{
-    Amount, Boundary, ChangeClass, ChangeReport, ChangeState, ItemLoss, ItemMove, Progress, Reason, RuntimeName,
+    Amount, Boundary, ChangeClass, ChangeReport, ChangeState, ItemLoss, ItemMove, Progress, Reason, Renamed, RuntimeName,
 };
 
 /// Why state does not survive a change of the runtime type.
@@ -32,7 +32,7 @@ pub fn report(runtime: &RuntimeName, what: &Classified, state: ChangeState) -> C
     let gone = found.items.iter().filter(|item| item.fate == Fate::Discarded);
     let discarded =
         gone.map(|item| ItemLoss { item: item.key.to_string(), bytes: bytes(item, old), why: "it is no longer declared".to_owned() });
-    let at_risk = found.items.iter().filter(|item| item.may_lose_target && !is_new_host);
+    let at_risk = found.items.iter().filter(|item| (item.may_lose_target || item.may_be_rewritten) && !is_new_host);
     ChangeReport {
         change: what.edit.change,
         runtime: runtime.clone(),
@@ -46,16 +46,20 @@ pub fn report(runtime: &RuntimeName, what: &Classified, state: ChangeState) -> C
         reset,
         discarded: discarded.collect(),
         at_risk: at_risk.map(|item| item.key.to_string()).collect(),
+        added: found.items.iter().filter(|item| item.fate == Fate::New).map(|item| item.key.to_string()).collect(),
+        reruns_init_only: found.reruns_init_only,
+        renames: found.renames.iter().map(renamed).collect(),
         boundaries: boundaries(what),
         boundary: what.edit.wishes.boundary,
         runtime_type: what.revision.plan.runtime_type.clone(),
         fallback_from: what.revision.plan.fallback_from.clone(),
+        refused: None,
         timings: Some(what.edit.timings),
     }
 }
 
 /// What a commit reports. Says the same as the report before it, and which addresses lost their target.
-pub fn committed(what: &Classified, tick: u64, commit_ns: u64, carried: Option<&Carried>) -> Progress {
+pub fn committed(what: &Classified, tick: u64, commit_ns: Option<u64>, carried: Option<&Carried>) -> Progress {
     let Ok(name) = RuntimeName::new(what.edit.text.name.clone()) else { return Progress::Cancelled {} };
     let report = report(&name, what, ChangeState::Committed);
     let lost = carried.map(|carried| carried.lost.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap_or_default();
@@ -67,7 +71,7 @@ pub fn committed(what: &Classified, tick: u64, commit_ns: u64, carried: Option<&
         remapped: Amount { items: report.moved.len() as u64, bytes: report.moved.iter().map(|item| item.bytes).sum() },
         reset,
         discarded: report.discarded.into_iter().map(|loss| loss.item).collect(),
-        commit_us: commit_ns / 1_000,
+        commit_us: commit_ns.map(|ns| ns / 1_000),
         by_recovery: false,
     }
 }
@@ -75,6 +79,10 @@ pub fn committed(what: &Classified, tick: u64, commit_ns: u64, carried: Option<&
 /// Everything that does not survive, to tell whether one report names more than another.
 pub fn losses(report: &ChangeReport) -> Vec<String> {
     report.reset.iter().chain(&report.discarded).map(|loss| loss.item.clone()).collect()
+}
+
+fn renamed(rename: &ipc::plan::Rename) -> Renamed {
+    Renamed { module: rename.module.clone(), from: rename.from.clone(), to: rename.to.clone() }
 }
 
 fn boundaries(what: &Classified) -> Vec<Boundary> {

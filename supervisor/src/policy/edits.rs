@@ -377,9 +377,7 @@ impl Policy {
     fn set_out(&mut self, now_ms: u64, runtime: usize, mut what: Classified, actions: &mut Vec<Action>) {
         let is_same = what.base.as_ref().is_some_and(|base| base.hash() == what.revision.hash());
         if is_same {
-            actions.push(Action::Release { segment: what.artifact.name.clone() });
-            let tick = self.runtimes[runtime].status.ticks;
-            return self.committed(now_ms, runtime, what, tick, 0, None, actions);
+            return self.unchanged(what, actions);
         }
         let asker = what.edit.asker.filter(|asker| asker.when == AnswerWhen::Planned);
         if let Some(asker) = asker {
@@ -387,6 +385,7 @@ impl Policy {
             let report = self.report(&what, ChangeState::Pending);
             answer(asker, asker.verb.answer(report), actions);
         }
+        self.announce(&what, actions);
         let live_slot = self.live_slot(runtime);
         let way = match (what.report.as_ref().map(|report| report.class), live_slot) {
             (Some(ipc::plan::ChangeClass::T) | None, _) | (_, None) => {
@@ -395,6 +394,27 @@ impl Policy {
             (Some(_), Some(slot)) => Way::Host { request: self.send_change(slot, &what, actions) },
         };
         self.runtimes[runtime].flight = Some(Flight { what, way, recalled: None });
+    }
+
+    /// The text plays already: nothing is sent to any host.
+    fn unchanged(&self, mut what: Classified, actions: &mut Vec<Action>) {
+        actions.push(Action::Release { segment: what.artifact.name.clone() });
+        if let Some(asker) = what.edit.asker.take() {
+            answer(asker, asker.verb.answer(self.report(&what, ChangeState::Committed)), actions);
+        }
+        publish(&what.edit, Some(&what.revision), Progress::Unchanged {}, actions);
+        actions.push(Action::Tell(Report::Edit { text: what.edit.text, news: EditNews::Unchanged }));
+    }
+
+    /// Says what a change will cost before any host hears of it.
+    fn announce(&self, what: &Classified, actions: &mut Vec<Action>) {
+        let (boundary, report) = (what.edit.wishes.boundary, Box::new(self.report(what, ChangeState::Pending)));
+        publish(&what.edit, Some(&what.revision), Progress::Pending { boundary, report }, actions);
+        let sentences = what.report.as_ref().map(change::sentences::losses).unwrap_or_default();
+        if !sentences.is_empty() && !what.edit.wishes.is_acknowledged {
+            let news = EditNews::Pending { change: what.edit.change, sentences };
+            actions.push(Action::Tell(Report::Edit { text: what.edit.text.clone(), news }));
+        }
     }
 
     /// The host that runs the runtime's program now.
@@ -482,7 +502,7 @@ impl Policy {
         runtime: usize,
         mut what: Classified,
         tick: u64,
-        commit_ns: u64,
+        commit_ns: Option<u64>,
         carried: Option<&ipc::live::Carried>,
         actions: &mut Vec<Action>,
     ) {
@@ -499,7 +519,7 @@ impl Policy {
                 tick,
                 sentences: sentences(&what),
                 timings: what.edit.timings,
-                commit_us: commit_ns / 1_000,
+                commit_us: commit_ns.map(|ns| ns / 1_000),
             };
             actions.push(Action::Tell(Report::Edit { text: what.edit.text.clone(), news }));
         }

@@ -7,7 +7,7 @@ use ipc::fault::Fault;
 use ipc::live::{Carried, LiveReply, RequestId, SwapProgress};
 use ipc::message::{ElementValues, Refusal};
 
-use super::edits::{answer_error, publish};
+use super::edits::answer_error;
 use super::log::{LogEntry, Logged, RevisionText};
 use super::program::{Phase, Program};
 use super::runtime::{Asker, EditStage, HistoryEntry, Question, Recall, Revision, Trial, Way};
@@ -24,7 +24,7 @@ impl Policy {
             LiveReply::Swap { request, progress } => self.swap_said(now_ms, runtime, request, progress, actions),
             LiveReply::Applied { request, tick, carried } => {
                 if self.is_flight(runtime, request) {
-                    self.flight_committed(now_ms, runtime, request, tick, 0, carried.as_ref(), actions);
+                    self.flight_committed(now_ms, runtime, request, tick, None, carried.as_ref(), actions);
                 } else {
                     self.question_applied(runtime, request, tick, actions);
                 }
@@ -48,13 +48,11 @@ impl Policy {
             SwapProgress::Pending { build_us } => {
                 if let Some(flight) = self.runtimes[runtime].flight.as_mut().filter(|flight| flight.way == Way::Host { request }) {
                     flight.what.edit.timings.transfer_us += build_us;
-                    let boundary = flight.what.edit.wishes.boundary;
-                    publish(&flight.what.edit, Some(&flight.what.revision), Progress::Pending { boundary }, actions);
                 }
             }
             SwapProgress::Committed { tick, commit_ns, carried } => {
                 if self.is_flight(runtime, request) {
-                    self.flight_committed(now_ms, runtime, request, tick, commit_ns, Some(&carried), actions);
+                    self.flight_committed(now_ms, runtime, request, tick, Some(commit_ns), Some(&carried), actions);
                 }
             }
             SwapProgress::Superseded | SwapProgress::Cancelled => {
@@ -77,7 +75,7 @@ impl Policy {
         runtime: usize,
         request: RequestId,
         tick: u64,
-        commit_ns: u64,
+        commit_ns: Option<u64>,
         carried: Option<&Carried>,
         actions: &mut Vec<Action>,
     ) {
@@ -295,7 +293,7 @@ impl Policy {
                 remapped: Default::default(),
                 reset: Vec::new(),
                 discarded: Vec::new(),
-                commit_us: 0,
+                commit_us: None,
                 by_recovery: false,
             },
         };
@@ -328,7 +326,7 @@ impl Policy {
         state.lane = Default::default();
         self.release_questions(runtime, "the runtime has got a new host meanwhile; ask again", actions);
         self.log_start(slot, &revision, actions);
-        self.committed(now_ms, runtime, flight.what, 0, 0, None, actions);
+        self.committed(now_ms, runtime, flight.what, 0, None, None, actions);
         if let Some(old) = old {
             self.retire(old, actions);
         }

@@ -508,8 +508,12 @@ pub enum EditNews {
     Refused { why: String },
     /// It would lose state and waits.
     NeedsAck { change: ChangeId, sentences: Vec<String> },
+    /// It is on its way to the host, and state will be lost.
+    Pending { change: ChangeId, sentences: Vec<String> },
     /// It is in effect from this tick on.
-    Committed { change: ChangeId, tick: u64, sentences: Vec<String>, timings: Timings, commit_us: u64 },
+    Committed { change: ChangeId, tick: u64, sentences: Vec<String>, timings: Timings, commit_us: Option<u64> },
+    /// The text is the one that plays.
+    Unchanged,
     /// It failed while it ran, and what ran before has taken its place.
     RolledBack { fault: Fault },
     /// A watched file cannot be read.

@@ -161,6 +161,10 @@ fn edit(text: &ProgramText, news: &EditNews) -> Value {
         EditNews::NeedsAck { change, sentences } => {
             json!({ "event": "editNeedsAck", "runtime": name, "file": file, "change": change.0, "report": sentences })
         }
+        EditNews::Pending { change, sentences } => {
+            json!({ "event": "editPending", "runtime": name, "file": file, "change": change.0, "losses": sentences })
+        }
+        EditNews::Unchanged => json!({ "event": "editUnchanged", "runtime": name, "file": file }),
         EditNews::Committed { change, tick, sentences, timings, commit_us } => {
             json!({ "event": "editCommitted", "runtime": name, "file": file,
             "change": change.0, "tick": tick, "report": sentences, "detectUs": timings.detect_us, "compileUs": timings.compile_us,

@@ -85,6 +85,8 @@ impl Sentences<'_> {
                 change.0,
                 indented(sentences)
             ),
+            EditNews::Pending { sentences, .. } => format!("{name}: {}", sentences.join("; ")),
+            EditNews::Unchanged => format!("{name}: this text plays already"),
             EditNews::Committed { tick, sentences, .. } => match sentences.as_slice() {
                 [] => format!("{name}: plays from tick {tick} on"),
                 [first] => format!("{name}: from tick {tick} on: {first}"),

@@ -1,8 +1,8 @@
 //! What people read about a change.
 
 use super::builder::{Default, FLOAT, SAME_RUNTIME, Text, bytes, text};
-use crate::change::classify;
-use crate::change::sentences::sentences;
+use crate::change::sentences::{losses, sentences};
+use crate::change::{Context, RuntimeFacts, classify};
 
 fn program() -> Text {
     text().module("a").int("count", 1).float("gain", 0.5).array("t", FLOAT, 16, Default::Zero).module("b").float("x", 0.0).float("y", 0.0)
@@ -54,12 +54,35 @@ fn a_rename_is_asked_about() {
 }
 
 #[test]
-fn a_class_c_edit_says_that_it_waits() {
+fn a_class_c_edit_says_why_it_is_one() {
     let told = told(|text| {
         text.find("a").references = vec!["b".to_owned()];
         text.find("b").references = vec!["a".to_owned()];
     });
-    assert_eq!(told[0], "class C (identity), waits for an acknowledgement: new feedback loop of `a`, `b`");
+    assert_eq!(told[0], "class C (identity): new feedback loop of `a`, `b`");
+}
+
+#[test]
+fn what_the_init_only_modules_may_write_again_is_named() {
+    let old = program().module("setup").int("base", 1).refers_to(&["a"]).init_only();
+    let new = old.edited(|text| text.find_item("b", "x").default = bytes(&1f32.to_le_bytes()));
+    let report = classify(old.build().revision(), new.build().revision(), &SAME_RUNTIME);
+    let said = "the init-only modules run once and may write 4 items again: a:count; a:gain; a:t; setup:base".to_owned();
+    assert!(sentences(&report).contains(&said), "{:#?}", sentences(&report));
+    assert_eq!(losses(&report), [said]);
+    assert!(report.loses_state(), "a session that asks before any loss asks");
+    let code = old.edited(|text| text.find("b").code = "other".to_owned());
+    let report = classify(old.build().revision(), code.build().revision(), &SAME_RUNTIME);
+    assert!(!report.loses_state() && losses(&report).is_empty(), "they do not run for new code");
+}
+
+#[test]
+fn a_new_host_is_said_to_keep_nothing() {
+    let (old, new) = (program().build(), program().build());
+    let new_rate = RuntimeFacts { sample_rate_hz: 44_100, ..SAME_RUNTIME.new };
+    let told = sentences(&classify(old.revision(), new.revision(), &Context { new: new_rate, ..SAME_RUNTIME }));
+    assert_eq!(told[1], "a new host takes over: 5 items start from the default: a:count; a:gain; a:t; b:x; b:y");
+    assert_eq!(told.len(), 2, "nothing is said to be kept: {told:#?}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::diagnostic::Diagnostic;
+use super::status::Cause;
 use super::values::{Boundary, ChangeClass, ChangeId, RevisionName, RuntimeName};
 
 /// What a change does, as it is known before it takes effect. The answer to `push`, `plan`, `confirm` and `rollback`.
@@ -28,9 +29,16 @@ pub struct ChangeReport {
     pub reset: Vec<ItemLoss>,
     /// Items whose state goes because they are no longer declared.
     pub discarded: Vec<ItemLoss>,
-    /// Items that hold addresses and go back to their default if they point at something that goes. Whether one does is only
-    /// known when the change takes effect: then it is among what `committed` tells as reset.
+    /// Items that are kept, but may lose state all the same: those that hold addresses go back to their default if they point
+    /// at something that goes (then they are among what `committed` tells as reset), and those that init-only modules which run
+    /// again can reach may be written by them.
     pub at_risk: Vec<String>,
+    /// Items that are new, and start from their default.
+    pub added: Vec<String>,
+    /// The init-only modules run once more.
+    pub reruns_init_only: bool,
+    /// What looks renamed. A hint only: state goes by name, so the new one starts afresh.
+    pub renames: Vec<Renamed>,
     /// Boundaries that this program offers.
     pub boundaries: Vec<Boundary>,
     /// The boundary it takes effect at.
@@ -39,6 +47,8 @@ pub struct ChangeReport {
     pub runtime_type: String,
     /// The runtime type it asked for, when there is no such type and the session's default took its place.
     pub fallback_from: Option<String>,
+    /// Why this text failed while it ran before, if it did: a push of it is refused without `force`.
+    pub refused: Option<Cause>,
     pub timings: Option<Timings>,
 }
 
@@ -92,6 +102,17 @@ pub struct ItemMove {
     pub bytes: u64,
 }
 
+/// A module, or an item of a module, that is gone beside one that is new and looks the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Renamed {
+    /// The module that both items are in; null where the names are those of modules.
+    pub module: Option<String>,
+    pub from: String,
+    pub to: String,
+}
+
 /// An item whose state goes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -131,16 +152,16 @@ pub struct ChangeEvent {
     pub progress: Progress,
 }
 
-/// What happened to a change. Exactly one of `committed`, `rejected`, `superseded` and `cancelled` comes for every change that
-/// was not merely planned; `rolledBack` may follow `committed`.
+/// What happened to a change. Exactly one of `committed`, `unchanged`, `rejected`, `superseded` and `cancelled` comes for every
+/// change that was not merely planned; `rolledBack` may follow `committed`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "camelCase", rename_all_fields = "camelCase")]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Progress {
     /// It would lose state and waits for `confirm` or `cancel`.
     NeedsAck { report: Box<ChangeReport> },
-    /// It waits for its boundary.
-    Pending { boundary: Boundary },
+    /// It is on its way, and takes effect at its boundary. Told before the host is.
+    Pending { boundary: Boundary, report: Box<ChangeReport> },
     /// It is in effect from this tick on.
     Committed {
         tick: u64,
@@ -149,11 +170,13 @@ pub enum Progress {
         remapped: Amount,
         reset: Vec<String>,
         discarded: Vec<String>,
-        /// Time the commit took on the tick thread.
-        commit_us: u64,
+        /// Time the commit took on the tick thread; null where nobody measured it.
+        commit_us: Option<u64>,
         /// The host died between the commit and its report; recovery found it done.
         by_recovery: bool,
     },
+    /// The text is the one that plays: there is nothing to do.
+    Unchanged {},
     /// It does not take effect. What played goes on playing.
     Rejected { why: String, diagnostics: Vec<Diagnostic> },
     /// It failed while it ran; an older revision plays in its place, unheard.

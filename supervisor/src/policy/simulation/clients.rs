@@ -177,7 +177,7 @@ impl World {
 
     pub fn listen_to_change(&mut self, event: &ChangeEvent) {
         match &event.progress {
-            Progress::Committed { .. } | Progress::Rejected { .. } | Progress::Superseded { .. } | Progress::Cancelled {} => {
+            Progress::Committed { .. } | Progress::Unchanged {} | Progress::Rejected { .. } | Progress::Superseded { .. } | Progress::Cancelled {} => {
                 let is_first = self.clients.ended.insert(event.change);
                 self.promise(is_first, "a change ends twice");
             }
