@@ -115,23 +115,41 @@ impl CallGraph {
 
 /// Callees before callers, as far as recursion allows, and which functions take part in a recursion.
 fn order(callees: &[impl AsRef<[usize]>]) -> (Vec<usize>, Vec<bool>) {
-    let mut is_recursive: Vec<bool> = callees.iter().enumerate().map(|(function, callees)| callees.as_ref().contains(&function)).collect();
+    let mut is_recursive: Vec<bool> =
+        callees.iter().enumerate().map(|(function, callees)| callees.as_ref().contains(&function)).collect();
     let components = components(callees);
     components.iter().filter(|members| members.len() > 1).flatten().for_each(|&member| is_recursive[member] = true);
-    (components.concat(), is_recursive)
+    (components.members, is_recursive)
 }
 
-/// Functions that call each other, together; callees before their callers (Tarjan's strongly connected components, without recursion
-/// of our own).
-pub fn components(callees: &[impl AsRef<[usize]>]) -> Vec<Vec<usize>> {
+/// Functions that call each other, together; callees before their callers.
+#[derive(Debug, Default)]
+pub struct Components {
+    members: Vec<usize>,
+    /// Where each ends among the members.
+    ends: Vec<usize>,
+}
+
+impl Components {
+    pub fn iter(&self) -> impl Iterator<Item = &[usize]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, &end)| &self.members[start..end])
+    }
+}
+
+/// Finds the functions that call each other (Tarjan's strongly connected components, without recursion of our own).
+pub fn components(callees: &[impl AsRef<[usize]>]) -> Components {
     const UNSEEN: u32 = u32::MAX;
     let count = callees.len();
     let (mut number, mut low) = (vec![UNSEEN; count], vec![0u32; count]);
-    let mut finished = Vec::with_capacity(count);
+    let mut finished = Components { members: Vec::with_capacity(count), ends: Vec::with_capacity(count) };
     let (mut component, mut is_open) = (Vec::new(), vec![false; count]);
+    let mut path: Vec<(usize, usize)> = Vec::new();
     let mut next_number = 0;
     for root in 0..count {
-        let mut path: Vec<(usize, usize)> = if number[root] == UNSEEN { vec![(root, 0)] } else { Vec::new() };
+        if number[root] == UNSEEN {
+            path.push((root, 0));
+        }
         while let Some(&(function, next)) = path.last() {
             if next == 0 {
                 (number[function], low[function]) = (next_number, next_number);
@@ -156,10 +174,8 @@ pub fn components(callees: &[impl AsRef<[usize]>]) -> Vec<Vec<usize>> {
             }
             if low[function] == number[function] {
                 let start = component.iter().rposition(|&member| member == function).unwrap_or(0);
-                let mut members = component.split_off(start);
-                members.iter().for_each(|&member| is_open[member] = false);
-                members.reverse();
-                finished.push(members);
+                finished.members.extend(component.drain(start..).rev().inspect(|&member| is_open[member] = false));
+                finished.ends.push(finished.members.len());
             }
         }
     }

@@ -112,7 +112,7 @@ impl<'a> Hasher<'a> {
         let is_needed = self.needed();
         let callees: Vec<&[usize]> = self.own.iter().map(|own| own.callees.as_slice()).collect();
         let mut hashes: Vec<Option<ContentHash>> = vec![None; callees.len()];
-        for members in components(&callees) {
+        for members in components(&callees).iter() {
             // Functions that call each other are needed together.
             if !is_needed[members[0]] {
                 continue;
@@ -123,7 +123,7 @@ impl<'a> Hasher<'a> {
                 .map(|&member| combined(self.own[member].hash, callees[member].iter().filter(outside).filter_map(|&callee| hashes[callee])))
                 .collect();
             parts.sort_unstable();
-            for &member in &members {
+            for &member in members {
                 hashes[member] = Some(combined(self.own[member].hash, parts.iter().copied()));
             }
         }
