@@ -42,6 +42,11 @@ pub fn create(session: &SessionId, generation: u64) -> Result<Segment, SegmentEr
     Segment::create(session, SegmentKind::Lane, generation, PAYLOAD_BYTES)
 }
 
+/// How far a lane is, for whoever looks on: blocks written, and blocks wanted. Both stand in memory that others can damage.
+pub fn progress(lane: &Segment) -> (u64, u64) {
+    (lane.word_u64(WRITTEN).load(Acquire), lane.word_u64(DEMAND).load(Acquire))
+}
+
 fn open(reference: &SegmentRef) -> Result<Segment, SegmentError> {
     let segment = Segment::open(reference)?;
     if reference.kind != SegmentKind::Lane || segment.payload_bytes() != PAYLOAD_BYTES {
