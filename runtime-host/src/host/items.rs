@@ -31,6 +31,10 @@ pub enum ItemError {
     OutOfRange { name: String, text: String, least: i64, greatest: i64 },
     #[error("`{text}` is not a whole number, which `{name}` takes")]
     NotWhole { name: String, text: String },
+    #[error("`{text}` is too large for `{name}`, whose numbers go up to 3.4e38")]
+    TooLarge { name: String, text: String },
+    #[error("`{name}` has {count} elements; say which of them is to be set, such as `{name}[0]`")]
+    NeedsIndex { name: String, count: u32 },
     #[error("`{name}` has room for {room} values from there on, not for {given}")]
     TooMany { name: String, room: u32, given: usize },
     #[error("`{0}` lies outside the program's memory")]
@@ -108,14 +112,22 @@ impl Place {
         decode(self.element, bytes)
     }
 
-    /// The bytes of `value` as an element of the item: as many of them as the element has.
+    /// The bytes of `value` as the one element that is meant: as many of them as the element has. What the element cannot
+    /// hold is refused, whatever its bits could be read as: nobody who turns a knob sees what has become of the value.
     pub fn encode(&self, value: f64) -> Result<[u8; 8], ItemError> {
-        let whole = |bits| Ok(whole_number(value, bits, &value.to_string(), &self.name)?.to_le_bytes());
+        if self.count != 1 {
+            return Err(ItemError::NeedsIndex { name: self.name.clone(), count: self.count });
+        }
+        let whole = |least, greatest| Ok(whole_number(value, least, greatest, &value.to_string(), &self.name)?.to_le_bytes());
         match self.element {
-            ElementType::Float32 | ElementType::Float64 => Ok(to_bytes_rt(self.element, value)),
-            ElementType::Int8 | ElementType::Int8u => whole(8),
-            ElementType::Int16 | ElementType::Int16u => whole(16),
-            ElementType::Int32 | ElementType::Pointer { .. } => whole(32),
+            ElementType::Float32 => Ok(to_bytes_rt(self.element, in_single_range(value, &value.to_string(), &self.name)?)),
+            ElementType::Float64 => Ok(to_bytes_rt(self.element, value)),
+            ElementType::Int8 => whole(i8::MIN.into(), i8::MAX.into()),
+            ElementType::Int8u => whole(0, u8::MAX.into()),
+            ElementType::Int16 => whole(i16::MIN.into(), i16::MAX.into()),
+            ElementType::Int16u => whole(0, u16::MAX.into()),
+            ElementType::Int32 => whole(i32::MIN.into(), i32::MAX.into()),
+            ElementType::Pointer { .. } => whole(0, u32::MAX.into()),
         }
     }
 
@@ -221,7 +233,7 @@ fn words<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> {
 /// sees what has become of it.
 fn encode(element: ElementType, text: &str, name: &str, bytes: &mut Vec<u8>) -> Result<(), ItemError> {
     match element {
-        ElementType::Float32 => bytes.extend((parse_float(text, name)? as f32).to_le_bytes()),
+        ElementType::Float32 => bytes.extend((in_single_range(parse_float(text, name)?, text, name)? as f32).to_le_bytes()),
         ElementType::Float64 => bytes.extend(parse_float(text, name)?.to_le_bytes()),
         ElementType::Int8 | ElementType::Int8u => bytes.extend(&parse_int(text, name, 8)?.to_le_bytes()[..1]),
         ElementType::Int16 | ElementType::Int16u => bytes.extend(&parse_int(text, name, 16)?.to_le_bytes()[..2]),
@@ -240,12 +252,18 @@ fn parse_float(text: &str, name: &str) -> Result<f64, ItemError> {
 
 fn parse_int(text: &str, name: &str, bits: u32) -> Result<i64, ItemError> {
     let number = parse_number(text).ok_or_else(|| ItemError::NotANumber { name: name.to_owned(), text: text.to_owned() })?;
-    whole_number(number, bits, text, name)
+    // Signed or unsigned.
+    whole_number(number, -(1i64 << (bits - 1)), (1i64 << bits) - 1, text, name)
 }
 
-/// The number, if it is whole and fits into `bits`, signed or unsigned. `text` and `name` are for the error.
-fn whole_number(number: f64, bits: u32, text: &str, name: &str) -> Result<i64, ItemError> {
-    let (least, greatest) = (-(1i64 << (bits - 1)), (1i64 << bits) - 1);
+/// The number, unless it would become infinite as a 32-bit float. `text` and `name` are for the error.
+fn in_single_range(number: f64, text: &str, name: &str) -> Result<f64, ItemError> {
+    let becomes_infinite = number.is_finite() && (number as f32).is_infinite();
+    if becomes_infinite { Err(ItemError::TooLarge { name: name.to_owned(), text: text.to_owned() }) } else { Ok(number) }
+}
+
+/// The number, if it is whole and within the range. `text` and `name` are for the error.
+fn whole_number(number: f64, least: i64, greatest: i64, text: &str, name: &str) -> Result<i64, ItemError> {
     let (name, text) = (name.to_owned(), text.to_owned());
     if !(number >= least as f64 && number <= greatest as f64) {
         Err(ItemError::OutOfRange { name, text, least, greatest })
@@ -315,6 +333,34 @@ mod tests {
         let error = place.encode(5.5).unwrap_err();
         assert_eq!(error.to_string(), "`5.5` is not a whole number, which `m:x` takes");
         assert!(matches!(place.encode(f64::NAN), Err(ItemError::OutOfRange { .. })));
+    }
+
+    #[test]
+    fn a_live_value_that_its_element_cannot_hold_is_refused_and_not_reinterpreted() {
+        let place = |element, count| Place { name: "m:x".to_owned(), memory: 0, element, byte_address: 0, count, room: count };
+        let set = |element, value| place(element, 1).encode(value);
+        let cases: [(ElementType, f64, f64); 6] = [
+            (ElementType::Int8, 127.0, 128.0),
+            (ElementType::Int8u, 255.0, -1.0),
+            (ElementType::Int16, -32_768.0, -32_769.0),
+            (ElementType::Int16u, 65_535.0, -1.0),
+            (ElementType::Int32, 2_147_483_647.0, 3_000_000_000.0),
+            (ElementType::Int32, -2_147_483_648.0, -2_147_483_649.0),
+        ];
+        for (element, fits, does_not) in cases {
+            assert!(set(element, fits).is_ok(), "{fits}");
+            assert!(matches!(set(element, does_not), Err(ItemError::OutOfRange { .. })), "{does_not}");
+        }
+        assert!(matches!(set(ElementType::Float32, 1e39), Err(ItemError::TooLarge { .. })));
+        assert_eq!(set(ElementType::Float32, 3.4e38).unwrap()[..4], 3.4e38_f32.to_le_bytes());
+        assert!(set(ElementType::Float64, 1e39).is_ok());
+        assert!(matches!(encoded(ElementType::Float32, "1e39"), Err(ItemError::TooLarge { .. })));
+        assert_eq!(
+            decode(ElementType::Float32, &encoded(ElementType::Float32, "Infinity").unwrap()),
+            ElementValues::Float(vec![f32::INFINITY])
+        );
+        let error = place(ElementType::Float32, 128).encode(0.5).unwrap_err();
+        assert_eq!(error.to_string(), "`m:x` has 128 elements; say which of them is to be set, such as `m:x[0]`");
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! When a tick of a revision on trial has taken too long: the one decision about a program that a clock has a part in.
+//! When a revision on trial takes too long: the one decision about a program that a clock has a part in. Either a single tick
+//! is so long that the lead drains, or the ticks together need more time than there is, so that the revision would play on in
+//! stutters for ever.
 //!
 //! Lives on the tick thread, and only in hosts that are heard live. What counts is processor time, because a thread that the
 //! machine did not let run is not the program's fault. Reading it is a system call, which real-time code avoids; so it is read
@@ -13,49 +15,70 @@ pub const MAX_TICK_LENGTHS: u64 = 3;
 /// Shortest time that counts as too long, in nanoseconds. Ticks shorter than a third of this are those of fast timers, which
 /// nobody hears.
 const LEAST_LIMIT_NS: u64 = 5_000_000;
-/// Ticks after which processor time is read at the latest, so that what the thread does between ticks does not add up to
-/// anything that matters.
-const READ_AFTER_TICKS: u32 = 64;
+/// Ticks whose sum is looked at, some 85 ms of sound. Whether a revision keeps up is a question of its mean, and
+/// fewer ticks than these may well be the expensive ones of a program that works in turns.
+const WINDOW_TICKS: u32 = 32;
+/// Shortest time, in nanoseconds, whose sum is looked at: in less, what the thread does besides its ticks would count.
+const LEAST_WINDOW_NS: u64 = 50_000_000;
 
 /// Watches the ticks of a trial.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline {
     limit_ns: u64,
+    tick_ns: u64,
     /// Processor time of the thread when it was last read.
     seen_cpu_ns: u64,
     /// Wall time of the ticks since then, an upper bound of the processor time they took.
     since_ns: u64,
-    /// How many they were.
-    since_ticks: u32,
+    /// How many ticks are summed up.
+    window_ticks: u32,
+    /// Processor time of the thread when the sum began.
+    window_cpu_ns: u64,
+    /// Ticks of the sum so far.
+    summed_ticks: u32,
 }
 
 impl Deadline {
     /// For ticks that last `tick_ns`.
     pub fn new(tick_ns: u64) -> Self {
         let limit_ns = tick_ns.saturating_mul(MAX_TICK_LENGTHS).max(LEAST_LIMIT_NS);
-        Self { limit_ns, seen_cpu_ns: 0, since_ns: 0, since_ticks: 0 }
+        let ticks_of_least = u32::try_from(LEAST_WINDOW_NS / tick_ns.max(1)).unwrap_or(u32::MAX);
+        let window_ticks = WINDOW_TICKS.max(ticks_of_least);
+        Self { limit_ns, tick_ns, seen_cpu_ns: 0, since_ns: 0, window_ticks, window_cpu_ns: 0, summed_ticks: 0 }
     }
 
-    /// A trial begins on the calling thread.
+    /// A trial begins on the calling thread, or what it computed besides the revision on trial has ended.
     pub fn begin_rt(&mut self) {
-        self.see_rt(thread_cpu_ns_rt());
+        let cpu_ns = thread_cpu_ns_rt();
+        self.see_rt(cpu_ns);
+        self.sum_from_rt(cpu_ns);
     }
 
     fn see_rt(&mut self, cpu_ns: u64) {
-        *self = Self { seen_cpu_ns: cpu_ns, since_ns: 0, since_ticks: 0, ..*self };
+        (self.seen_cpu_ns, self.since_ns) = (cpu_ns, 0);
     }
 
-    /// Whether a tick that took `spent_ns` of wall time took too much processor time.
+    fn sum_from_rt(&mut self, cpu_ns: u64) {
+        (self.window_cpu_ns, self.summed_ticks) = (cpu_ns, 0);
+    }
+
+    /// Whether a tick that took `spent_ns` of wall time, or the last ticks together, took too much processor time.
     pub fn is_exceeded_rt(&mut self, spent_ns: u64) -> bool {
-        if spent_ns > self.limit_ns {
-            return self.judge_rt(thread_cpu_ns_rt());
+        if spent_ns > self.limit_ns && self.judge_rt(thread_cpu_ns_rt()) {
+            return true;
         }
         self.since_ns = self.since_ns.saturating_add(spent_ns);
-        self.since_ticks += 1;
-        if self.since_ticks >= READ_AFTER_TICKS {
-            self.see_rt(thread_cpu_ns_rt());
-        }
-        false
+        self.summed_ticks += 1;
+        self.summed_ticks >= self.window_ticks && self.judge_sum_rt(thread_cpu_ns_rt())
+    }
+
+    /// Whether the ticks of the sum took longer than they last. Begins the next sum.
+    fn judge_sum_rt(&mut self, cpu_ns: u64) -> bool {
+        let available_ns = self.tick_ns.saturating_mul(u64::from(self.summed_ticks));
+        let is_exceeded = cpu_ns.saturating_sub(self.window_cpu_ns) > available_ns;
+        self.see_rt(cpu_ns);
+        self.sum_from_rt(cpu_ns);
+        is_exceeded
     }
 
     fn judge_rt(&mut self, cpu_ns: u64) -> bool {
@@ -82,9 +105,28 @@ mod tests {
     #[test]
     fn earlier_ticks_are_not_counted_against_a_late_one() {
         let mut deadline = Deadline { seen_cpu_ns: 5, ..Deadline::new(TICK_NS) };
-        let late = (0..u64::from(READ_AFTER_TICKS) - 1).filter(|_| deadline.is_exceeded_rt(1_000_000)).count();
+        let late = (0..u64::from(WINDOW_TICKS) - 1).filter(|_| deadline.is_exceeded_rt(1_000_000)).count();
         assert_eq!(late, 0);
-        assert!(!deadline.judge_rt(5 + 63_000_000 + 2 * TICK_NS));
+        assert!(!deadline.judge_rt(5 + 31_000_000 + 2 * TICK_NS));
+    }
+
+    #[test]
+    fn ticks_that_are_each_in_time_and_together_take_twice_the_time_there_is_are_too_much() {
+        let sum_of = |cpu_per_tick_ns: u64| {
+            let mut deadline = Deadline { window_cpu_ns: 7, ..Deadline::new(TICK_NS) };
+            deadline.summed_ticks = WINDOW_TICKS;
+            let is_exceeded = deadline.judge_sum_rt(7 + u64::from(WINDOW_TICKS) * cpu_per_tick_ns);
+            assert_eq!(deadline.summed_ticks, 0, "the next sum begins");
+            is_exceeded
+        };
+        assert!(sum_of(2 * TICK_NS));
+        assert!(!sum_of(TICK_NS));
+    }
+
+    #[test]
+    fn the_ticks_of_fast_timers_are_summed_up_for_as_long_as_others() {
+        assert_eq!(Deadline::new(TICK_NS).window_ticks, WINDOW_TICKS);
+        assert_eq!(Deadline::new(100_000).window_ticks, 500);
     }
 
     #[test]
