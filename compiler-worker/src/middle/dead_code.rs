@@ -216,7 +216,11 @@ mod tests {
             function.new_value(Type::I32);
         });
         let results = Results { first, count: 3 };
-        function.body.ops.push(Op { kind: Kind::If { condition, then: Box::new(then), otherwise: Box::new(otherwise) }, results, source: Default::default() });
+        function.body.ops.push(Op {
+            kind: Kind::If { condition, then: Box::new(then), otherwise: Box::new(otherwise) },
+            results,
+            source: Default::default(),
+        });
         function.body.yields = vec![Value(first + 1)];
         let function = cleaned(function);
         let Some(Op { kind: Kind::If { then, .. }, results, .. }) = function.body.ops.last() else { panic!("the if is gone") };

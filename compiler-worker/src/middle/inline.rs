@@ -115,8 +115,7 @@ impl CallGraph {
 
 /// Callees before callers, as far as recursion allows, and which functions take part in a recursion.
 fn order(callees: &[impl AsRef<[usize]>]) -> (Vec<usize>, Vec<bool>) {
-    let mut is_recursive: Vec<bool> =
-        callees.iter().enumerate().map(|(function, callees)| callees.as_ref().contains(&function)).collect();
+    let mut is_recursive: Vec<bool> = callees.iter().enumerate().map(|(function, callees)| callees.as_ref().contains(&function)).collect();
     let components = components(callees);
     components.iter().filter(|members| members.len() > 1).flatten().for_each(|&member| is_recursive[member] = true);
     (components.members, is_recursive)

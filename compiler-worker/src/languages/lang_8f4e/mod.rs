@@ -96,11 +96,7 @@ fn resolve_blocks<'a, 't: 'a>(
 }
 
 /// The same from the point where all blocks have been read.
-fn resolve_read<'a>(
-    mut blocks: Blocks<'a>,
-    options: &'a FrontOptions,
-    previous: Option<&Manifest>,
-) -> Result<Program, Vec<LanguageError>> {
+fn resolve_read<'a>(mut blocks: Blocks<'a>, options: &'a FrontOptions, previous: Option<&Manifest>) -> Result<Program, Vec<LanguageError>> {
     layout::check_ids(&blocks)?;
     let environment = constants::resolve(&mut blocks, &options.environment)?;
     let mut layout = layout::plan(&blocks, &options.memory_regions)?;
