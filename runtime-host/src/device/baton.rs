@@ -6,54 +6,63 @@
 //! the drivers only ever *try* to: the lock is taken for the length of one callback, so the single moment when it can be
 //! held is a hand-over, and then the newcomer gives one callback of silence. A driver that takes over from another one fades
 //! in: its device is in the middle of the sound. The recording, which is the session's and not a device's, has no such fade.
+//!
+//! The protocol of the hand-over is [`passing`]; loom tries it in every order (`tests/loom_models.rs`).
 
+mod passing;
+
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use ipc::limits::BLOCK_FRAMES;
 
+use self::passing::Passing;
 use super::fade::FadeIn;
 use super::mixer::{Frame, Mixer};
 use crate::realtime::RealtimeSection;
+
+/// What [`passing`] is made of here.
+mod sync {
+    pub use std::sync::Mutex;
+    pub use std::sync::atomic::{AtomicU64, Ordering};
+}
 
 /// Callbacks that a driver waits at most for the lanes to get ahead far enough for its period.
 const WARM_UP_CALLBACKS: u32 = 4;
 
 /// The mixer and the number of the driver that may render it.
 pub struct Baton {
-    mixer: Mutex<Mixer>,
-    holder: AtomicU64,
-    issued: AtomicU64,
+    mixer: Passing<Mixer>,
     /// Which generation has rendered last; 0 before the first.
     rendered_by: AtomicU64,
 }
 
 impl Baton {
     pub fn new(mixer: Mixer) -> Arc<Self> {
-        Arc::new(Self { mixer: Mutex::new(mixer), holder: AtomicU64::new(0), issued: AtomicU64::new(0), rendered_by: AtomicU64::new(0) })
+        Arc::new(Self { mixer: Passing::new(mixer), rendered_by: AtomicU64::new(0) })
     }
 
     /// A renderer for a new driver. It gets nothing until it is given the baton.
     pub fn issue(self: &Arc<Self>, period_frames: usize) -> Renderer {
-        let generation = self.issued.fetch_add(1, Ordering::SeqCst) + 1;
+        let generation = self.mixer.issue();
         let pulse = Arc::new(Pulse::default());
         Renderer { baton: Arc::clone(self), generation, pulse, period_frames, warm_up: WARM_UP_CALLBACKS, fade: FadeIn::DONE }
     }
 
     /// From now on only this generation renders.
     pub fn pass_to(&self, generation: u64) {
-        self.holder.store(generation, Release);
+        self.mixer.pass_to(generation);
     }
 
     /// From now on nobody renders.
     pub fn withdraw(&self) {
-        self.holder.store(0, Release);
+        self.mixer.withdraw();
     }
 
     /// Uses the mixer when nobody renders; `None` when a driver that hangs still holds it.
     pub fn with_idle_mixer<T>(&self, job: impl FnOnce(&mut Mixer) -> T) -> Option<T> {
-        self.mixer.try_lock().ok().map(|mut mixer| job(&mut mixer))
+        self.mixer.use_idle(job)
     }
 }
 
@@ -109,7 +118,7 @@ impl Renderer {
 
     /// Whether this driver may render.
     pub fn holds_baton_rt(&self) -> bool {
-        self.baton.holder.load(Acquire) == self.generation
+        self.baton.mixer.is_turn_of_rt(self.generation)
     }
 
     /// Gives the next `frames` frames to `give`, with their position; or returns false and gives nothing, which means silence.
@@ -117,39 +126,43 @@ impl Renderer {
         let _section = RealtimeSection::enter_rt();
         self.pulse.callbacks.fetch_add(1, Relaxed);
         self.pulse.frames.fetch_add(frames as u64, Release);
-        if !self.holds_baton_rt() {
-            return false;
-        }
-        // Neither contention nor poison is waited for: both mean silence, and the watchdog sees to the rest.
-        let Ok(mut mixer) = self.baton.mixer.try_lock() else { return false };
-        self.period_frames = self.period_frames.max(frames);
-        let period_blocks = self.period_frames.div_ceil(BLOCK_FRAMES) as u64;
-        if self.warm_up > 0 {
-            self.warm_up -= 1;
-            if !mixer.prepare_rt(period_blocks) {
-                return false;
+        let baton = &self.baton;
+        // What is not had at once means silence, and the watchdog sees to the rest.
+        let rendered = baton.mixer.use_rt(self.generation, |mixer| {
+            self.period_frames = self.period_frames.max(frames);
+            let period_blocks = self.period_frames.div_ceil(BLOCK_FRAMES) as u64;
+            if self.warm_up > 0 {
+                self.warm_up -= 1;
+                if !mixer.prepare_rt(period_blocks) {
+                    return false;
+                }
+                self.warm_up = 0;
             }
-            self.warm_up = 0;
-        }
-        let earlier = self.baton.rendered_by.swap(self.generation, Relaxed);
-        if earlier != 0 && earlier != self.generation {
-            self.fade = FadeIn::new(mixer.sample_rate_hz());
-        }
-        mixer.fill_rt(period_blocks, frames, |at, frame| give(at, self.fade.apply_rt(frame)));
-        true
+            let earlier = baton.rendered_by.swap(self.generation, Relaxed);
+            if earlier != 0 && earlier != self.generation {
+                self.fade = FadeIn::new(mixer.sample_rate_hz());
+            }
+            mixer.fill_rt(period_blocks, frames, |at, frame| give(at, self.fade.apply_rt(frame)));
+            true
+        });
+        rendered == Some(true)
     }
 
     /// For a driver without a clock: as [`Renderer::render_rt`], but waits for the lanes and for the recording, a moment at
     /// a time. False when they are not ready yet.
     pub fn render_when_ready(&mut self, ahead_frames: usize, frames: usize, timeout: std::time::Duration) -> bool {
         self.pulse.callbacks.fetch_add(1, Relaxed);
-        let Ok(mut mixer) = self.baton.mixer.try_lock() else { return false };
         let period_blocks = ahead_frames.div_ceil(BLOCK_FRAMES) as u64;
-        if !self.holds_baton_rt() || !mixer.wait_until_ready(period_blocks, frames, timeout) {
-            return false;
+        let rendered = self.baton.mixer.use_rt(self.generation, |mixer| {
+            let is_ready = mixer.wait_until_ready(period_blocks, frames, timeout);
+            if is_ready {
+                mixer.fill_rt(period_blocks, frames, |_, _| {});
+            }
+            is_ready
+        });
+        if rendered == Some(true) {
+            self.pulse.frames.fetch_add(frames as u64, Release);
         }
-        mixer.fill_rt(period_blocks, frames, |_, _| {});
-        self.pulse.frames.fetch_add(frames as u64, Release);
-        true
+        rendered == Some(true)
     }
 }
