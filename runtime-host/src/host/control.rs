@@ -14,15 +14,18 @@ use ipc::channel;
 use ipc::engine::TICK_THREAD_STACK_BYTES;
 use ipc::live::{LiveReply, LiveRequest};
 use ipc::message::{HostReply, HostRequest, HostStatus, Refusal, RunJob, StartRuntime};
+use ipc::recovery::{Prepare, TakeOver};
 use ipc::segment::{SegmentRef, SessionId};
 
 use super::engine::Loader;
 use super::live::desk::{Desk, Office};
-use super::live::layouts::Revision;
+use super::live::layouts::{Layouts, Revision};
 use super::run_job;
+use super::spare::Spare;
 use super::start::{Prepared, machine_refusal, plain_refusal, prepare};
-use super::tick_thread::{TickThread, TickThreadOptions};
-use crate::registry::log_lines;
+use super::take_over::{self, Resumed};
+use super::tick_thread::{Opening, TickThread, TickThreadOptions};
+use crate::registry::{RuntimeType, log_lines};
 
 /// Events that may be on the way at a time; beyond, their senders wait.
 const EVENT_QUEUE: usize = 16;
@@ -84,6 +87,8 @@ pub struct Control {
     events: Receiver<Event>,
     event_sender: SyncSender<Event>,
     loader: Loader,
+    /// Programs that are kept ready, as long as nothing runs here.
+    spare: Spare,
     state: State,
 }
 
@@ -93,7 +98,7 @@ impl Control {
         let (event_sender, events) = mpsc::sync_channel(EVENT_QUEUE);
         let requests = event_sender.clone();
         std::thread::Builder::new().name("requests".to_owned()).spawn(move || read_requests(&receiver, &requests))?;
-        Ok(Self { session, replies, events, event_sender, loader, state: State::Idle })
+        Ok(Self { session, replies, events, event_sender, loader, spare: Spare::default(), state: State::Idle })
     }
 
     /// Handles events until the supervisor is gone, then ends what runs.
@@ -157,16 +162,19 @@ impl Control {
                 let reason = plain_refusal("no program that could be changed runs in this host".to_owned());
                 self.send(HostReply::Live(LiveReply::Refused { request: request.request, reason }))
             }
-            (state, Event::Request(HostRequest::Prepare(prepare))) => {
-                self.state = state;
-                self.refuse(&prepare.artifact, plain_refusal("this host keeps nothing ready".to_owned()))
+            (State::Idle, Event::Request(HostRequest::Prepare(prepare))) => self.keep_ready(&prepare),
+            (State::Idle, Event::Request(HostRequest::TakeOver(request))) => self.take_over(*request),
+            (busy @ (State::Running(_) | State::Ending(_) | State::Job { .. }), Event::Request(HostRequest::Prepare(prepare))) => {
+                self.state = busy;
+                self.refuse(&prepare.artifact, plain_refusal("this host already runs a program, so it keeps none ready".to_owned()))
             }
-            (state, Event::Request(HostRequest::TakeOver(take_over))) => {
-                self.state = state;
-                self.refuse(&take_over.start.artifact, plain_refusal("this host takes nothing over".to_owned()))
+            (busy @ (State::Running(_) | State::Ending(_) | State::Job { .. }), Event::Request(HostRequest::TakeOver(request))) => {
+                self.state = busy;
+                self.refuse(&request.start.artifact, plain_refusal("this host already runs a program".to_owned()))
             }
-            (state, Event::Request(HostRequest::Forget { .. })) => {
+            (state, Event::Request(HostRequest::Forget { runtime, except })) => {
                 self.state = state;
+                self.spare.forget(&runtime, &except);
                 Ok(())
             }
             (State::Running(running) | State::Ending(running), Event::TickThreadEnded) => self.take_apart(running),
@@ -224,19 +232,32 @@ impl Control {
     }
 
     fn start_running(&self, start: &StartRuntime) -> Result<Running, Refusal> {
-        let segments: Vec<&SegmentRef> = std::iter::once(&start.artifact).chain(&start.lane).collect();
+        let segments: Vec<&SegmentRef> = std::iter::once(&start.artifact).chain(&start.lane).chain(&start.state).collect();
         self.check_session(&segments)?;
         // A reply that cannot be sent is noticed with the next one.
         let mut reply = |reply| drop(self.replies.send(&reply));
-        let Prepared { runtime_type, runtime, program, image } = prepare(&self.loader, start, &mut reply)?;
+        let Prepared { runtime_type, runtime, program, image } = prepare(&self.loader, &self.session, start, &mut reply)?;
+        let revision = Revision { manifest: Arc::clone(program.engine().manifest()), image: Arc::new(image) };
         let office = Office {
             session: self.session.clone(),
             runtime: start.runtime.clone(),
             runtime_type,
             base_directory: start.base_directory.clone(),
         };
-        let revision = Revision { manifest: Arc::clone(program.engine().manifest()), image: Arc::new(image) };
-        let desk = Desk::new(office, program.identity(), program.engine().sizes(), revision);
+        let desk = Desk::new(office, program.identity(), Layouts::new(program.engine().sizes(), revision));
+        let running = self.run_opening(start, desk, runtime_type, Opening::new(runtime, program, start.is_offline))?;
+        running.tick_thread.begin();
+        Ok(running)
+    }
+
+    /// Starts the tick thread, which waits for [`TickThread::begin`].
+    fn run_opening(
+        &self,
+        start: &StartRuntime,
+        desk: Desk,
+        runtime_type: &'static RuntimeType,
+        opening: Opening,
+    ) -> Result<Running, Refusal> {
         let ended = self.event_sender.clone();
         let options = TickThreadOptions {
             runtime_type,
@@ -244,9 +265,52 @@ impl Control {
             run_until: start.run_until,
             on_end: Box::new(move || drop(ended.send(Event::TickThreadEnded))),
         };
-        let tick_thread = TickThread::start(runtime, program, options)
-            .map_err(|error| machine_refusal(format!("the tick thread cannot be started: {error}")))?;
+        let tick_thread =
+            TickThread::start(opening, options).map_err(|error| machine_refusal(format!("the tick thread cannot be started: {error}")))?;
         Ok(Running { runtime: start.runtime.clone(), type_id: runtime_type.id, desk, tick_thread, next_status: Instant::now() })
+    }
+
+    fn keep_ready(&mut self, prepare: &Prepare) -> Result<(), Gone> {
+        let kept = self.check_session(&[&prepare.artifact]).and_then(|()| self.spare.keep(&self.loader, prepare));
+        match kept {
+            Ok(()) => self.send(HostReply::Prepared { runtime: prepare.runtime.clone(), revision: prepare.revision }),
+            Err(reason) => self.refuse(&prepare.artifact, reason),
+        }
+    }
+
+    /// Goes on for a host that died. The first block is under way before anybody is told.
+    fn take_over(&mut self, request: TakeOver) -> Result<(), Gone> {
+        let began = Instant::now();
+        let segment = request.start.artifact.clone();
+        match self.resume(request, began) {
+            Ok(log) => {
+                // What was kept ready for others is of no use here any more.
+                self.spare = Spare::default();
+                log
+            }
+            Err(reason) => self.refuse(&segment, reason),
+        }
+    }
+
+    fn resume(&mut self, request: TakeOver, began: Instant) -> Result<Result<(), Gone>, Refusal> {
+        let TakeOver { start, candidates, first } = request;
+        let segments: Vec<&SegmentRef> =
+            start.lane.iter().chain(candidates.iter().flat_map(|candidate| [&candidate.artifact, &candidate.state])).collect();
+        self.check_session(&segments)?;
+        let resumed = take_over::resume(&self.loader, &self.session, &mut self.spare, &start, &candidates)?;
+        let Resumed { runtime_type, opening, desk, mut took_over, cut_short } = resumed;
+        let mut running = self.run_opening(&start, desk, runtime_type, opening)?;
+        // A reply that cannot be sent is noticed with the next one.
+        let mut replies = Vec::new();
+        for change in first {
+            running.desk.take(change, &self.loader, &mut running.tick_thread, &mut |reply| replies.push(reply));
+        }
+        running.tick_thread.begin();
+        took_over.took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let log = HostReply::Log { runtime: start.runtime, line: log_lines::initialized(runtime_type.id) };
+        self.state = State::Running(running);
+        let told = std::iter::once(HostReply::TookOver(Box::new(took_over))).chain(cut_short).chain(replies).chain([log]);
+        Ok(told.into_iter().try_for_each(|reply| self.send(reply)))
     }
 
     fn change(&mut self, request: LiveRequest) {

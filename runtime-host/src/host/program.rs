@@ -5,6 +5,8 @@
 use ipc::artifact::DefaultBytes;
 use ipc::hash::ContentHash;
 use ipc::limits::{BLOCK_FRAMES, LANE_CHANNELS};
+use ipc::live::RequestId;
+use ipc::state::{Applied, Clock, Head, Ramp, StateWriter, Write};
 
 use super::engine::{Engine, ExportHandle, INIT_ONLY};
 use super::failure::Failure;
@@ -39,6 +41,8 @@ pub struct Program {
     /// Runs the init-only modules; `None` when there are none.
     init_only: Option<ExportHandle>,
     identity: Identity,
+    /// Where its checkpoints go; `None` when nobody would take it over.
+    state: Option<StateWriter>,
 }
 
 /// A program that is blended out.
@@ -51,10 +55,10 @@ pub struct Fading<'a> {
 
 impl Program {
     /// A program whose code is `layout` to the host; see [`super::live::layouts`].
-    pub fn new(engine: Engine, binding: Binding, layout: LayoutId) -> Self {
+    pub fn new(engine: Engine, binding: Binding, layout: LayoutId, state: Option<StateWriter>) -> Self {
         let init_only = engine.export(INIT_ONLY);
         let identity = Identity { layout, revision: engine.manifest().revision };
-        Self { engine, binding, init_only, identity }
+        Self { engine, binding, init_only, identity, state }
     }
 
     pub fn engine(&self) -> &Engine {
@@ -80,6 +84,37 @@ impl Program {
     /// A patch has made another revision of it.
     pub fn set_revision(&mut self, revision: ContentHash) {
         self.identity.revision = revision;
+    }
+
+    /// Whether it has somewhere to put its checkpoints.
+    pub fn keeps_state_rt(&self) -> bool {
+        self.state.is_some()
+    }
+
+    /// Writes a checkpoint, if it has somewhere to put it. Returns whether it has.
+    pub fn checkpoint_rt(&mut self, sequence: u64, head: &Head, ramps: &[Ramp], applied: &Applied) -> bool {
+        let Some(state) = &mut self.state else { return false };
+        state.checkpoint_rt(sequence, head, ramps, applied, |index| self.engine.memory(index));
+        true
+    }
+
+    /// Logs values that are written in `tick`. Returns false when they can only be kept by a checkpoint.
+    pub fn log_set_rt(&mut self, request: RequestId, tick: u64, steps: u32, writes: &[Write]) -> bool {
+        self.state.as_mut().is_none_or(|state| state.log_set_rt(request, tick, steps, writes))
+    }
+
+    /// All ticks below `ticks` are complete.
+    pub fn complete_rt(&self, ticks: u64, clock: Option<Clock>) {
+        if let Some(state) = &self.state {
+            state.complete_rt(ticks, clock);
+        }
+    }
+
+    /// Says where the clock is.
+    pub fn put_clock_rt(&self, clock: Option<Clock>) {
+        if let Some(state) = &self.state {
+            state.put_clock_rt(clock);
+        }
     }
 
     /// Runs the init-only modules.

@@ -5,10 +5,13 @@ use std::sync::Once;
 use ipc::artifact::{Artifact, DefaultBytes};
 use ipc::message::{HostReply, Refusal, StartRuntime};
 
+use ipc::segment::SessionId;
+
 use super::assets;
 use super::engine::{Engine, FunctionImports, LoadError, Loader};
 use super::failure::Failure;
 use super::live::layouts::FIRST_LAYOUT;
+use super::live::prepare::open_state;
 use super::program::Program;
 use crate::realtime::flush_denormals;
 use crate::registry::runtime::{Assembly, Runtime};
@@ -30,14 +33,11 @@ pub struct Prepared {
 /// told when the artifact's segment may go and what the performer should know.
 ///
 /// Programs run on the calling thread here (defaults and init-only modules), so it needs a stack for them.
-pub fn prepare(loader: &Loader, start: &StartRuntime, reply: &mut dyn FnMut(HostReply)) -> Result<Prepared, Refusal> {
-    let runtime_type = registry::find(&start.runtime_type)
-        .ok_or_else(|| plain_refusal(format!("there is no runtime type `{}` in this build", start.runtime_type)))?;
+pub fn prepare(loader: &Loader, session: &SessionId, start: &StartRuntime, reply: &mut dyn FnMut(HostReply)) -> Result<Prepared, Refusal> {
+    let runtime_type = find_type(&start.runtime_type)?;
     let artifact = Artifact::read(&start.artifact).map_err(|e| LoadError::from(e).to_refusal())?;
     reply(HostReply::Loaded { segment: start.artifact.name.clone() });
-    REHEARSED.call_once(|| {
-        Loader::rehearse_trap(&artifact);
-    });
+    rehearse(&artifact);
     let mut engine = loader.load_checked(&artifact, FunctionImports::Refused).map_err(|e| e.to_refusal())?;
     let settings = registry::settings(engine.manifest());
     initialise(&mut engine, runtime_type)?;
@@ -46,8 +46,22 @@ pub fn prepare(loader: &Loader, start: &StartRuntime, reply: &mut dyn FnMut(Host
     if binding.export.is_none() {
         reply(HostReply::Log { runtime: start.runtime.clone(), line: nothing_to_call(runtime_type) });
     }
-    let runtime = (runtime_type.build)(&Assembly { start }).map_err(|e| plain_refusal(e.to_string()))?;
-    Ok(Prepared { runtime_type, runtime, program: Box::new(Program::new(engine, binding, FIRST_LAYOUT)), image: artifact.image })
+    let state = start.state.as_ref().map(|state| open_state(state, session, engine.manifest())).transpose()?;
+    let runtime = (runtime_type.build)(&Assembly { start, resume: None }).map_err(|e| plain_refusal(e.to_string()))?;
+    let program = Box::new(Program::new(engine, binding, FIRST_LAYOUT, state));
+    Ok(Prepared { runtime_type, runtime, program, image: artifact.image })
+}
+
+/// The runtime type of this name.
+pub fn find_type(name: &str) -> Result<&'static RuntimeType, Refusal> {
+    registry::find(name).ok_or_else(|| plain_refusal(format!("there is no runtime type `{name}` in this build")))
+}
+
+/// Has the process's first trap behind it, if it has not been yet.
+pub fn rehearse(artifact: &Artifact) {
+    REHEARSED.call_once(|| {
+        Loader::rehearse_trap(artifact);
+    });
 }
 
 /// Fills the memories with their defaults and runs the init-only modules.

@@ -15,6 +15,7 @@ use ipc::engine::TICK_THREAD_STACK_BYTES;
 
 use super::horizon::Horizon;
 use super::live::handover::{Command, Outcome};
+use super::live::recall::Recalled;
 use super::live::stage::{Leftovers, Stage, StageDoor};
 use super::program::Program;
 use crate::realtime::{RealtimeSection, flush_denormals, monotonic_ns_rt, promote_current_thread, tighten_timer_slack};
@@ -81,7 +82,8 @@ pub struct TickThread {
     stop: Arc<AtomicBool>,
     counters: Arc<Counters>,
     horizon: Arc<Horizon>,
-    has_horizon: bool,
+    /// The horizon that it begins with.
+    run_until: Option<u64>,
     door: StageDoor,
     thread: JoinHandle<Remains>,
 }
@@ -97,29 +99,74 @@ pub struct TickThreadOptions {
     pub on_end: Box<dyn FnOnce() + Send>,
 }
 
-impl TickThread {
-    /// Starts the thread with its first program.
-    pub fn start(runtime: Box<dyn Runtime>, program: Box<Program>, options: TickThreadOptions) -> std::io::Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
+/// A runtime that is set up and does not tick yet.
+pub struct Opening {
+    tick_loop: TickLoop,
+    door: StageDoor,
+}
+
+impl Opening {
+    /// Sets up `runtime` with its first program, which is checkpointed as it is before its first tick.
+    pub fn new(runtime: Box<dyn Runtime>, program: Box<Program>, is_offline: bool) -> Self {
+        let mut opening = Self::set_up(runtime, program, is_offline);
+        let TickLoop { tick, runtime, stage, .. } = &mut opening.tick_loop;
+        stage.open(*tick, runtime.clock_rt());
+        opening
+    }
+
+    /// Sets up `runtime` with a program that has run elsewhere: brings it to where its runtime goes on.
+    pub fn recalled(runtime: Box<dyn Runtime>, program: Box<Program>, is_offline: bool, recalled: Recalled) -> Self {
+        let mut opening = Self::set_up(runtime, program, is_offline);
+        let TickLoop { tick, runtime, stage, .. } = &mut opening.tick_loop;
+        stage.recall(recalled, *tick, &mut **runtime);
+        opening
+    }
+
+    fn set_up(runtime: Box<dyn Runtime>, program: Box<Program>, is_offline: bool) -> Self {
         let counters = Arc::new(Counters::default());
-        let horizon = Arc::new(Horizon::new(options.run_until));
         counters.ticks.store(runtime.first_tick(), Release);
-        let deadline_tick_ns = (!options.is_offline).then(|| runtime.tick_ns());
-        let (stage, door) = Stage::new(program, runtime.tick_frames(), deadline_tick_ns, Arc::clone(&counters.is_held));
+        counters.lost_ticks.store(runtime.lost_ticks(), Relaxed);
+        let tick_ns = runtime.tick_ns();
+        let deadline_tick_ns = (!is_offline).then_some(tick_ns);
+        let (stage, door) = Stage::new(program, runtime.tick_frames(), tick_ns, deadline_tick_ns, Arc::clone(&counters.is_held));
         let tick_loop = TickLoop {
             tick: runtime.first_tick(),
             runtime,
             stage,
-            stop: Arc::clone(&stop),
-            counters: Arc::clone(&counters),
-            horizon: Arc::clone(&horizon),
+            stop: Arc::new(AtomicBool::new(false)),
+            counters,
+            // Nothing ticks before it is told how far it may.
+            horizon: Arc::new(Horizon::new(Some(0))),
         };
-        let has_horizon = options.run_until.is_some();
+        Self { tick_loop, door }
+    }
+
+    pub fn stage(&self) -> &Stage {
+        &self.tick_loop.stage
+    }
+
+    /// The next tick.
+    pub fn tick(&self) -> u64 {
+        self.tick_loop.tick
+    }
+}
+
+impl TickThread {
+    /// Starts the thread. It waits for [`TickThread::begin`].
+    pub fn start(opening: Opening, options: TickThreadOptions) -> std::io::Result<Self> {
+        let Opening { tick_loop, door } = opening;
+        let (stop, counters) = (Arc::clone(&tick_loop.stop), Arc::clone(&tick_loop.counters));
+        let (horizon, run_until) = (Arc::clone(&tick_loop.horizon), options.run_until);
         let thread = std::thread::Builder::new()
             .name("tick".to_owned())
             .stack_size(TICK_THREAD_STACK_BYTES)
             .spawn(move || run(tick_loop, options))?;
-        Ok(Self { stop, counters, horizon, has_horizon, door, thread })
+        Ok(Self { stop, counters, horizon, run_until, door, thread })
+    }
+
+    /// Lets it tick. What was sent to it before takes effect before its first tick.
+    pub fn begin(&self) {
+        self.horizon.raise(self.run_until.unwrap_or(u64::MAX));
     }
 
     pub fn counters(&self) -> &Counters {
@@ -128,20 +175,20 @@ impl TickThread {
 
     /// Hands over a command. Returns it when too many are on the way.
     pub fn send(&mut self, command: Command) -> Result<(), Command> {
-        self.door.commands.push(command).map_err(|rtrb::PushError::Full(command)| command)
+        self.door.send(command)
     }
 
     /// The next outcome; the caller frees what it brings by dropping it.
     pub fn take_outcome(&mut self) -> Option<Outcome> {
-        self.door.outcomes.pop().ok()
+        self.door.take_outcome()
     }
 
     /// Lets all ticks below `to_tick` be executed. Returns whether there is a horizon to raise.
     pub fn proceed(&self, to_tick: u64) -> bool {
-        if self.has_horizon {
+        if self.run_until.is_some() {
             self.horizon.raise(to_tick);
         }
-        self.has_horizon
+        self.run_until.is_some()
     }
 
     /// Asks the thread to fade out and end. Returns at once, but for waking it.
@@ -193,6 +240,7 @@ impl TickLoop {
     fn run_rt(mut self) -> Remains {
         {
             let _section = RealtimeSection::enter_rt();
+            self.stage.enter_rt();
             while !self.stop.load(Acquire) {
                 if self.horizon.wait_rt(self.tick, PATIENCE) && self.runtime.wait_rt(PATIENCE) {
                     self.tick_rt();
@@ -219,6 +267,7 @@ impl TickLoop {
 
     fn tick_rt(&mut self) {
         let begin_ns = monotonic_ns_rt();
+        self.stage.put_clock_rt(self.runtime.clock_rt());
         self.stage.begin_rt(self.tick);
         let has_run = self.stage.run_rt(self.tick, &mut *self.runtime);
         let non_finite = self.runtime.publish_rt(self.stage.sounding_rt(has_run));
@@ -226,8 +275,9 @@ impl TickLoop {
             self.counters.non_finite.fetch_add(non_finite, Relaxed);
             self.stage.note_non_finite_rt(self.tick);
         }
-        self.stage.end_rt(has_run);
         self.tick += 1;
+        self.stage.complete_rt(self.tick, self.runtime.clock_rt());
+        self.stage.end_rt(has_run);
         self.count_rt(monotonic_ns_rt().saturating_sub(begin_ns));
     }
 

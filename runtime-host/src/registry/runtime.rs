@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ipc::message::StartRuntime;
 use ipc::segment::SegmentError;
+use ipc::state::Clock;
 
 use crate::host::live::stage::Sounding;
 use crate::host::program::Program;
@@ -32,6 +33,11 @@ pub trait Runtime: Send {
     /// waits for it. Returns how many samples were not finite and were replaced.
     fn publish_rt(&mut self, sounding: Sounding<'_>) -> u64;
 
+    /// Where the clock is that drives the runtime, if one does.
+    fn clock_rt(&self) -> Option<Clock> {
+        None
+    }
+
     /// Ticks that were due and never ran.
     fn lost_ticks(&self) -> u64;
 
@@ -45,6 +51,16 @@ pub trait Runtime: Send {
 /// What a factory builds from.
 pub struct Assembly<'a> {
     pub start: &'a StartRuntime,
+    /// Where another host stopped; `None` for a runtime that has not run yet.
+    pub resume: Option<Resume>,
+}
+
+/// Where a runtime goes on that is not known from its lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resume {
+    /// The next tick.
+    pub tick: u64,
+    pub clock: Option<Clock>,
 }
 
 /// Why a runtime could not be built.

@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use ipc::limits::TIMER_RATE_RANGE_HZ;
+use ipc::state::Clock;
 
-use super::runtime::{Assembly, BuildError, Runtime};
+use super::runtime::{Assembly, BuildError, Resume, Runtime};
 use super::{RuntimeType, Settings};
 use crate::host::engine::Engine;
 use crate::host::live::stage::Sounding;
@@ -44,6 +45,19 @@ impl Schedule {
         Self { start_ns, rate_hz, next: 0, lost: 0 }
     }
 
+    /// Goes on where another host stopped: deadlines stay where they were, and those that made no tick are lost. A clock that
+    /// cannot be (it is in memory that a dying host could write to) begins anew.
+    fn resume(resume: Resume, now_ns: u64, rate_hz: u32) -> Self {
+        let fresh = Self::new(now_ns.max(1), rate_hz);
+        let Some(Clock { start_ns, next }) = resume.clock.filter(|clock| clock.start_ns <= now_ns) else { return fresh };
+        let elapsed_ns = u128::from(now_ns - start_ns);
+        let most = elapsed_ns * u128::from(rate_hz) / u128::from(SECOND_NS) + 2;
+        if u128::from(next) > most {
+            return fresh;
+        }
+        Self { start_ns, rate_hz, next, lost: next.saturating_sub(resume.tick) }
+    }
+
     fn deadline_ns(&self) -> u64 {
         self.deadline_of_ns(self.next)
     }
@@ -72,6 +86,7 @@ impl Schedule {
 
 /// A runtime whose ticks come from the clock. It has no lanes.
 struct TimerRuntime {
+    first_tick: u64,
     schedule: Schedule,
     /// Every tick is due: a horizon paces it instead of the clock.
     is_free: bool,
@@ -83,13 +98,17 @@ fn bind(ty: &RuntimeType, _settings: &Settings, engine: &Engine) -> Binding {
     Binding { export: engine.export(ty.tick_export), ..Binding::default() }
 }
 
-/// Builds a timer runtime whose first tick is due now. Without a lane there is nothing to be faster for, so an offline
+/// Builds a timer runtime whose first tick is due now, or that goes on by the clock of another one. Without a lane there is nothing to be faster for, so an offline
 /// session paces it all the same, unless it replays up to a horizon.
 fn build(assembly: &Assembly<'_>) -> Result<Box<dyn Runtime>, BuildError> {
     match assembly.start.sample_rate {
         0 => Err(BuildError::NoSampleRate),
         rate_hz => Ok(Box::new(TimerRuntime {
-            schedule: Schedule::new(monotonic_ns_rt(), rate_hz),
+            first_tick: assembly.resume.map_or(0, |resume| resume.tick),
+            schedule: match assembly.resume {
+                Some(resume) => Schedule::resume(resume, monotonic_ns_rt(), rate_hz),
+                None => Schedule::new(monotonic_ns_rt(), rate_hz),
+            },
             is_free: assembly.start.run_until.is_some(),
             has_ended: false,
         })),
@@ -98,7 +117,7 @@ fn build(assembly: &Assembly<'_>) -> Result<Box<dyn Runtime>, BuildError> {
 
 impl Runtime for TimerRuntime {
     fn first_tick(&self) -> u64 {
-        0
+        self.first_tick
     }
 
     fn tick_ns(&self) -> u64 {
@@ -121,6 +140,10 @@ impl Runtime for TimerRuntime {
 
     fn publish_rt(&mut self, _sounding: Sounding<'_>) -> u64 {
         0
+    }
+
+    fn clock_rt(&self) -> Option<Clock> {
+        (!self.is_free).then_some(Clock { start_ns: self.schedule.start_ns, next: self.schedule.next })
     }
 
     fn lost_ticks(&self) -> u64 {
@@ -169,6 +192,29 @@ mod tests {
         assert_eq!(schedule.lost, 9, "deadlines 1 to 9 are gone, 10 has run");
         assert!(!schedule.take_rt(105_000_001));
         assert!(schedule.take_rt(110_000_000));
+    }
+
+    #[test]
+    fn a_schedule_that_is_resumed_keeps_its_deadlines_and_counts_what_was_lost() {
+        let mut before = Schedule::new(7, 50);
+        let ran = ticks(&mut before, (0..1_000).map(|ms| 7 + ms * 1_000_000)) as u64;
+        let clock = Clock { start_ns: before.start_ns, next: before.next };
+        let mut after = Schedule::resume(Resume { tick: ran, clock: Some(clock) }, 1_105_000_000, 50);
+        assert_eq!((after.lost, after.deadline_ns()), (0, 7 + SECOND_NS));
+        assert!(after.take_rt(1_105_000_000));
+        assert_eq!((after.lost, after.next), (5, 56), "deadlines 50 to 54 passed while nobody was there");
+        let mid_tick = Schedule::resume(Resume { tick: ran - 1, clock: Some(clock) }, 1_000_000_000, 50);
+        assert_eq!(mid_tick.lost, 1, "a tick that was not completed has lost its deadline");
+    }
+
+    #[test]
+    fn a_clock_that_cannot_be_begins_anew() {
+        for (start_ns, next) in [(u64::MAX, 3), (5_000, u64::MAX), (5_000, 10_000)] {
+            let resume = Resume { tick: 9, clock: Some(Clock { start_ns, next }) };
+            let mut schedule = Schedule::resume(resume, SECOND_NS, 50);
+            assert_eq!((schedule.start_ns, schedule.next, schedule.lost), (SECOND_NS, 0, 0));
+            assert!(schedule.take_rt(SECOND_NS));
+        }
     }
 
     #[test]

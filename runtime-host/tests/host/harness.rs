@@ -1,7 +1,9 @@
-//! A runtime host on a thread of its own, with real channels, segments and lanes, and the test as its supervisor.
+//! A runtime host on a thread or in a process of its own, with real channels, segments and lanes, and the test as its
+//! supervisor.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -15,29 +17,65 @@ use ipc::segment::{Segment, SegmentRef, Session};
 /// Longest wait for anything. Only a broken host ever needs it.
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// Names the doorway and the session to a test binary that is to be a host; see [`be_host_if_asked`].
+const DOORWAY: &str = "CONTINUO_TEST_DOORWAY";
+const SESSION: &str = "CONTINUO_TEST_SESSION";
+
+/// What the host runs in.
+enum Body {
+    Thread(JoinHandle<ExitCode>),
+    Process(Child),
+    Gone,
+}
+
 pub struct Host {
-    pub session: Session,
+    pub session: Arc<Session>,
     /// `None` once the supervisor has gone.
     requests: Option<Sender>,
     replies: Receiver<HostReply>,
     /// Replies that were passed over while waiting for another.
     pub seen: Vec<HostReply>,
-    thread: JoinHandle<ExitCode>,
+    body: Body,
     kept: Vec<Segment>,
 }
 
+fn hello() -> Hello {
+    Hello { protocol: PROTOCOL_VERSION, build: "test".into(), role: Role::RuntimeHost }
+}
+
+/// The whole life of this process, if it was started to be a host: then it does not return.
+pub fn be_host_if_asked() {
+    let (Ok(doorway), Ok(session)) = (std::env::var(DOORWAY), std::env::var(SESSION)) else { return };
+    let (sender, receiver) = connect(&doorway, &hello()).unwrap();
+    let code = runtime_host::host::run(sender, receiver, ipc::segment::SessionId::parse(&session).unwrap());
+    std::process::exit(i32::from(code != ExitCode::SUCCESS));
+}
+
 impl Host {
+    /// On a thread of this process.
     pub fn start() -> Self {
-        let session = Session::open().unwrap();
-        let id = session.id().clone();
-        let hello = Hello { protocol: PROTOCOL_VERSION, build: "test".into(), role: Role::RuntimeHost };
+        Self::begin(Arc::new(Session::open().unwrap()), |doorway, session| {
+            let (name, session) = (doorway.name().to_owned(), session.id().clone());
+            Body::Thread(std::thread::spawn(move || {
+                let (sender, receiver) = connect(&name, &hello()).unwrap();
+                runtime_host::host::run(sender, receiver, session)
+            }))
+        })
+    }
+
+    /// In a process of its own, which can be killed: this test binary, whose test `entry` calls [`be_host_if_asked`].
+    pub fn start_process(session: Arc<Session>, entry: &str) -> Self {
+        Self::begin(session, |doorway, session| {
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            command.args(["--exact", entry, "--nocapture"]).env(DOORWAY, doorway.name()).env(SESSION, session.id().as_str());
+            Body::Process(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap())
+        })
+    }
+
+    fn begin(session: Arc<Session>, start: impl FnOnce(&Doorway, &Session) -> Body) -> Self {
         let doorway = Doorway::open().unwrap();
-        let (name, greeting) = (doorway.name().to_owned(), hello.clone());
-        let thread = std::thread::spawn(move || {
-            let (sender, receiver) = connect(&name, &greeting).unwrap();
-            runtime_host::host::run(sender, receiver, id)
-        });
-        let (requests, receiver) = doorway.accept(&hello).unwrap();
+        let body = start(&doorway, &session);
+        let (requests, receiver) = doorway.accept(&hello()).unwrap();
         let (forward, replies) = channel();
         std::thread::spawn(move || {
             while let Ok(reply) = receiver.receive::<HostReply>() {
@@ -46,7 +84,19 @@ impl Host {
                 }
             }
         });
-        Self { session, requests: Some(requests), replies, seen: Vec::new(), thread, kept: Vec::new() }
+        Self { session, requests: Some(requests), replies, seen: Vec::new(), body, kept: Vec::new() }
+    }
+
+    /// Kills the host's process, whatever it is doing; `next` goes on in its place, with what was published for it. Returns
+    /// what it had answered and nobody had heard.
+    pub fn kill(&mut self, mut next: Self) -> Vec<HostReply> {
+        let Body::Process(child) = &mut self.body else { panic!("a thread cannot be killed") };
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let last_words: Vec<HostReply> = std::iter::from_fn(|| self.replies.recv_timeout(DEADLINE).ok()).collect();
+        next.kept.append(&mut self.kept);
+        *self = next;
+        last_words
     }
 
     pub fn send(&self, request: HostRequest) {
@@ -55,6 +105,14 @@ impl Host {
 
     pub fn publish(&mut self, artifact: &Artifact) -> SegmentRef {
         let segment = artifact.publish(self.session.id(), 1).unwrap();
+        let reference = segment.reference().clone();
+        self.kept.push(segment);
+        reference
+    }
+
+    /// A state segment for the program of this artifact.
+    pub fn state(&mut self, artifact: &Artifact) -> SegmentRef {
+        let segment = ipc::state::create(self.session.id(), 1, &artifact.manifest).unwrap();
         let reference = segment.reference().clone();
         self.kept.push(segment);
         reference
@@ -146,8 +204,13 @@ impl Host {
     /// The supervisor goes; returns whether the host ended by itself.
     pub fn abandon(mut self) -> bool {
         self.requests = None;
+        let body = std::mem::replace(&mut self.body, Body::Gone);
         // The reading half lives in a thread that ends with the host's own sending half.
-        self.thread.join().unwrap() == ExitCode::SUCCESS
+        match body {
+            Body::Gone => false,
+            Body::Thread(thread) => thread.join().unwrap() == ExitCode::SUCCESS,
+            Body::Process(mut child) => child.wait().unwrap().success(),
+        }
     }
 }
 
@@ -188,4 +251,13 @@ pub fn expected(counter: u64) -> Block {
         block[1][frame] = -value;
     }
     block
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if let Body::Process(child) = &mut self.body {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
 }

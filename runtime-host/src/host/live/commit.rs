@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ipc::live::RequestId;
+use ipc::state::Write;
 
 use super::handover::{Action, Command, Fade, GetWork, Outcome, PatchWork, Reason, ResetWork, SetWork, SwapWork, Trial};
 use super::ramps::Ramps;
@@ -30,6 +31,7 @@ impl Stage {
         swap.program.write_rt(&swap.assets);
         self.cut_trial_short_rt(tick);
         std::mem::swap(&mut self.program, &mut swap.program);
+        self.checkpoints.swapped_rt(swap.request, tick);
         swap.failed_in_a_row = std::mem::take(&mut self.failed_in_a_row);
         self.show_held_rt();
         self.ramps.follow_rt(swap.there.as_deref().map(Migration::plan));
@@ -93,6 +95,7 @@ impl Stage {
     }
 
     fn applied_rt(&mut self, request: RequestId, at_tick: Option<u64>, action: Action, tick: u64) {
+        self.checkpoints.applied_rt(request, tick);
         self.tell_rt(Outcome::Applied { tick, command: Command { request, at_tick, action } });
     }
 
@@ -102,6 +105,8 @@ impl Stage {
             return self.refuse_rt(refused(patch), Reason::OtherRevision);
         }
         self.report_rest_rt();
+        // What it does is done to the memory, even if it is undone again at once.
+        self.checkpoints.force_rt();
         if let Some(snapshot) = &mut patch.snapshot {
             snapshot.take_rt(self.program.engine());
         }
@@ -126,6 +131,7 @@ impl Stage {
         self.program.write_rt(&patch.assets);
         self.cut_trial_short_rt(tick);
         self.program.set_revision(patch.revision);
+        self.checkpoints.applied_rt(patch.request, tick);
         patch.failed_in_a_row = std::mem::take(&mut self.failed_in_a_row);
         self.show_held_rt();
         self.ramps.give_way_rt(&patch.migration.plan().patches);
@@ -145,6 +151,7 @@ impl Stage {
         if let Some(snapshot) = &mut variant.snapshot {
             snapshot.take_rt(self.program.engine());
         }
+        self.checkpoints.force_rt();
         self.program.engine_mut().clear_rt();
         self.program.write_rt(&variant.image);
         if let Err(failure) = self.program.run_init_only_rt() {
@@ -172,8 +179,9 @@ impl Stage {
             return self.refuse_rt(Command { request, at_tick, action: Action::Set(set) }, Reason::TooManyRamps);
         }
         write_all_rt(&mut self.ramps, self.program.engine_mut(), writes, set.steps);
+        self.checkpoints.log_set_rt(&mut self.program, request, tick, set.steps, writes);
         self.touch_rt();
-        self.applied_rt(request, at_tick, Action::Set(set), tick);
+        self.tell_rt(Outcome::Applied { tick, command: Command { request, at_tick, action: Action::Set(set) } });
     }
 
     fn get_rt(&mut self, request: RequestId, at_tick: Option<u64>, mut get: Box<GetWork>, tick: u64) {
@@ -188,7 +196,7 @@ impl Stage {
     }
 
     /// Something but a tick has written to the program's memory.
-    fn touch_rt(&mut self) {
+    pub(super) fn touch_rt(&mut self) {
         if let Some(Trial::Patch(patch)) = &mut self.trial {
             patch.is_untouched = false;
         }
@@ -214,7 +222,8 @@ fn initialise_rt(swap: &mut SwapWork) -> Result<(), Failure> {
     }
 }
 
-fn write_all_rt(ramps: &mut Ramps, engine: &mut Engine, writes: &[super::handover::Write], steps: u32) {
+/// Writes values at once, or sets out for them.
+pub(super) fn write_all_rt(ramps: &mut Ramps, engine: &mut Engine, writes: &[Write], steps: u32) {
     for write in writes {
         if steps > 1 {
             ramps.begin_rt(engine, write, steps);

@@ -13,7 +13,7 @@ use ipc::plan::StateKey;
 use ipc::segment::SessionId;
 
 use super::handover::{Action, Command, GetWork, Identity, Outcome, Reason, SetWork, SwapWork, Trial};
-use super::layouts::{Layouts, Revision};
+use super::layouts::Layouts;
 use super::prepare::{self, Workshop};
 use super::stage::Leftovers;
 use crate::host::engine::Loader;
@@ -44,9 +44,9 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// A desk for a runtime whose first program, `first`, is about to run. `sizes` are those of its memories.
-    pub fn new(office: Office, first: Identity, sizes: Vec<u64>, revision: Revision) -> Self {
-        Self { office, layouts: Layouts::new(sizes, revision), running: first, waiting: 0 }
+    /// A desk for a runtime whose program `running` is about to run; it is among `layouts`.
+    pub fn new(office: Office, running: Identity, layouts: Layouts) -> Self {
+        Self { office, layouts, running, waiting: 0 }
     }
 
     /// Whether an answer is to be expected from the tick thread.

@@ -8,10 +8,9 @@ use std::sync::Arc;
 use ipc::artifact::DefaultBytes;
 use ipc::hash::ContentHash;
 use ipc::live::RequestId;
-use ipc::manifest::ElementType;
 use ipc::message::Refusal;
+use ipc::state::Write;
 
-use super::ramps::MAX_ELEMENT_BYTES;
 use super::snapshot::Snapshot;
 use crate::host::failure::Failure;
 use crate::host::fault_log::Report;
@@ -128,16 +127,6 @@ pub struct SetWork {
     pub writes: ForLayouts<Result<Vec<Write>, Refusal>>,
     /// The request as it came, to prepare it again.
     pub items: Vec<ipc::live::SetItem>,
-}
-
-/// One element to write.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Write {
-    pub memory: u32,
-    pub address: u32,
-    pub element: ElementType,
-    /// As many of these as the element has.
-    pub bytes: [u8; MAX_ELEMENT_BYTES],
 }
 
 /// Items to read.

@@ -11,6 +11,7 @@
 //! one exception, a tick that takes too long, is reported with its tick and never decides in an offline host
 //! ([`deadline`]).
 
+pub mod checkpoint;
 mod commit;
 pub mod deadline;
 pub mod desk;
@@ -18,6 +19,7 @@ pub mod handover;
 pub mod layouts;
 pub mod prepare;
 pub mod ramps;
+pub mod recall;
 pub mod snapshot;
 pub mod stage;
 mod trial;

@@ -12,10 +12,9 @@ use ipc::manifest::Manifest;
 use ipc::message::{HostReply, Refusal};
 use ipc::plan::MigrationPlan;
 use ipc::segment::{SegmentRef, SessionId};
+use ipc::state::{StateWriter, Write};
 
-use super::handover::{
-    Fade, ForLayouts, GetWork, LayoutId, PatchWork, PreparedBoundary, ResetVariant, ResetWork, SetWork, SwapWork, Write,
-};
+use super::handover::{Fade, ForLayouts, GetWork, LayoutId, PatchWork, PreparedBoundary, ResetVariant, ResetWork, SetWork, SwapWork};
 use super::layouts::{Layout, Layouts, Revision};
 use super::snapshot::Snapshot;
 use crate::host::assets;
@@ -44,6 +43,7 @@ impl Workshop<'_> {
         let settings = registry::settings(engine.manifest());
         let assets = assets::read_all(&settings, &swap.base_directory)?;
         fill(&mut engine, &artifact, swap.there.is_some(), self.runtime_type)?;
+        let state = swap.state.as_ref().map(|state| open_state(state, self.session, engine.manifest())).transpose()?;
         let binding = (self.runtime_type.bind)(self.runtime_type, &settings, &engine);
         if binding.export.is_none() {
             (self.reply)(HostReply::Log { runtime: self.runtime.to_owned(), line: nothing_to_call(self.runtime_type) });
@@ -60,7 +60,7 @@ impl Workshop<'_> {
         layouts.add(layout, sizes, revision);
         Ok(SwapWork {
             request,
-            program: Box::new(Program::new(engine, binding, layout)),
+            program: Box::new(Program::new(engine, binding, layout, state)),
             there: there.map(Arc::new),
             back,
             boundary,
@@ -108,6 +108,16 @@ impl Workshop<'_> {
         check_revision("artifact", artifact.manifest.revision, revision)?;
         Ok(artifact)
     }
+}
+
+/// Maps the state segment of a program that is about to run for the first time.
+pub fn open_state(segment: &SegmentRef, session: &SessionId, manifest: &Manifest) -> Result<StateWriter, Refusal> {
+    if !segment.belongs_to(session) {
+        return Err(plain_refusal(format!("the segment {} belongs to another session", segment.name)));
+    }
+    let writer = StateWriter::open(segment, manifest).map_err(|e| plain_refusal(format!("the program's state cannot be kept: {e}")))?;
+    writer.touch();
+    Ok(writer)
 }
 
 /// Fills the memories of a new engine: with what state is carried into, or with the full initialisation.

@@ -8,40 +8,25 @@ use ipc::artifact::DefaultBytes;
 use ipc::limits::MAX_RAMPS;
 use ipc::manifest::ElementType;
 use ipc::plan::{CopyRange, MigrationPlan};
+use ipc::state::{MAX_ELEMENT_BYTES, Ramp, Write};
 
-use super::handover::Write;
 use crate::host::engine::Engine;
 
-/// Bytes of the largest element.
-pub const MAX_ELEMENT_BYTES: usize = 8;
-
-#[derive(Clone, Copy, Debug)]
-struct Ramp {
-    write: Write,
-    from: f64,
-    to: f64,
-    /// Steps taken so far.
-    step: u32,
-    steps: u32,
+fn step_rt(ramp: &mut Ramp, engine: &mut Engine) {
+    ramp.step += 1;
+    let bytes = if ramp.step == ramp.steps {
+        ramp.write.bytes
+    } else {
+        let value = ramp.from + (ramp.to - ramp.from) * f64::from(ramp.step) / f64::from(ramp.steps);
+        to_bytes_rt(ramp.write.element, value)
+    };
+    put_rt(engine, &Write { bytes, ..ramp.write });
 }
 
-impl Ramp {
-    fn step_rt(&mut self, engine: &mut Engine) {
-        self.step += 1;
-        let bytes = if self.step == self.steps {
-            self.write.bytes
-        } else {
-            let value = self.from + (self.to - self.from) * f64::from(self.step) / f64::from(self.steps);
-            to_bytes_rt(self.write.element, value)
-        };
-        put_rt(engine, &Write { bytes, ..self.write });
-    }
-
-    fn overlaps_rt(&self, memory: u32, address: u32, length: u64) -> bool {
-        let start = u64::from(self.write.address);
-        let end = start + u64::from(self.write.element.bytes());
-        self.write.memory == memory && start < u64::from(address) + length && u64::from(address) < end
-    }
+fn overlaps_rt(ramp: &Ramp, memory: u32, address: u32, length: u64) -> bool {
+    let start = u64::from(ramp.write.address);
+    let end = start + u64::from(ramp.write.element.bytes());
+    ramp.write.memory == memory && start < u64::from(address) + length && u64::from(address) < end
 }
 
 /// All ramps of a program.
@@ -66,6 +51,17 @@ impl Ramps {
         self.ramps.is_empty()
     }
 
+    /// All there are.
+    pub fn as_slice_rt(&self) -> &[Ramp] {
+        &self.ramps
+    }
+
+    /// Goes on with these. Those that there is no room for are dropped; there are none.
+    pub fn recall(&mut self, ramps: &[Ramp]) {
+        self.ramps.clear();
+        self.ramps.extend(ramps.iter().take(MAX_RAMPS));
+    }
+
     /// Writes a value at once, in the place of a ramp.
     pub fn write_rt(&mut self, engine: &mut Engine, write: &Write) {
         self.end_at_rt(write.memory, write.address, u64::from(write.element.bytes()));
@@ -79,7 +75,7 @@ impl Ramps {
         let Some(now) = engine.bytes_rt(write.memory, write.address, length) else { return };
         let (from, to) = (to_number_rt(write.element, now), to_number_rt(write.element, &write.bytes));
         let mut ramp = Ramp { write: *write, from, to, step: 0, steps };
-        ramp.step_rt(engine);
+        step_rt(&mut ramp, engine);
         if ramp.step < ramp.steps && self.room_rt() > 0 {
             self.ramps.push(ramp);
         }
@@ -88,7 +84,7 @@ impl Ramps {
     /// The next step of every ramp.
     pub fn step_rt(&mut self, engine: &mut Engine) {
         for ramp in &mut self.ramps {
-            ramp.step_rt(engine);
+            step_rt(ramp, engine);
         }
         self.ramps.retain(|ramp| ramp.step < ramp.steps);
     }
@@ -118,7 +114,7 @@ impl Ramps {
     }
 
     fn end_at_rt(&mut self, memory: u32, address: u32, length: u64) {
-        self.ramps.retain(|ramp| !ramp.overlaps_rt(memory, address, length));
+        self.ramps.retain(|ramp| !overlaps_rt(ramp, memory, address, length));
     }
 }
 

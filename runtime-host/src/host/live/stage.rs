@@ -5,12 +5,13 @@
 //! for goes to the control thread as an [`Outcome`], for which there is always room: a command is only begun when there is.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use ipc::limits::MAX_LIVE_REQUESTS;
 use rtrb::{Consumer, Producer, RingBuffer};
 
+use super::checkpoint::Checkpoints;
 use super::deadline::Deadline;
 use super::handover::{Action, Command, Identity, Outcome, PreparedBoundary, Reason, SwapWork, Trial};
 use super::ramps::{Ramps, to_number_rt};
@@ -30,8 +31,27 @@ const OUTCOME_QUEUE: usize = 4 * MAX_LIVE_REQUESTS + 2 * OUTCOME_RESERVE;
 
 /// The control thread's ends of the queues to a stage.
 pub struct StageDoor {
-    pub commands: Producer<Command>,
-    pub outcomes: Consumer<Outcome>,
+    commands: Producer<Command>,
+    outcomes: Consumer<Outcome>,
+    taken: u64,
+    released: Arc<AtomicU64>,
+}
+
+impl StageDoor {
+    /// Hands over a command. Returns it when too many are on the way.
+    pub fn send(&mut self, command: Command) -> Result<(), Command> {
+        self.commands.push(command).map_err(|rtrb::PushError::Full(command)| command)
+    }
+
+    /// The next outcome. What has happened in a tick comes out once a host that took over would know of it, too.
+    pub fn take_outcome(&mut self) -> Option<Outcome> {
+        if self.taken >= self.released.load(Acquire) {
+            return None;
+        }
+        let outcome = self.outcomes.pop().ok()?;
+        self.taken += 1;
+        Some(outcome)
+    }
 }
 
 /// What was on the stage when its thread ended.
@@ -91,14 +111,22 @@ pub struct Stage {
     pub(super) tick_frames: u32,
     /// `None` in hosts that no clock decides in.
     pub(super) deadline: Option<Deadline>,
+    pub(super) checkpoints: Checkpoints,
+    /// Ticks are executed again that have been executed before: nothing is decided by time, and nothing is written down.
+    pub(super) is_replaying: bool,
+    /// What takes effect in the tick that comes next already has: it was restored like that.
+    pub(super) has_begun: bool,
     commands: Consumer<Command>,
     /// In the order in which they came in. Never grows beyond the capacity it was made with.
     waiting: Vec<Command>,
     /// Says that the program is held, until it fits into the queue.
     hold_report: Option<Report>,
     /// The old program of a crossfade has run in this tick.
-    has_fading_run: bool,
+    pub(super) has_fading_run: bool,
     is_held: Arc<AtomicBool>,
+    /// Outcomes that were put into the queue, and those of them that may be taken out.
+    told: u64,
+    released: Arc<AtomicU64>,
 }
 
 /// What a tick comes to, for the runtime type to deliver.
@@ -111,8 +139,15 @@ pub struct Sounding<'a> {
 
 impl Stage {
     /// A stage with its first program, and the control thread's ends of its queues. `is_held` tells other threads whether the
-    /// program is held. `deadline_tick_ns` is the length of a tick in hosts that are heard live.
-    pub fn new(program: Box<Program>, tick_frames: u32, deadline_tick_ns: Option<u64>, is_held: Arc<AtomicBool>) -> (Self, StageDoor) {
+    /// program is held. `tick_ns` is the length of a tick, and `deadline_tick_ns` the same in hosts that are heard live.
+    pub fn new(
+        program: Box<Program>,
+        tick_frames: u32,
+        tick_ns: u64,
+        deadline_tick_ns: Option<u64>,
+        is_held: Arc<AtomicBool>,
+    ) -> (Self, StageDoor) {
+        let released = Arc::new(AtomicU64::new(0));
         let (commands, commands_rt) = RingBuffer::new(MAX_LIVE_REQUESTS);
         let (outcomes_rt, outcomes) = RingBuffer::new(OUTCOME_QUEUE);
         let stage = Self {
@@ -126,13 +161,18 @@ impl Stage {
             log: FaultLog::default(),
             tick_frames,
             deadline: deadline_tick_ns.map(Deadline::new),
+            checkpoints: Checkpoints::new(tick_ns),
+            is_replaying: false,
+            has_begun: false,
             commands: commands_rt,
             waiting: Vec::with_capacity(MAX_LIVE_REQUESTS),
             hold_report: None,
             has_fading_run: false,
             is_held,
+            told: 0,
+            released: Arc::clone(&released),
         };
-        (stage, StageDoor { commands, outcomes })
+        (stage, StageDoor { commands, outcomes, taken: 0, released })
     }
 
     /// Lets go of everything, for the control thread to free and to answer.
@@ -141,13 +181,20 @@ impl Stage {
         Leftovers { program: self.program, pending: self.pending.map(|pending| pending.swap), trial: self.trial, commands: self.waiting }
     }
 
+    /// The tick thread begins: a trial that has been restored is watched by the clock of this thread.
+    pub fn enter_rt(&mut self) {
+        self.begin_trial_rt();
+    }
+
     // ------------------------------------------------------------------------------------------ start of a tick
 
     /// The start of `tick`: ramps step, commands whose tick has come take effect in order, and a swap whose boundary has
     /// come is committed.
     pub fn begin_rt(&mut self, tick: u64) {
         self.has_fading_run = false;
-        self.ramps.step_rt(self.program.engine_mut());
+        if !std::mem::take(&mut self.has_begun) {
+            self.ramps.step_rt(self.program.engine_mut());
+        }
         while self.waiting.len() < self.waiting.capacity() {
             let Ok(command) = self.commands.pop() else { break };
             self.waiting.push(command);
@@ -162,6 +209,8 @@ impl Stage {
             }
         }
         self.commit_ripe_rt(tick);
+        self.checkpoint_if_due_rt(tick);
+        self.release_rt();
     }
 
     fn carry_out_rt(&mut self, command: Command, tick: u64) {
@@ -220,13 +269,17 @@ impl Stage {
         self.keep_start_rt();
         let begin_ns = monotonic_ns_rt();
         let outcome = self.run_once_rt(runtime);
-        let has_run = match self.judge_rt(outcome, monotonic_ns_rt().saturating_sub(begin_ns)) {
+        let spent_ns = monotonic_ns_rt().saturating_sub(begin_ns);
+        self.checkpoints.note_run_rt(spent_ns);
+        let has_run = match self.judge_rt(outcome, spent_ns) {
             Ok(()) => {
                 self.pass_rt(tick);
                 true
             }
             Err(failure) if self.is_on_trial_rt() => {
                 self.roll_back_rt(tick, failure);
+                // A clock may have decided, so that executing the tick again would not come to the same.
+                self.checkpoint_if_due_rt(tick);
                 self.run_instead_rt(tick, runtime)
             }
             Err(failure) => self.fail_rt(failure, tick),
@@ -257,8 +310,10 @@ impl Stage {
     /// A tick of a program on trial that took too long has failed, too.
     fn judge_rt(&mut self, outcome: Result<(), Failure>, spent_ns: u64) -> Result<(), Failure> {
         let is_on_trial = self.is_on_trial_rt();
-        let is_exceeded =
-            outcome.is_ok() && is_on_trial && self.deadline.as_mut().is_some_and(|deadline| deadline.is_exceeded_rt(spent_ns));
+        let is_exceeded = outcome.is_ok()
+            && is_on_trial
+            && !self.is_replaying
+            && self.deadline.as_mut().is_some_and(|deadline| deadline.is_exceeded_rt(spent_ns));
         if is_exceeded { Err(Failure::DEADLINE_EXCEEDED) } else { outcome }
     }
 
@@ -279,6 +334,7 @@ impl Stage {
             return;
         }
         runtime.sample_inputs_rt(&mut swap.program);
+        self.checkpoints.kept_changes_rt();
         match swap.program.tick_rt() {
             Ok(()) => self.has_fading_run = true,
             // It is on its way out; there is nothing more to hear of it.
@@ -313,6 +369,7 @@ impl Stage {
             swap.fade.done_frames = swap.fade.done_frames.saturating_add(tick_frames);
         }
         self.let_go_rt();
+        self.release_rt();
     }
 
     /// Notes samples that were not finite.
@@ -323,9 +380,10 @@ impl Stage {
     /// Sends the reports that are due and fit; the rest stays where it is.
     pub fn report_rt(&mut self, now_ns: u64) {
         while self.has_room_rt() {
-            let Some(report) = self.hold_report.take().or_else(|| self.log.due_rt(now_ns)) else { return };
+            let Some(report) = self.hold_report.take().or_else(|| self.log.due_rt(now_ns)) else { break };
             self.tell_rt(Outcome::Fault(report));
         }
+        self.release_rt();
     }
 
     /// Sends all reports, due or not: the program they are of is about to be another.
@@ -342,6 +400,7 @@ impl Stage {
         if self.has_room_rt() {
             self.report_rest_rt();
         }
+        self.release_rt();
     }
 
     // -------------------------------------------------------------------------------------------------------- words
@@ -361,7 +420,14 @@ impl Stage {
     /// There is room: [`Self::has_room_rt`] is asked before anything is begun. Were there none, the outcome would be freed
     /// here, which is wrong on this thread but not unsound.
     pub(super) fn tell_rt(&mut self, outcome: Outcome) {
-        let _ = self.outcomes.push(outcome);
+        if self.outcomes.push(outcome).is_ok() {
+            self.told += 1;
+        }
+    }
+
+    /// Lets the control thread have the outcomes of so far.
+    fn release_rt(&self) {
+        self.released.store(self.told, Release);
     }
 
     fn has_room_rt(&self) -> bool {

@@ -94,6 +94,7 @@ impl Stage {
             Trial::Swap(swap) => self.return_to_old_rt(swap),
             Trial::Patch(patch) => self.undo_patch_rt(patch, false),
         }
+        self.checkpoints.force_rt();
         self.show_held_rt();
         self.tell_rt(Outcome::RolledBack { tick, failure, failed, now: self.identity_rt(), trial });
     }

@@ -25,6 +25,8 @@ pub struct Rig {
     next_request: RequestId,
     /// Live replies that nobody has asked for yet.
     replies: Vec<LiveReply>,
+    /// Whether every swap gets a state segment.
+    pub keeps_state: bool,
 }
 
 impl Rig {
@@ -46,12 +48,12 @@ impl Rig {
         request.base_directory = base_directory;
         host.send(HostRequest::Start(request));
         host.wait_until_started();
-        Self { host, reader, current: artifact, heard: Vec::new(), next_request: 1, replies: Vec::new() }
+        Self { host, reader, current: artifact, heard: Vec::new(), next_request: 1, replies: Vec::new(), keeps_state: false }
     }
 
     /// A rig around a runtime that has been started already. Without a lane nothing is heard.
     pub fn around(host: Host, reader: LaneReader, current: Artifact) -> Self {
-        Self { host, reader, current, heard: Vec::new(), next_request: 1, replies: Vec::new() }
+        Self { host, reader, current, heard: Vec::new(), next_request: 1, replies: Vec::new(), keeps_state: false }
     }
 
     pub fn send(&mut self, what: LiveChange) -> RequestId {
@@ -162,7 +164,7 @@ impl Rig {
     fn swap_of(&mut self, new: Artifact, change: impl FnOnce(&mut Swap)) -> LiveChange {
         let mut swap = Swap {
             artifact: self.host.publish(&new),
-            state: None,
+            state: self.keeps_state.then(|| self.host.state(&new)),
             revision: new.manifest.revision,
             there: Some(plans::there(&self.current, &new)),
             back: Some(plans::back(&new, &self.current)),
