@@ -134,7 +134,14 @@ fn the_device_host_refuses_what_cannot_be_with_a_reason() {
         }
     };
     let open = |output, sample_rate, lead_blocks, recording: Option<&str>| {
-        DeviceRequest::Open(OpenDevice { output, sample_rate, lead_blocks, first_frame: 0, recording: recording.map(Into::into), starts_together: false })
+        DeviceRequest::Open(OpenDevice {
+            output,
+            sample_rate,
+            lead_blocks,
+            first_frame: 0,
+            recording: recording.map(Into::into),
+            starts_together: false,
+        })
     };
     let session = Session::open().unwrap();
     let foreign = RampHost::start(&session);

@@ -54,7 +54,7 @@ unsafe impl GlobalAlloc for Watchful {
 static ALLOCATOR: Watchful = Watchful;
 
 struct Lane {
-    _segment: Segment,
+    segment: Segment,
     writer: LaneWriter,
 }
 
@@ -62,7 +62,18 @@ fn add_lane(session: &Session, slot: usize) -> (Lane, Command) {
     let segment = lane::create(session.id(), 1).unwrap();
     let writer = LaneWriter::open(segment.reference()).unwrap();
     let strip = Strip::new(LaneReader::open(segment.reference()).unwrap(), ahead_blocks(4, 8));
-    (Lane { _segment: segment, writer }, Command::Add { slot, strip })
+    (Lane { segment, writer }, Command::Add { slot, strip })
+}
+
+/// A lane that another device host has played for 20 blocks.
+fn resume_lane(session: &Session, slot: usize) -> (Lane, Command) {
+    let segment = lane::create(session.id(), 1).unwrap();
+    let mut writer = LaneWriter::open(segment.reference()).unwrap();
+    (0..24).for_each(|number| writer.write_rt(&ramp_block(number)));
+    let reader = LaneReader::open(segment.reference()).unwrap();
+    reader.take_rt(20);
+    let strip = Strip::resume(reader, ahead_blocks(4, 8));
+    (Lane { segment, writer }, Command::Add { slot, strip })
 }
 
 fn write_wanted(lane: &mut Lane) {
@@ -92,7 +103,7 @@ fn the_device_hosts_renderer_never_allocates_or_frees_whatever_happens() {
         first_frame: 0,
         counters: Arc::clone(&counters),
         tap: Some(tap),
-        starts_together: false,
+        starts_together: true,
     };
     let (mixer, mut control) = Mixer::new(settings);
     let baton = Baton::new(mixer);
@@ -103,9 +114,19 @@ fn the_device_hosts_renderer_never_allocates_or_frees_whatever_happens() {
     assert!(control.send(add));
     let (mut failing, add) = add_lane(&session, 1);
     assert!(control.send(add));
-    let mut removed = 0;
+    let (mut resumed, add) = resume_lane(&session, 2);
+    assert!(control.send(add));
+    // A lane whose host is gone: it is concealed from the moment on at which the others begin.
+    let (_orphan, add) = resume_lane(&session, 3);
+    assert!(control.send(add));
+    assert!(control.send(Command::Begin));
+    let (mut started, mut removed) = (0, 0);
     for round in 0..400 {
         write_wanted(&mut steady);
+        if round % 50 < 40 {
+            write_wanted(&mut resumed);
+            resumed.writer = LaneWriter::open(resumed.segment.reference()).unwrap();
+        }
         if round % 3 != 0 {
             write_wanted(&mut failing);
         }
@@ -119,10 +140,18 @@ fn the_device_hosts_renderer_never_allocates_or_frees_whatever_happens() {
         first.render_rt(128, |_, frame| sum += frame[0]);
         second.render_rt(1_000 + round, |_, frame| sum += frame[1]);
         std::hint::black_box(sum);
-        removed += std::iter::from_fn(|| control.notice()).filter(|n| matches!(n, Notice::Removed { .. })).count();
+        for notice in std::iter::from_fn(|| control.notice()) {
+            match notice {
+                Notice::Started { .. } => started += 1,
+                Notice::Removed { .. } => removed += 1,
+            }
+        }
     }
     assert_eq!(removed, 1);
     assert!(counters.lanes[1].underruns.load(Relaxed) > 0, "concealment has been rendered");
+    assert!(counters.lanes[2].underruns.load(Relaxed) > 0, "so has that of a lane that was resumed");
+    assert!(counters.lanes[3].underruns.load(Relaxed) > 0, "so has that of a lane that was resumed without its host");
+    assert_eq!(started, 4, "every lane has been heard, those that were resumed with a fade-in");
     assert!(counters.non_finite.load(Relaxed) > 0, "replacement has been rendered");
     assert!(counters.has_ended.load(Relaxed));
     recorder.finish().unwrap();

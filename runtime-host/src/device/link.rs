@@ -96,3 +96,56 @@ fn send_all(sender: &ipc::channel::Sender, replies: &mpsc::Receiver<DeviceReply>
         waiting.fetch_sub(1, Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ipc::channel::{Doorway, Hello, PROTOCOL_VERSION, connect};
+    use ipc::message::{DeviceStatus, Role};
+
+    use super::*;
+
+    /// Both ends of a channel: the device host's, and the supervisor's.
+    fn connection() -> (Connection, Connection) {
+        let hello = Hello { protocol: PROTOCOL_VERSION, build: "test".into(), role: Role::DeviceHost };
+        let doorway = Doorway::open().unwrap();
+        let (name, theirs) = (doorway.name().to_owned(), hello.clone());
+        let child = std::thread::spawn(move || connect(&name, &theirs).unwrap());
+        let (sender, receiver) = doorway.accept(&hello).unwrap();
+        let supervisors = Connection { sender, receiver };
+        let (sender, receiver) = child.join().unwrap();
+        (Connection { sender, receiver }, supervisors)
+    }
+
+    #[test]
+    fn a_supervisor_that_does_not_read_delays_nobody_and_misses_status_reports_only() {
+        const REPORTS: u64 = 50_000;
+        let (ours, theirs) = connection();
+        let (events_in, _events) = mpsc::channel();
+        let link = Link::open(ours, 1, &events_in).unwrap();
+        for number in 0..REPORTS {
+            link.send(DeviceReply::Status(DeviceStatus { frames: number, lanes: vec![], ..DeviceStatus::default() }));
+            if number % 1_000 == 0 {
+                link.send(DeviceReply::Moved { device: number.to_string(), reason: "r".repeat(1_000) });
+            }
+        }
+        let reader = std::thread::spawn(move || std::iter::from_fn(|| theirs.receiver.receive::<DeviceReply>().ok()).collect::<Vec<_>>());
+        link.send(DeviceReply::Stopped { frames: 7 });
+        link.close(Duration::from_secs(60));
+        let moves = |replies: &[DeviceReply]| replies.iter().filter(|reply| matches!(reply, DeviceReply::Moved { .. })).count();
+        let replies = reader.join().unwrap();
+        assert_eq!(moves(&replies), 50);
+        assert_eq!(replies.last(), Some(&DeviceReply::Stopped { frames: 7 }));
+        assert!((replies.len() as u64) < REPORTS, "what was not read has not been kept");
+    }
+
+    #[test]
+    fn the_end_of_a_link_carries_its_number() {
+        let (ours, theirs) = connection();
+        let (events_in, events) = mpsc::channel();
+        let _link = Link::open(ours, 7, &events_in).unwrap();
+        theirs.sender.send(&DeviceRequest::List).unwrap();
+        drop(theirs);
+        assert!(matches!(events.recv().unwrap(), Event::Request(DeviceRequest::List)));
+        assert!(matches!(events.recv().unwrap(), Event::Closed { link: 7 }));
+    }
+}

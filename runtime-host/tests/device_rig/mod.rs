@@ -17,7 +17,8 @@ use ipc::channel::{Doorway, Hello, PROTOCOL_VERSION};
 use ipc::lane::{self, Block, LaneWriter, SILENCE};
 use ipc::limits::BLOCK_FRAMES;
 use ipc::message::{DeviceReply, DeviceRequest, OpenDevice, Output, Role};
-use ipc::segment::{Segment, Session};
+use ipc::segment::{Segment, Session, SessionId};
+use runtime_host::device::link::{Connection, Grace};
 use runtime_host::realtime;
 
 /// Longest time a test waits for anything. Generous: the machine may be busy; no test measures time.
@@ -65,40 +66,142 @@ pub fn in_own_process(name: &str, environment: &[(&str, &str)], test: fn()) {
     assert!(status.success(), "{name}: {status}");
 }
 
-/// A device host in a thread, and its supervisor, which is the test.
+/// Where a device host runs.
+enum Life {
+    Thread(JoinHandle<ExitCode>),
+    Process(std::process::Child),
+}
+
+/// A device host, and its supervisor, which is the test.
 pub struct DeviceHost {
     pub session: Session,
-    sender: ipc::channel::Sender,
-    replies: mpsc::Receiver<DeviceReply>,
-    thread: Option<JoinHandle<ExitCode>>,
-    /// Underruns of all lanes, as last reported.
+    connection: Option<(ipc::channel::Sender, mpsc::Receiver<DeviceReply>)>,
+    life: Option<Life>,
+    /// Where the next supervisor is announced.
+    doorways: mpsc::Sender<String>,
+    /// Underruns of all lanes and frames, as last reported.
     underruns: Cell<u64>,
+    frames: Cell<u64>,
+}
+
+/// Names the doorway, and the session, to a process that is to be a device host.
+const DOORWAY: &str = "CONTINUO_TEST_DOORWAY";
+const SESSION: &str = "CONTINUO_TEST_SESSION";
+/// The length beyond which no file of such a process grows, in bytes.
+const FILE_LIMIT: &str = "CONTINUO_TEST_FILE_LIMIT_BYTES";
+
+/// Makes this process a device host if it was started by [`DeviceHost::start_process`] of the test that calls this first.
+pub fn be_device_host_if_asked() {
+    let variable = |name| std::env::var(name).ok();
+    let (Some(doorway), Some(session)) = (variable(DOORWAY), variable(SESSION)) else { return };
+    if let Some(bytes) = variable(FILE_LIMIT).map(|bytes| bytes.parse().unwrap()) {
+        // SAFETY: ignoring a signal changes nothing but what the kernel does with it; writes then fail instead.
+        unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+        let limit = rustix::process::Rlimit { current: Some(bytes), maximum: Some(bytes) };
+        rustix::process::setrlimit(rustix::process::Resource::Fsize, limit).unwrap();
+    }
+    let (sender, receiver) = ipc::channel::connect(&doorway, &hello()).unwrap();
+    let session = SessionId::parse(&session).unwrap();
+    let _ = runtime_host::device::run(sender, receiver, session);
+    std::process::exit(0);
+}
+
+fn hello() -> Hello {
+    Hello { protocol: PROTOCOL_VERSION, build: "test".into(), role: Role::DeviceHost }
+}
+
+/// Lets the device host in, and reads what it says on a thread of its own.
+fn accept(doorway: Doorway) -> (ipc::channel::Sender, mpsc::Receiver<DeviceReply>) {
+    let (sender, receiver) = doorway.accept(&hello()).unwrap();
+    let (replies_in, replies) = mpsc::channel();
+    std::thread::spawn(move || {
+        while let Ok(reply) = receiver.receive::<DeviceReply>() {
+            if replies_in.send(reply).is_err() {
+                break;
+            }
+        }
+    });
+    (sender, replies)
 }
 
 impl DeviceHost {
     pub fn start() -> Self {
-        let hello = Hello { protocol: PROTOCOL_VERSION, build: "test".into(), role: Role::DeviceHost };
+        Self::start_thread(None)
+    }
+
+    /// One that plays on so long when its supervisor is gone.
+    pub fn start_with_grace(period: Duration) -> Self {
+        Self::start_thread(Some(period))
+    }
+
+    fn start_thread(grace: Option<Duration>) -> Self {
         let session = Session::open().unwrap();
         let doorway = Doorway::open().unwrap();
-        let (name, theirs, id) = (doorway.name().to_owned(), hello.clone(), session.id().clone());
+        let (name, id) = (doorway.name().to_owned(), session.id().clone());
+        let (doorways, doorways_out) = mpsc::channel::<String>();
         let thread = std::thread::spawn(move || {
-            let (sender, receiver) = ipc::channel::connect(&name, &theirs).unwrap();
-            runtime_host::device::run(sender, receiver, id)
+            let doorways = std::sync::Mutex::new(doorways_out);
+            let connect = |name: String| {
+                let (sender, receiver) = ipc::channel::connect(&name, &hello()).unwrap();
+                Connection { sender, receiver }
+            };
+            let next_supervisor = move || doorways.lock().unwrap().recv().ok().map(connect);
+            let grace = grace.map(|period| Grace { period, next_supervisor: Arc::new(next_supervisor) });
+            runtime_host::device::run_with_grace(connect(name), id, grace)
         });
-        let (sender, receiver) = doorway.accept(&hello).unwrap();
-        let (replies_in, replies) = mpsc::channel();
-        std::thread::spawn(move || {
-            while let Ok(reply) = receiver.receive::<DeviceReply>() {
-                if replies_in.send(reply).is_err() {
-                    break;
-                }
-            }
-        });
-        Self { session, sender, replies, thread: Some(thread), underruns: Cell::new(0) }
+        Self::of(session, accept(doorway), Life::Thread(thread), doorways)
+    }
+
+    /// A device host that is a process of its own, for `session`. The test, whose own name is `test`, begins with
+    /// [`be_device_host_if_asked`].
+    pub fn start_process(session: Session, test: &str, file_limit_bytes: Option<u64>) -> Self {
+        let doorway = Doorway::open().unwrap();
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", test, "--nocapture"]).env(DOORWAY, doorway.name()).env(SESSION, session.id().as_str());
+        if let Some(bytes) = file_limit_bytes {
+            command.env(FILE_LIMIT, bytes.to_string());
+        }
+        let process = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+        Self::of(session, accept(doorway), Life::Process(process), mpsc::channel().0)
+    }
+
+    fn of(
+        session: Session,
+        connection: (ipc::channel::Sender, mpsc::Receiver<DeviceReply>),
+        life: Life,
+        doorways: mpsc::Sender<String>,
+    ) -> Self {
+        let (underruns, frames) = (Cell::new(0), Cell::new(0));
+        Self { session, connection: Some(connection), life: Some(life), doorways, underruns, frames }
+    }
+
+    /// Kills the process; returns the session, and the frames and underruns that were reported last.
+    pub fn kill(mut self) -> (Session, u64, u64) {
+        let Some(Life::Process(mut process)) = self.life.take() else { panic!("a thread cannot be killed") };
+        process.kill().unwrap();
+        process.wait().unwrap();
+        self.replies().iter().for_each(|reply| self.note(&reply));
+        (self.session, self.frames.get(), self.underruns.get())
+    }
+
+    /// The supervisor disappears, as if it had been killed.
+    pub fn lose_supervisor(&mut self) {
+        self.connection = None;
+    }
+
+    /// The next supervisor comes.
+    pub fn gain_supervisor(&mut self) {
+        let doorway = Doorway::open().unwrap();
+        self.doorways.send(doorway.name().to_owned()).unwrap();
+        self.connection = Some(accept(doorway));
+    }
+
+    fn replies(&self) -> &mpsc::Receiver<DeviceReply> {
+        &self.connection.as_ref().expect("there is a supervisor").1
     }
 
     pub fn send(&self, request: DeviceRequest) {
-        self.sender.send(&request).unwrap();
+        self.connection.as_ref().expect("there is a supervisor").0.send(&request).unwrap();
     }
 
     /// Opens an output at 48 kHz with the largest lead, so that a busy machine seldom matters.
@@ -119,7 +222,7 @@ impl DeviceHost {
         let mut seen = Vec::new();
         loop {
             let patience = deadline.saturating_duration_since(Instant::now());
-            let reply = self.replies.recv_timeout(patience).unwrap_or_else(|_| panic!("no {what} after {seen:?}"));
+            let reply = self.replies().recv_timeout(patience).unwrap_or_else(|_| panic!("no {what} after {seen:?}"));
             self.note(&reply);
             if let Some(found) = pick(&reply) {
                 return found;
@@ -133,6 +236,7 @@ impl DeviceHost {
     fn note(&self, reply: &DeviceReply) {
         if let DeviceReply::Status(status) = reply {
             self.underruns.set(status.lanes.iter().map(|lane| lane.underruns).sum());
+            self.frames.set(status.frames);
         }
     }
 
@@ -143,7 +247,7 @@ impl DeviceHost {
 
     /// Waits until so many more frames have been given out than are by now. Passes over all replies until then.
     pub fn wait_for_more_frames(&self, frames: u64) {
-        self.replies.try_iter().for_each(|reply| self.note(&reply));
+        self.replies().try_iter().for_each(|reply| self.note(&reply));
         let now = self.wait_for("status", |reply| match reply {
             DeviceReply::Status(status) => Some(status.frames),
             _ => None,
@@ -173,13 +277,26 @@ impl DeviceHost {
     /// Adds a lane whose host writes the ramp, and waits until it is mapped.
     pub fn add_ramp(&self, runtime: &str) -> RampHost {
         let host = RampHost::start(&self.session);
-        self.send(DeviceRequest::AddLane { runtime: runtime.into(), lane: host.segment.reference().clone(), resumes: false });
+        self.add_lane(runtime, &host, false);
+        host
+    }
+
+    /// Adds the lane of a host, and waits until it is mapped.
+    pub fn add_lane(&self, runtime: &str, host: &RampHost, resumes: bool) {
+        self.send(DeviceRequest::AddLane { runtime: runtime.into(), lane: host.segment.reference().clone(), resumes });
         self.wait_for("mapped lane", |reply| match reply {
             DeviceReply::LaneMapped { runtime: mapped } if mapped == runtime => Some(()),
             DeviceReply::LaneRefused { reason, .. } => panic!("{reason}"),
             _ => None,
         });
-        host
+    }
+
+    /// Waits until a lane is heard, and returns in which block of the session.
+    pub fn wait_for_start(&self, runtime: &str) -> u64 {
+        self.wait_for("lane start", |reply| match reply {
+            DeviceReply::LaneStarted { runtime: started, block } if started == runtime => Some(*block),
+            _ => None,
+        })
     }
 
     /// Stops the device host; returns the frames it gave out and the underruns it last reported.
@@ -190,16 +307,21 @@ impl DeviceHost {
             DeviceReply::RecordingFailed { reason } => panic!("{reason}"),
             _ => None,
         });
-        assert_eq!(format!("{:?}", self.thread.take().unwrap().join().unwrap()), format!("{:?}", ExitCode::SUCCESS));
+        let is_success = match self.life.take().unwrap() {
+            Life::Thread(thread) => format!("{:?}", thread.join().unwrap()) == format!("{:?}", ExitCode::SUCCESS),
+            Life::Process(mut process) => process.wait().unwrap().success(),
+        };
+        assert!(is_success);
         (frames, self.underruns.get())
     }
 
     /// Disappears, as a killed supervisor does; returns when the device host has ended.
-    pub fn abandon(self) {
-        let Self { sender, replies, thread, .. } = self;
-        drop(sender);
-        drop(replies);
-        thread.unwrap().join().unwrap();
+    pub fn abandon(mut self) {
+        self.connection = None;
+        match self.life.take().unwrap() {
+            Life::Thread(thread) => drop(thread.join().unwrap()),
+            Life::Process(mut process) => drop(process.wait().unwrap()),
+        }
     }
 }
 
@@ -228,6 +350,11 @@ impl RampHost {
             writer.next_block()
         });
         Self { segment, is_stopping, thread: Some(thread) }
+    }
+
+    /// A host that never writes a block.
+    pub fn silent(session: &Session) -> Self {
+        Self { segment: lane::create(session.id(), 1).unwrap(), is_stopping: Arc::default(), thread: None }
     }
 
     /// Ends the host; returns how many blocks it has written.

@@ -247,3 +247,138 @@ fn reasons(refusals: &[(SoundSystem, Refusal)]) -> String {
     let one = |(system, refusal): &(SoundSystem, Refusal)| format!("{} {refusal}", system.name());
     refusals.iter().map(one).collect::<Vec<_>>().join("; ")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering::Relaxed;
+    use std::sync::mpsc::{Receiver, channel};
+
+    use super::*;
+    use crate::device::baton::Renderer;
+    use crate::device::counters::Counters;
+    use crate::device::mixer::{Mixer, MixerControl, MixerSettings};
+
+    /// Outputs whose devices are the test's own: nothing is looked for.
+    struct Rig {
+        outputs: Outputs,
+        baton: Arc<Baton>,
+        counters: Arc<Counters>,
+        start: Instant,
+        _control: MixerControl,
+        _events: Receiver<Event>,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            let counters = Arc::new(Counters::default());
+            let settings = MixerSettings {
+                sample_rate_hz: 48_000,
+                lead_blocks: 4,
+                first_frame: 0,
+                counters: Arc::clone(&counters),
+                tap: None,
+                starts_together: false,
+            };
+            let (mixer, control) = Mixer::new(settings);
+            let baton = Baton::new(mixer);
+            let (events_in, events) = channel();
+            let outputs = Outputs::new(Target::Null, 48_000, Arc::clone(&baton), events_in);
+            Self { outputs, baton, counters, start: Instant::now(), _control: control, _events: events }
+        }
+
+        fn at(&self, ms: u64) -> Instant {
+            self.start + Duration::from_millis(ms)
+        }
+
+        /// A device has been found; returns its end of the driver and what was told.
+        fn find(&mut self, name: &str, ms: u64) -> (Renderer, Vec<DeviceReply>) {
+            let renderer = self.baton.issue(128);
+            let driver = Some(StreamDriver::of_test(name, &renderer));
+            let replies = self.outputs.on_found(Found { driver, refusals: Vec::new() }, self.at(ms));
+            (renderer, replies)
+        }
+
+        fn tick(&mut self, ms: u64) -> Vec<DeviceReply> {
+            self.outputs.on_tick(self.at(ms))
+        }
+
+        fn wait_for_more_frames(&self) {
+            let (seen, deadline) = (self.counters.frames.load(Relaxed), Instant::now() + Duration::from_secs(60));
+            while self.counters.frames.load(Relaxed) < seen + 1_000 {
+                assert!(Instant::now() < deadline, "the session stands still");
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    impl Drop for Rig {
+        fn drop(&mut self) {
+            self.baton.withdraw();
+        }
+    }
+
+    fn play(renderer: &mut Renderer) -> bool {
+        renderer.render_rt(128, |_, _| {})
+    }
+
+    fn moved<'a>(replies: &'a [DeviceReply], to: &str) -> &'a str {
+        match replies {
+            [DeviceReply::Moved { device, reason }] if device == to => reason,
+            other => panic!("not moved to {to}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_device_that_stops_asking_for_sound_is_left_for_the_null_device_and_taken_back() {
+        let mut rig = Rig::new();
+        let (mut device, replies) = rig.find("fake", 0);
+        assert!(matches!(&replies[..], [DeviceReply::Opened { device, .. }] if device == "fake"));
+        for ms in (0..2_000).step_by(20) {
+            assert!(play(&mut device));
+            assert_eq!(rig.tick(ms), []);
+        }
+        assert_eq!(rig.tick(2_380), [], "a device may be late");
+        assert!(moved(&rig.tick(2_500), "null").contains("fake is lost (it has not asked for sound for 405 ms)"));
+        rig.wait_for_more_frames();
+        assert!(!play(&mut device), "the one that was left does not move the clock when it wakes up");
+        assert_eq!(rig.tick(2_520), [], "nor does that concern anybody");
+
+        let (mut device, replies) = rig.find("fake", 3_000);
+        moved(&replies, "fake");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        // The null device may be in the middle of a block when it loses the baton.
+        while !play(&mut device) {
+            assert!(Instant::now() < deadline, "the device is not given the session back");
+        }
+        let frames = rig.counters.frames.load(Relaxed);
+        assert!(play(&mut device));
+        assert_eq!(rig.counters.frames.load(Relaxed), frames + 128, "nobody else plays");
+    }
+
+    #[test]
+    fn a_device_that_runs_wild_is_left_and_not_asked_again_at_once() {
+        let mut rig = Rig::new();
+        let (mut device, _) = rig.find("fake", 0);
+        assert!(play(&mut device));
+        assert_eq!(rig.tick(20), []);
+        device.pulse().run_wild_rt();
+        assert!(moved(&rig.tick(40), "null").contains("much faster than it can play"));
+        assert!(rig.outputs.ask_again_at.iter().all(|at| at.is_some_and(|at| at >= rig.at(5_000))));
+        assert!(!play(&mut device));
+        rig.wait_for_more_frames();
+    }
+
+    #[test]
+    fn a_device_that_reports_its_loss_is_left_at_once_and_only_once() {
+        let mut rig = Rig::new();
+        let (mut device, _) = rig.find("fake", 0);
+        assert!(play(&mut device));
+        let lost = StreamLost { generation: device.generation(), reason: "unplugged\nfor good".to_owned() };
+        assert!(moved(&rig.outputs.on_lost(&lost, rig.at(1)), "null").contains("fake is lost (unplugged)"));
+        assert_eq!(rig.outputs.on_lost(&lost, rig.at(2)), []);
+        rig.wait_for_more_frames();
+        let (other, _) = rig.find("other", 500);
+        assert_eq!(rig.outputs.on_lost(&lost, rig.at(501)), [], "an old stream's loss does not concern the new one");
+        assert!(other.holds_baton_rt());
+    }
+}
