@@ -48,6 +48,9 @@ impl Surroundings<'_> {
 /// Which defined functions write memory.
 pub fn memory_writers(program: &Program) -> Vec<bool> {
     let mut writes: Vec<bool> = program.functions.iter().map(|function| region_writes(&function.body)).collect();
+    if writes.iter().all(|&writes| writes) {
+        return writes;
+    }
     // Callees first, so that one round is enough unless functions call each other.
     let order = super::inline::CallGraph::of(program).callees_first;
     loop {
