@@ -106,7 +106,7 @@ impl Ready {
         assert!(engine.initialise().is_ok(), "its defaults can be set");
         assert!(assets::load(&mut engine, &settings, base_directory).is_ok(), "its assets are there");
         let binding = (runtime_type.bind)(runtime_type, &settings, &engine);
-        Self { program: Program::new(engine, binding, FIRST_LAYOUT), runtime_type }
+        Self { program: Program::new(engine, binding, FIRST_LAYOUT, None), runtime_type }
     }
 
     /// The same for a text.
