@@ -5,10 +5,15 @@ mod device_rig;
 #[path = "device_rig/jack.rs"]
 mod jack_rig;
 
-use device_rig::{DeviceHost, TestFile, assert_is_ramp, frame_of};
-use ipc::message::{DeviceReply, Output};
+use device_rig::{DeviceHost, TestFile, assert_is_ramp, be_device_host_if_asked, frame_of};
+use ipc::lane::LaneReader;
+use ipc::message::{DeviceReply, DeviceRequest, OpenDevice, Output};
+use ipc::segment::Session;
 use jack_rig::{Capture, JackServer, with_own_jack};
 use rustix::process::Signal;
+
+/// Frames in which a device that takes over from another one fades in. The capture may have been connected by then.
+const FADE_IN_FRAMES: usize = 960;
 
 fn named_jack() -> Output {
     Output::Named("jack".into())
@@ -69,7 +74,7 @@ fn a_session_outlives_the_death_of_jack_and_the_device_host_moves_back_to_it() {
 
         assert_is_ramp(&before, 0, underruns);
         // The capture's two ports were connected one after the other.
-        let both = after.iter().position(|[left, right]| *left != 0.0 && *right != 0.0).unwrap();
+        let both = after.iter().position(|[left, right]| *left != 0.0 && *right != 0.0).unwrap() + FADE_IN_FRAMES;
         let first_after = frame_of(after[both][0]);
         assert!(first_after > last_before, "time went back from {last_before} to {first_after}");
         assert_is_ramp(&after[both..], first_after, underruns);
@@ -77,6 +82,56 @@ fn a_session_outlives_the_death_of_jack_and_the_device_host_moves_back_to_it() {
         let recorded = file.frames();
         assert_eq!(recorded.len() as u64, frames);
         assert_is_ramp(&recorded[..recorded.len() - 960 - 128], 0, underruns);
+    });
+}
+
+#[test]
+fn a_jack_server_hears_every_block_once_although_the_device_host_is_killed() {
+    const TEST: &str = "a_jack_server_hears_every_block_once_although_the_device_host_is_killed";
+    be_device_host_if_asked();
+    with_own_jack(TEST, &[], || {
+        let _server = JackServer::start_with_patience(48_000, 128, 200);
+        let open = |host: &DeviceHost, first_frame| {
+            let recording = None;
+            let (sample_rate, lead_blocks, starts_together) = (48_000, 24, true);
+            host.send(DeviceRequest::Open(OpenDevice {
+                output: named_jack(),
+                sample_rate,
+                lead_blocks,
+                first_frame,
+                recording,
+                starts_together,
+            }));
+            host.wait_for_opened("jack");
+            Capture::connect()
+        };
+        let host = DeviceHost::start_process(Session::open().unwrap(), TEST, None);
+        let mut capture = open(&host, 0);
+        let lane = host.add_ramp("a");
+        host.send(DeviceRequest::Begin);
+        host.wait_for_start("a");
+        host.wait_for_more_frames(48_000);
+        let (session, frames, underruns) = host.kill();
+        let taken = LaneReader::open(lane.segment.reference()).unwrap().taken();
+        let mut before = capture.take();
+        capture.abandon();
+        before.truncate(before.iter().rposition(|frame| *frame != [0.0; 2]).unwrap() + 1);
+        let heard = assert_is_ramp(&before, 0, underruns);
+        // What is given to the server in the moment of the kill may not get there.
+        assert!(heard == taken * 128 || heard + 128 == taken * 128, "{heard} frames were heard of {taken} blocks");
+
+        let host = DeviceHost::start_process(session, TEST, None);
+        let mut capture = open(&host, frames);
+        host.add_lane("a", &lane, true);
+        host.send(DeviceRequest::Begin);
+        host.wait_for_start("a");
+        host.wait_for_more_frames(48_000);
+        let after = capture.take();
+        let (_, underruns) = host.stop();
+        let start = after.iter().position(|frame| *frame != [0.0; 2]).unwrap();
+        // The first block is faded in; from its second half on it is exact.
+        assert_eq!(frame_of(after[start + 64][0]), taken * 128 + 64);
+        assert_is_ramp(&after[start + 128..], (taken + 1) * 128, underruns);
     });
 }
 

@@ -42,10 +42,16 @@ pub struct JackServer {
 
 impl JackServer {
     pub fn start(sample_rate_hz: u32, period_frames: u32) -> Self {
+        Self::start_with_patience(sample_rate_hz, period_frames, 5_000)
+    }
+
+    /// One that waits so long for a client in each cycle. It stands still some twenty times as long when a client is killed.
+    pub fn start_with_patience(sample_rate_hz: u32, period_frames: u32, patience_ms: u32) -> Self {
         let name = server_name();
         let mut command = Command::new("jackd");
         command
-            .args(["-n", &name, "--port-max", "128", "-R", "-P", "70", "-S", "-t", "5000", "-d", "dummy", "-C", "2", "-P", "2"])
+            .args(["-n", &name, "--port-max", "128", "-R", "-P", "70", "-S", "-t", &patience_ms.to_string()])
+            .args(["-d", "dummy", "-C", "2", "-P", "2"])
             .args(["-r", &sample_rate_hz.to_string(), "-p", &period_frames.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
