@@ -13,8 +13,8 @@ use super::program::Phase;
 use super::runtime::{Asker, ChangeVerb, Question, Recall, Runtime, Way, Wishes};
 use super::{Action, Policy, ProgramText, Stage, looking};
 use crate::control::protocol::{
-    Answer, AnswerWhen, Boundary, Cancel, Cancelled, Confirm, ErrorCode, ErrorReply, Get, Pong, Push, Restart, Rollback, RuntimeName,
-    RuntimeNow, Set, ShuttingDown, Verb, Watch, Watching,
+    Answer, AnswerWhen, Boundary, Cancel, Cancelled, Confirm, Deaths, ErrorCode, ErrorReply, Get, Pong, Push, Restart, Rollback,
+    RuntimeName, RuntimeNow, Set, ShuttingDown, Verb, Watch, Watching,
 };
 use crate::control::{Call, Ticket};
 
@@ -85,6 +85,8 @@ impl Policy {
                 let runtime = self.runtime(&list.runtime)?;
                 Ok(Some(Answer::List(looking::list(&self.runtimes[runtime], list.limit, self.epoch_ms))))
             }
+            // The shell knows the dead.
+            Verb::WhyDied(why) => Ok(Some(Answer::WhyDied(Deaths { runtime: why.runtime, deaths: Vec::new() }))),
             Verb::Rollback(rollback) => self.roll_back(ticket, &rollback, actions).map(|()| None),
             Verb::Watch(watch) => self.watch(&watch, text, actions).map(Some),
             Verb::Unwatch(unwatch) => {
@@ -293,10 +295,14 @@ impl Policy {
         let Some(last) = state.last.clone() else {
             return Err(ErrorReply::new(ErrorCode::WrongState, format!("`{}` has no revision to start; push one", restart.runtime)));
         };
-        let order =
-            Order { text: last.text.clone(), wishes: Wishes::default(), asker: None, is_plan: false, is_forced: true, detect_us: 0 };
-        self.order(runtime, order, actions);
+        self.order_again(runtime, last.text.clone(), actions);
         Ok(Some(Answer::Restart(self.now(runtime, None))))
+    }
+
+    /// Starts a runtime again that does not run, with this text.
+    pub(super) fn order_again(&mut self, runtime: usize, text: ProgramText, actions: &mut Vec<Action>) {
+        let order = Order { text, wishes: Wishes::default(), asker: None, is_plan: false, is_forced: true, detect_us: 0 };
+        self.order(runtime, order, actions);
     }
 
     fn stop_runtime(&mut self, ticket: Ticket, name: &RuntimeName, actions: &mut Vec<Action>) -> Result<Option<Answer>, ErrorReply> {

@@ -59,7 +59,7 @@ pub fn report(runtime: &RuntimeName, what: &Classified, state: ChangeState) -> C
 }
 
 /// What a commit reports. Says the same as the report before it, and which addresses lost their target.
-pub fn committed(what: &Classified, tick: u64, commit_ns: Option<u64>, carried: Option<&Carried>) -> Progress {
+pub fn committed(what: &Classified, tick: u64, commit_ns: Option<u64>, carried: Option<&Carried>, by_recovery: bool) -> Progress {
     let Ok(name) = RuntimeName::new(what.edit.text.name.clone()) else { return Progress::Cancelled {} };
     let report = report(&name, what, ChangeState::Committed);
     let lost = carried.map(|carried| carried.lost.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap_or_default();
@@ -72,7 +72,7 @@ pub fn committed(what: &Classified, tick: u64, commit_ns: Option<u64>, carried: 
         reset,
         discarded: report.discarded.into_iter().map(|loss| loss.item).collect(),
         commit_us: commit_ns.map(|ns| ns / 1_000),
-        by_recovery: false,
+        by_recovery,
     }
 }
 

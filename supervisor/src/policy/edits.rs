@@ -9,11 +9,11 @@ use std::sync::Arc;
 use ipc::live::{Boundary as HostBoundary, LiveChange, LiveRequest, Patch, Swap};
 use ipc::message::{CompileOutcome, CompileTimings};
 
+use super::hosts::Duty;
 use super::program::{COMPILE_ATTEMPTS, Phase, Program};
 use super::runtime::{Asker, Classified, Edit, EditStage, Flight, HistoryEntry, Recall, Revision, Runtime, Way, Wishes};
 use super::{
-    Action, Child, Compiling, EditNews, Failure, Goal, Inspection, Policy, ProgramText, Report, RuntimeIndex, Target, deadlines, describe,
-    process,
+    Action, Compiling, EditNews, Failure, Goal, Inspection, Policy, ProgramText, Report, RuntimeIndex, Target, deadlines, describe,
 };
 use crate::change;
 use crate::control::protocol::{
@@ -80,6 +80,7 @@ impl Policy {
             attempts: 1,
             previous: None,
             timings,
+            worker_deaths: 0,
         };
         if is_plan {
             return self.plans.push(edit);
@@ -134,13 +135,8 @@ impl Policy {
         let is_queued = |edit: &&mut Edit| matches!(edit.stage, EditStage::Queued);
         let edits = self.runtimes.iter_mut().filter_map(|runtime| runtime.incoming.as_mut()).chain(self.plans.iter_mut());
         let Some(change) = edits.filter(is_queued).map(|edit| edit.change).min() else { return };
-        if !self.process(Child::Worker).is_usable() {
-            if let Some(edit) = self.take_edit(change) {
-                self.reject(edit, ErrorCode::CompilerRestarted, Failure::NoWorker, actions);
-            }
-            return self.compile_next_edit(now_ms, actions);
-        }
-        if self.compiling.is_some() || !self.process(Child::Worker).is_joined() {
+        // A worker that is gone is followed by another one.
+        if self.compiling.is_some() || !self.process(self.worker()).is_joined() {
             return;
         }
         self.last_request += 1;
@@ -164,7 +160,7 @@ impl Policy {
         underway.map(|flight| Arc::clone(&flight.what.revision)).or_else(|| runtime.current.clone())
     }
 
-    fn edit_mut(&mut self, change: ChangeId) -> Option<&mut Edit> {
+    pub(super) fn edit_mut(&mut self, change: ChangeId) -> Option<&mut Edit> {
         let incoming = self.runtimes.iter_mut().filter_map(|runtime| runtime.incoming.as_mut());
         incoming.chain(self.plans.iter_mut()).find(|edit| edit.change == change)
     }
@@ -286,8 +282,9 @@ impl Policy {
         }
         let Some(slot) = slot else { return true };
         match self.programs[slot.0].phase {
-            Phase::Running | Phase::Held | Phase::Done | Phase::Failed => true,
+            Phase::Running | Phase::Held | Phase::Quarantined | Phase::Done | Phase::Failed => true,
             Phase::Queued | Phase::Compiling | Phase::Inspecting { .. } | Phase::Ready { .. } | Phase::Starting { .. } => false,
+            Phase::Recovering { .. } => false,
         }
     }
 
@@ -417,13 +414,13 @@ impl Policy {
         }
     }
 
-    /// The host that runs the runtime's program now.
+    /// The life of the runtime that runs now, or goes on as soon as another host has taken it over.
     pub(super) fn live_slot(&self, runtime: usize) -> Option<RuntimeIndex> {
         let slot = self.runtimes.get(runtime)?.slot?;
         match self.programs[slot.0].phase {
-            Phase::Running | Phase::Held => Some(slot),
+            Phase::Running | Phase::Held | Phase::Recovering { .. } => Some(slot),
             Phase::Queued | Phase::Compiling | Phase::Inspecting { .. } | Phase::Ready { .. } => None,
-            Phase::Starting { .. } | Phase::Done | Phase::Failed => None,
+            Phase::Starting { .. } | Phase::Quarantined | Phase::Done | Phase::Failed => None,
         }
     }
 
@@ -461,14 +458,26 @@ impl Policy {
                 }))
             }
         };
-        self.send_live(slot, request, actions)
+        let is_swap = matches!(request, LiveChange::Swap(_));
+        let content = is_swap.then(|| Arc::clone(&what.revision.plan.content));
+        self.send(slot, request, content, actions)
     }
 
     pub(super) fn send_live(&mut self, slot: RuntimeIndex, what: LiveChange, actions: &mut Vec<Action>) -> u64 {
+        self.send(slot, what, None, actions)
+    }
+
+    /// Asks the host of a program. While it has none, the next one will be asked.
+    fn send(&mut self, slot: RuntimeIndex, what: LiveChange, content: Option<Arc<super::Content>>, actions: &mut Vec<Action>) -> u64 {
         self.last_live_request += 1;
-        let request = self.last_live_request;
-        actions.push(Action::Live { runtime: slot, request: LiveRequest { request, at_tick: None, what } });
-        request
+        let request = LiveRequest { request: self.last_live_request, at_tick: None, what };
+        let program = &mut self.programs[slot.0];
+        program.keep.sent(&request);
+        let is_running = matches!(program.phase, Phase::Running | Phase::Held);
+        if let Some(host) = program.host.filter(|_| is_running) {
+            actions.push(Action::Live { runtime: slot, host, request, content });
+        }
+        self.last_live_request
     }
 
     /// A new host for a compiled program.
@@ -487,10 +496,7 @@ impl Policy {
         self.texts.push(what.edit.text.clone());
         let lines = what.revision.plan.log.iter().cloned();
         actions.extend(lines.map(|line| Action::Tell(Report::Log { runtime: slot, line })));
-        let mut child = process::Process::absent();
-        child.start(now_ms);
-        self.processes.insert(Child::Host(slot), child);
-        actions.push(Action::Spawn(Child::Host(slot)));
+        self.spawn_host(now_ms, Duty::Program(slot), actions);
         slot
     }
 
@@ -510,7 +516,7 @@ impl Policy {
             let report = self.report(&what, ChangeState::Committed);
             answer(asker, asker.verb.answer(report), actions);
         }
-        let progress = describe::committed(&what, tick, commit_ns, carried);
+        let progress = describe::committed(&what, tick, commit_ns, carried, self.is_by_recovery);
         publish(&what.edit, Some(&what.revision), progress, actions);
         let class = what.class();
         if what.base.is_some() {

@@ -80,10 +80,13 @@ impl Policy {
     fn carry_stop_on(&mut self, now_ms: u64, actions: &mut Vec<Action>) {
         self.stop_device(now_ms, actions);
         if self.compiling.take().is_some() {
-            self.kill(Child::Worker, actions); // It cannot be interrupted, and has nothing to lose.
+            self.kill(self.worker(), actions); // It cannot be interrupted, and has nothing to lose.
         }
-        self.close(now_ms, Child::Worker, actions);
-        if !self.process(Child::Device).is_joined() {
+        self.close(now_ms, self.worker(), actions);
+        if let Some(spare) = self.spare() {
+            self.close(now_ms, Child::Host(spare), actions);
+        }
+        if !self.process(self.device()).is_joined() {
             for index in 0..self.programs.len() {
                 self.stop_host(now_ms, RuntimeIndex(index), actions);
             }
@@ -91,7 +94,7 @@ impl Policy {
     }
 
     fn stop_device(&mut self, now_ms: u64, actions: &mut Vec<Action>) {
-        let is_joined = self.process(Child::Device).is_joined();
+        let is_joined = self.process(self.device()).is_joined();
         match (self.device, is_joined) {
             (Device::Opening { .. } | Device::Open, true) => {
                 self.device = Device::Stopping;
@@ -99,13 +102,14 @@ impl Policy {
             }
             (Device::Stopping, true) => {}
             (Device::Closed | Device::Stopped, _) | (Device::Opening { .. } | Device::Open | Device::Stopping, false) => {
-                self.close(now_ms, Child::Device, actions);
+                self.close(now_ms, self.device(), actions);
             }
         }
     }
 
     fn stop_host(&mut self, now_ms: u64, runtime: RuntimeIndex, actions: &mut Vec<Action>) {
-        let host = Child::Host(runtime);
+        let Some(index) = self.programs[runtime.0].host else { return };
+        let host = Child::Host(index);
         if !self.process(host).is_joined() {
             return self.close(now_ms, host, actions);
         }
@@ -116,15 +120,16 @@ impl Policy {
             Phase::Starting { .. } if goal == Goal::Run => {
                 self.kill(host, actions);
             }
-            Phase::Starting { .. } | Phase::Running | Phase::Held => {
+            Phase::Starting { .. } | Phase::Running | Phase::Held | Phase::Recovering { deadline_ms: Some(_) } => {
                 if !program.is_stop_sent {
                     program.is_stop_sent = true;
-                    actions.push(Action::StopRuntime(runtime));
+                    actions.push(Action::StopRuntime(index));
                 }
             }
             Phase::Queued | Phase::Compiling | Phase::Inspecting { .. } | Phase::Ready { .. } | Phase::Done | Phase::Failed => {
                 self.close(now_ms, host, actions);
             }
+            Phase::Recovering { deadline_ms: None } | Phase::Quarantined => self.close(now_ms, host, actions),
         }
     }
 
@@ -132,13 +137,15 @@ impl Policy {
     pub(super) fn close(&mut self, now_ms: u64, child: Child, actions: &mut Vec<Action>) {
         match self.process(child).life {
             Life::Joined => {
-                self.process_mut(child).close(now_ms, true);
+                if let Some(process) = self.processes.get_mut(&child) {
+                    process.close(now_ms, true);
+                }
                 actions.push(Action::Close(child));
             }
             Life::Starting { .. } => {
                 self.kill(child, actions);
             }
-            Life::Absent | Life::Closing { .. } | Life::Killed | Life::Dead => {}
+            Life::Absent | Life::Closing { .. } | Life::Killed { .. } | Life::Dead => {}
         }
     }
 
@@ -161,17 +168,26 @@ impl Policy {
                 Target::Edit(change) => self.reject_change(change, ErrorCode::CompileFailed, Failure::CompileTooLong, actions),
             }
             self.compiling = None;
-            self.kill(Child::Worker, actions);
+            self.kill(self.worker(), actions);
         }
         if matches!(self.device, Device::Opening { deadline_ms } if deadline_ms <= now_ms) {
             self.device = Device::Stopped;
             let reason = format!("it has not opened its device within {} s", deadlines::OPEN_DEVICE_MS / 1000);
-            self.stuck(now_ms, Child::Device, reason, actions);
+            self.stuck(now_ms, self.device(), reason, actions);
         }
         for index in 0..self.programs.len() {
             if matches!(self.programs[index].phase, Phase::Starting { deadline_ms: Some(deadline_ms), .. } if deadline_ms <= now_ms) {
                 self.fail(RuntimeIndex(index), Failure::StartTooLong, Verdict::Program, actions);
-                self.kill(Child::Host(RuntimeIndex(index)), actions);
+                if let Some(host) = self.host(RuntimeIndex(index)) {
+                    self.kill(host, actions);
+                }
+            }
+            if matches!(self.programs[index].phase, Phase::Recovering { deadline_ms: Some(deadline_ms) } if deadline_ms <= now_ms)
+                && let Some(host) = self.host(RuntimeIndex(index))
+            {
+                self.programs[index].phase = Phase::Recovering { deadline_ms: None };
+                let reason = format!("it has not taken over within {} s", deadlines::START_RUNTIME_MS / 1000);
+                self.stuck(now_ms, host, reason, actions);
             }
         }
     }
@@ -182,7 +198,7 @@ impl Policy {
                 let late: Vec<Child> = self.processes.iter().filter(|(_, process)| !process.is_gone()).map(|(child, _)| *child).collect();
                 for child in late {
                     let reason = format!("it has not ended within {} ms", deadlines::STOP_MS);
-                    actions.push(Action::Tell(Report::ProcessStuck { child, reason }));
+                    actions.push(Action::Tell(Report::ProcessStuck { part: self.part(child), reason }));
                 }
                 self.verdict = self.verdict.max(Verdict::Environment);
                 self.kill_all(now_ms, actions);
@@ -205,12 +221,11 @@ impl Policy {
         for (child, life) in late {
             match life {
                 Life::Starting { .. } => {
-                    self.kill(child, actions);
                     let reason = format!("it has not connected within {} s", deadlines::JOIN_MS / 1000);
-                    self.missing(now_ms, child, reason, actions);
+                    self.end_faulty(now_ms, child, reason, true, actions);
                 }
                 Life::Closing { .. } => self.stuck(now_ms, child, "it has closed its channel but does not end".to_owned(), actions),
-                Life::Absent | Life::Joined | Life::Killed | Life::Dead => {}
+                Life::Absent | Life::Joined | Life::Killed { .. } | Life::Dead => {}
             }
         }
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use ipc::manifest::Manifest;
 
 use super::edits::runtime_name;
+use super::hosts::Duty;
 use super::program::Phase;
 use super::runtime::Runtime;
 use super::{Child, Policy, ProgramText};
@@ -30,6 +31,9 @@ impl Policy {
             Phase::Queued | Phase::Compiling | Phase::Inspecting { .. } | Phase::Ready { .. } | Phase::Starting { .. } => {
                 RuntimeState::Starting
             }
+            Phase::Recovering { .. } => RuntimeState::Recovering,
+            Phase::Quarantined if state.flight.is_some() => RuntimeState::Starting,
+            Phase::Quarantined => RuntimeState::Held,
             Phase::Running if state.is_frozen => RuntimeState::Frozen,
             Phase::Running => RuntimeState::Running,
             Phase::Held => RuntimeState::Held,
@@ -62,7 +66,8 @@ impl Policy {
 
     fn runtime_status(&self, runtime: usize) -> RuntimeStatus {
         let state = &self.runtimes[runtime];
-        let pid = state.slot.map(|slot| self.process(Child::Host(slot)).pid).filter(|pid| *pid != 0);
+        let host = state.slot.and_then(|slot| self.host(slot));
+        let pid = host.map(|host| self.process(host).pid).filter(|pid| *pid != 0);
         RuntimeStatus {
             runtime: runtime_name(&state.name),
             runtime_type: state.current.as_ref().map(|current| current.plan.runtime_type.clone()).unwrap_or_default(),
@@ -78,7 +83,7 @@ impl Policy {
             underruns: state.lane.underruns,
             lost_ticks: state.status.lost_ticks,
             non_finite: state.status.non_finite,
-            restarts: 0,
+            restarts: state.slot.map_or(0, |slot| self.programs[slot.0].restarts.total),
             mix: self.mix_of(runtime),
             peak: state.lane.peak,
         }
@@ -88,12 +93,15 @@ impl Policy {
         let living = self.processes.iter().filter(|(_, process)| !process.is_gone() && process.pid != 0);
         let described = living.filter_map(|(child, process)| {
             let (role, runtime, generation) = match child {
-                Child::Worker => (ProcessRole::CompilerWorker, None, 1),
-                Child::Device => (ProcessRole::DeviceHost, None, 1),
-                Child::Host(slot) => {
-                    let program = self.programs.get(slot.0)?;
-                    (ProcessRole::RuntimeHost, program.runtime, program.generation)
-                }
+                Child::Worker(generation) => (ProcessRole::CompilerWorker, None, *generation),
+                Child::Device(generation) => (ProcessRole::DeviceHost, None, *generation),
+                Child::Host(host) => match self.hosts.get(host)? {
+                    Duty::Program(slot) => {
+                        let program = self.programs.get(slot.0)?;
+                        (ProcessRole::RuntimeHost, program.runtime, program.generation)
+                    }
+                    Duty::Spare(_) => (ProcessRole::SpareHost, None, host.0 as u64),
+                },
             };
             if only.is_some() && only != runtime {
                 return None;

@@ -15,6 +15,8 @@ pub mod deadlines;
 mod describe;
 mod edits;
 mod ending;
+mod hosts;
+pub mod keep;
 pub mod log;
 mod looking;
 mod mixing;
@@ -23,7 +25,9 @@ mod process;
 mod program;
 #[cfg(test)]
 mod programs_in_tests;
+mod recovery;
 mod replies;
+pub mod restarts;
 mod runtime;
 mod script;
 #[cfg(test)]
@@ -35,8 +39,12 @@ mod vocabulary;
 
 use std::collections::BTreeMap;
 
+use ipc::segment::SegmentRef;
+
+use self::hosts::Duty;
 use self::process::{Death, Process};
 use self::program::{Lane, Phase, Program};
+use self::restarts::{Intensity, Restarts};
 use self::runtime::{Edit, Runtime};
 pub use self::vocabulary::*;
 use crate::control::protocol::ChangeId;
@@ -89,6 +97,17 @@ enum Target {
     Script,
 }
 
+/// What is known of the end of a process.
+#[derive(Clone, Debug)]
+struct Loss {
+    /// `None` where it never came.
+    end: Option<ProcessEnd>,
+    /// What we have killed it for, or why it never came.
+    cause: Option<String>,
+    /// The tick it was executing.
+    tick: Option<u64>,
+}
+
 /// The state machine of one session.
 #[derive(Debug)]
 pub struct Policy {
@@ -97,6 +116,23 @@ pub struct Policy {
     /// The worst thing that has happened.
     verdict: Verdict,
     processes: BTreeMap<Child, Process>,
+    /// What each runtime host is there for. A host that is not in here belongs to nobody any more.
+    hosts: BTreeMap<HostIndex, Duty>,
+    last_host: usize,
+    /// Which start of the worker, and of the device host, is the present one.
+    worker_generation: u64,
+    device_generation: u64,
+    worker_restarts: Restarts,
+    device_restarts: Restarts,
+    spare_restarts: Restarts,
+    session_restarts: Restarts,
+    intensity: Intensity,
+    session_intensity: Intensity,
+    has_worker_joined: bool,
+    /// What is settled now, a host did that has died since.
+    is_by_recovery: bool,
+    /// Events that came from processes that are not there any more.
+    stale: u64,
     programs: Vec<Program>,
     /// The text of each program, as it runs now.
     texts: Vec<ProgramText>,
@@ -123,6 +159,8 @@ pub struct Policy {
     first_frame: Option<u64>,
     /// Session frames at the last report.
     frames: u64,
+    /// When that was.
+    frames_at_ms: u64,
     signals: u32,
 }
 
@@ -135,6 +173,19 @@ impl Policy {
             stage: Stage::NotBegun,
             verdict: Verdict::Fine,
             processes: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+            last_host: 0,
+            worker_generation: 1,
+            device_generation: 1,
+            worker_restarts: Restarts::default(),
+            device_restarts: Restarts::default(),
+            spare_restarts: Restarts::default(),
+            session_restarts: Restarts::default(),
+            intensity: Intensity::OF_ONE,
+            session_intensity: Intensity::OF_SESSION,
+            has_worker_joined: false,
+            is_by_recovery: false,
+            stale: 0,
             programs: texts.iter().map(|text| Program::new(text.name.clone())).collect(),
             texts,
             runtimes: Vec::new(),
@@ -153,6 +204,7 @@ impl Policy {
             is_rendering_begun: false,
             first_frame: None,
             frames: 0,
+            frames_at_ms: 0,
             signals: 0,
         };
         if policy.is_live() {
@@ -221,6 +273,41 @@ impl Policy {
         self.process(child).pid
     }
 
+    /// The worker that compiles now.
+    pub fn worker(&self) -> Child {
+        Child::Worker(self.worker_generation)
+    }
+
+    /// The device host that plays now.
+    pub fn device(&self) -> Child {
+        Child::Device(self.device_generation)
+    }
+
+    /// The process that runs a program, or is to.
+    pub fn host(&self, runtime: RuntimeIndex) -> Option<Child> {
+        self.programs.get(runtime.0)?.host.map(Child::Host)
+    }
+
+    /// What a child is there for.
+    pub fn part(&self, child: Child) -> Part {
+        match child {
+            Child::Worker(_) => Part::Worker,
+            Child::Device(_) => Part::Device,
+            Child::Host(host) => match self.hosts.get(&host) {
+                Some(Duty::Program(runtime)) => Part::Host(*runtime),
+                Some(Duty::Spare(_)) | None => Part::Spare,
+            },
+        }
+    }
+
+    /// Every lane of a program that may run, for those who look how far they are.
+    pub fn lanes(&self) -> impl Iterator<Item = (RuntimeIndex, &SegmentRef)> {
+        self.programs.iter().enumerate().filter_map(|(index, program)| match &program.lane {
+            Lane::Created(lane) if !program.phase.is_over() => Some((RuntimeIndex(index), lane)),
+            Lane::Created(_) | Lane::None | Lane::Asked | Lane::Gone => None,
+        })
+    }
+
     /// Last counters of the host that runs a runtime.
     pub fn counters(&self, name: &str) -> Option<&ipc::message::HostStatus> {
         edits::find(&self.runtimes, name).map(|runtime| &self.runtimes[runtime].status)
@@ -257,47 +344,66 @@ impl Policy {
         };
         let programs = self.programs.iter().filter_map(|program| match program.phase {
             Phase::Starting { deadline_ms, .. } => deadline_ms,
+            Phase::Recovering { deadline_ms } => deadline_ms,
+            Phase::Quarantined => None,
             Phase::Queued | Phase::Compiling | Phase::Inspecting { .. } | Phase::Ready { .. } => None,
             Phase::Running | Phase::Held | Phase::Done | Phase::Failed => None,
         });
         let compiling = self.compiling.map(|compiling| compiling.deadline_ms);
         let processes = self.processes.values().filter_map(Process::deadline_ms);
-        processes.chain(programs).chain(stage).chain(device).chain(compiling).min()
+        let pauses = (0..self.programs.len()).filter_map(|runtime| self.host_deadline_ms(RuntimeIndex(runtime)));
+        let restarts = [self.spare_deadline_ms(), self.worker_deadline_ms(), self.device_deadline_ms()].into_iter().flatten();
+        processes.chain(programs).chain(stage).chain(device).chain(compiling).chain(pauses).chain(restarts).min()
     }
 
     fn take_in(&mut self, now_ms: u64, event: Event, actions: &mut Vec<Action>) {
         match event {
             Event::Begin => self.begin(now_ms, actions),
-            Event::Spawned { child, pid } => {
-                self.process_mut(child).pid = pid;
-                actions.push(Action::Tell(Report::ProcessStarted { child, pid }));
-            }
+            Event::Spawned { child, pid } => self.spawned(child, pid, actions),
             Event::NotSpawned { child, reason } => {
-                self.process_mut(child).life = process::Life::Dead;
+                let Some(process) = self.processes.get_mut(&child) else { return self.stale += 1 };
+                if process.is_gone() {
+                    return self.stale += 1;
+                }
+                process.life = process::Life::Dead;
                 self.missing(now_ms, child, reason, actions);
+                self.processes.remove(&child);
             }
-            Event::Joined { child } => self.process_mut(child).join(),
+            Event::Joined { child } => match self.processes.get_mut(&child) {
+                Some(process) => {
+                    process.join();
+                    self.has_worker_joined |= matches!(child, Child::Worker(_));
+                }
+                None => self.stale += 1,
+            },
             Event::NotJoined { child, reason } => {
                 if self.process(child).is_usable() {
-                    self.kill(child, actions);
-                    self.missing(now_ms, child, reason, actions);
+                    self.end_faulty(now_ms, child, reason, true, actions);
                 }
             }
             Event::ChannelClosed { child } => {
                 // The cause follows from the kernel; a child that closes its channel and lives on is ended by the deadline.
-                self.process_mut(child).close(now_ms, false);
-            }
-            Event::ChannelBroken { child, reason } => self.stuck(now_ms, child, reason, actions),
-            Event::Died { child, end } => self.died(now_ms, child, end, actions),
-            Event::WorkerSaid(reply) => self.worker_said(reply, actions),
-            Event::HostSaid { runtime, reply } => self.host_said(now_ms, runtime, reply, actions),
-            Event::DeviceSaid(reply) => self.device_said(now_ms, reply, actions),
-            Event::Inspected { runtime, inspection } => self.inspected(runtime, inspection, actions),
-            Event::LaneCreated { runtime, lane } => {
-                if let Some(program) = self.programs.get_mut(runtime.0) {
-                    program.lane = Lane::Created(lane);
+                match self.processes.get_mut(&child) {
+                    Some(process) => drop(process.close(now_ms, false)),
+                    None => self.stale += 1,
                 }
             }
+            Event::ChannelBroken { child, reason } => self.stuck(now_ms, child, reason, actions),
+            Event::Died { child, end, tick } => self.died(now_ms, child, end, tick, actions),
+            Event::WorkerSaid { generation, reply } if generation == self.worker_generation => self.worker_said(reply, actions),
+            Event::DeviceSaid { generation, reply } if generation == self.device_generation => self.device_said(now_ms, reply, actions),
+            Event::WorkerSaid { reply, .. } => self.stale_worker_said(reply, actions),
+            Event::DeviceSaid { .. } => self.stale += 1,
+            Event::HostSaid { host, reply } => self.some_host_said(now_ms, host, reply, actions),
+            Event::Inspected { runtime, inspection } => self.inspected(runtime, inspection, actions),
+            Event::LaneCreated { runtime, lane } => match self.programs.get_mut(runtime.0) {
+                Some(program) if !program.phase.is_over() => program.lane = Lane::Created(lane),
+                // It has come to its end meanwhile.
+                Some(_) | None => actions.push(Action::Release { segment: lane.name }),
+            },
+            Event::StateCreated { runtime, request, state } => self.state_created(runtime, request, state, actions),
+            Event::StateNotCreated { runtime, reason } => self.state_not_created(runtime, reason, actions),
+            Event::Looked { .. } => {}
             Event::LaneNotCreated { runtime, reason } => {
                 self.fail(runtime, Failure::NoLane { reason }, Verdict::Environment, actions);
             }
@@ -316,20 +422,35 @@ impl Policy {
             return;
         }
         self.stage = Stage::Working;
-        let hosts = || (0..self.programs.len()).map(|index| Child::Host(RuntimeIndex(index)));
-        let children: Vec<Child> = match self.goal {
-            Goal::Check | Goal::Compile => vec![Child::Worker],
-            Goal::Run => [Child::Worker].into_iter().chain(hosts()).collect(),
+        let (worker, device) = (self.worker(), self.device());
+        let (parts, has_hosts) = match self.goal {
+            Goal::Check | Goal::Compile => (vec![worker], false),
+            Goal::Run => (vec![worker], true),
             // The worker first: it has the longest way to go before there is sound.
-            Goal::Play { .. } | Goal::Serve | Goal::Bounce => [Child::Worker, Child::Device].into_iter().chain(hosts()).collect(),
-            Goal::ListDevices => vec![Child::Device],
+            Goal::Play { .. } | Goal::Serve | Goal::Bounce => (vec![worker, device], true),
+            Goal::ListDevices => (vec![device], false),
         };
-        for child in children {
-            let mut process = Process::absent();
-            process.start(now_ms);
-            self.processes.insert(child, process);
-            actions.push(Action::Spawn(child));
+        for child in parts {
+            self.spawn(now_ms, child, actions);
         }
+        if has_hosts {
+            for runtime in (0..self.programs.len()).map(RuntimeIndex) {
+                self.spawn_host(now_ms, Duty::Program(runtime), actions);
+            }
+        }
+    }
+
+    fn spawn(&mut self, now_ms: u64, child: Child, actions: &mut Vec<Action>) {
+        let mut process = Process::absent();
+        process.start(now_ms);
+        self.processes.insert(child, process);
+        actions.push(Action::Spawn(child));
+    }
+
+    fn spawned(&mut self, child: Child, pid: u32, actions: &mut Vec<Action>) {
+        let Some(process) = self.processes.get_mut(&child) else { return self.stale += 1 };
+        process.pid = pid;
+        actions.push(Action::Tell(Report::ProcessStarted { part: self.part(child), pid }));
     }
 
     /// A program will not run (any more). Tells so once, and lets go of what it had.
@@ -346,53 +467,89 @@ impl Policy {
             self.verdict = self.verdict.max(verdict);
             actions.push(Action::Tell(Report::Failed { runtime, failure: failure.clone() }));
         }
-        if matches!(program.lane, Lane::Created(_)) {
-            actions.push(Action::UnlinkLane(runtime));
-        }
+        self.let_go_of_lane(runtime, actions);
+        self.slot_over(runtime, Some(&failure), actions);
+    }
+
+    /// The device host need not read a program's lane any more, and nobody needs its segments.
+    fn let_go_of_lane(&mut self, runtime: RuntimeIndex, actions: &mut Vec<Action>) {
+        let program = &mut self.programs[runtime.0];
+        actions.extend(program.end().into_iter().map(|segment| Action::Release { segment }));
         if program.is_lane_added {
             program.is_lane_added = false;
             if !program.is_retiring {
                 actions.push(Action::RemoveLane(runtime));
             }
         }
-        self.slot_over(runtime, Some(&failure), actions);
     }
 
     fn process(&self, child: Child) -> &Process {
-        const ABSENT: Process = Process { life: process::Life::Absent, pid: 0 };
+        const ABSENT: Process = Process { life: process::Life::Absent, pid: 0, cause: None };
         self.processes.get(&child).unwrap_or(const { &ABSENT })
     }
 
-    fn process_mut(&mut self, child: Child) -> &mut Process {
-        self.processes.entry(child).or_insert_with(Process::absent)
+    fn died(&mut self, now_ms: u64, child: Child, end: ProcessEnd, tick: Option<u64>, actions: &mut Vec<Action>) {
+        let Some(process) = self.processes.get_mut(&child) else { return self.stale += 1 };
+        let pid = process.pid;
+        let cause = process.cause.take();
+        match process.die(end) {
+            Death::Expected => {}
+            Death::Stale => self.stale += 1,
+            Death::Unexpected => {
+                let part = self.part(child);
+                let generation = self.generation(part);
+                actions.push(Action::Tell(Report::Died { part, pid, generation, end, cause: cause.clone() }));
+                self.lost(now_ms, child, Loss { end: Some(end), cause, tick }, actions);
+            }
+        }
+        self.processes.remove(&child);
+        if let Child::Host(host) = child {
+            self.hosts.remove(&host);
+        }
     }
 
-    fn died(&mut self, now_ms: u64, child: Child, end: ProcessEnd, actions: &mut Vec<Action>) {
-        let process = self.process_mut(child);
-        let pid = process.pid;
-        match process.die(end) {
-            Death::Expected | Death::Stale => {}
-            Death::Unexpected => {
-                actions.push(Action::Tell(Report::Died { child, pid, end }));
-                self.lost(now_ms, child, Some(end), actions);
-            }
+    /// Which generation of its part a process is.
+    fn generation(&self, part: Part) -> u64 {
+        match part {
+            Part::Worker => self.worker_generation,
+            Part::Device => self.device_generation,
+            Part::Host(runtime) => self.programs.get(runtime.0).map_or(1, |program| program.generation),
+            Part::Spare => 1,
         }
     }
 
     fn missing(&mut self, now_ms: u64, child: Child, reason: String, actions: &mut Vec<Action>) {
-        actions.push(Action::Tell(Report::ProcessMissing { child, reason }));
-        self.lost(now_ms, child, None, actions);
+        actions.push(Action::Tell(Report::ProcessMissing { part: self.part(child), reason: reason.clone() }));
+        self.lost(now_ms, child, Loss { end: None, cause: Some(reason), tick: None }, actions);
     }
 
     fn stuck(&mut self, now_ms: u64, child: Child, reason: String, actions: &mut Vec<Action>) {
-        if self.kill(child, actions) {
-            actions.push(Action::Tell(Report::ProcessStuck { child, reason }));
-            self.lost(now_ms, child, None, actions);
+        self.end_faulty(now_ms, child, reason, false, actions);
+    }
+
+    /// Kills a process that does not do its part. In a session that restarts what is lost, it is lost once the kernel says
+    /// that it is dead: before that, it could still write where the next one is to go on.
+    fn end_faulty(&mut self, now_ms: u64, child: Child, reason: String, is_missing: bool, actions: &mut Vec<Action>) {
+        let is_restarted = self.is_live() && self.stage == Stage::Working;
+        let part = self.part(child);
+        let Some(process) = self.processes.get_mut(&child) else { return self.stale += 1 };
+        if !process.kill(is_restarted) {
+            return;
+        }
+        process.cause = Some(reason.clone());
+        actions.push(Action::Kill(child));
+        actions.push(Action::Tell(if is_missing {
+            Report::ProcessMissing { part, reason: reason.clone() }
+        } else {
+            Report::ProcessStuck { part, reason: reason.clone() }
+        }));
+        if !is_restarted {
+            self.lost(now_ms, child, Loss { end: None, cause: Some(reason), tick: None }, actions);
         }
     }
 
     fn kill(&mut self, child: Child, actions: &mut Vec<Action>) -> bool {
-        let is_news = self.process_mut(child).kill();
+        let is_news = self.processes.get_mut(&child).is_some_and(|process| process.kill(false));
         if is_news {
             actions.push(Action::Kill(child));
         }
@@ -400,33 +557,41 @@ impl Policy {
     }
 
     /// What the loss of a process means for the rest. It has been told already.
-    fn lost(&mut self, now_ms: u64, child: Child, end: Option<ProcessEnd>, actions: &mut Vec<Action>) {
+    fn lost(&mut self, now_ms: u64, child: Child, loss: Loss, actions: &mut Vec<Action>) {
+        let is_restarted = self.is_live() && self.stage == Stage::Working;
         match child {
-            Child::Worker => {
-                if let Some(Compiling { target: Target::Edit(change), .. }) = self.compiling {
-                    self.reject_change(change, crate::control::protocol::ErrorCode::CompilerRestarted, Failure::NoWorker, actions);
-                }
-                if let Some(Compiling { target: Target::Script, .. }) = self.compiling {
-                    self.end_script("the compiler-worker is gone", actions);
-                }
-                self.verdict = self.verdict.max(Verdict::Environment);
-                self.compiling = None;
-                for runtime in (0..self.programs.len()).map(RuntimeIndex) {
-                    if self.programs[runtime.0].phase.is_compiling() {
-                        self.fail(runtime, Failure::NoWorker, Verdict::Environment, actions);
-                    }
-                }
-                match self.goal {
-                    // As long as nothing is restarted, a session that cannot compile any more is over.
-                    Goal::Play { .. } | Goal::Serve | Goal::Bounce => self.stop(now_ms, actions),
-                    Goal::Check | Goal::Compile | Goal::Run | Goal::ListDevices => {}
-                }
-            }
-            Child::Device => {
+            Child::Worker(generation) if generation != self.worker_generation => {}
+            Child::Device(generation) if generation != self.device_generation => {}
+            Child::Worker(_) if is_restarted => self.worker_lost(now_ms, actions),
+            Child::Worker(_) => self.worker_gone(now_ms, actions),
+            Child::Device(_) if is_restarted => self.device_lost(now_ms, actions),
+            Child::Device(_) => {
                 self.verdict = self.verdict.max(Verdict::Environment);
                 self.stop(now_ms, actions);
             }
-            Child::Host(runtime) => self.fail(runtime, Failure::NoHost, self.blame(runtime, end), actions),
+            Child::Host(host) => self.host_lost(now_ms, host, loss, actions),
+        }
+    }
+
+    /// Nothing can be compiled any more.
+    fn worker_gone(&mut self, now_ms: u64, actions: &mut Vec<Action>) {
+        if let Some(Compiling { target: Target::Edit(change), .. }) = self.compiling {
+            self.reject_change(change, crate::control::protocol::ErrorCode::CompilerRestarted, Failure::NoWorker, actions);
+        }
+        if let Some(Compiling { target: Target::Script, .. }) = self.compiling {
+            self.end_script("the compiler-worker is gone", actions);
+        }
+        self.verdict = self.verdict.max(Verdict::Environment);
+        self.compiling = None;
+        for runtime in (0..self.programs.len()).map(RuntimeIndex) {
+            if self.programs[runtime.0].phase.is_compiling() {
+                self.fail(runtime, Failure::NoWorker, Verdict::Environment, actions);
+            }
+        }
+        match self.goal {
+            // A session that cannot compile any more is over.
+            Goal::Play { .. } | Goal::Serve | Goal::Bounce => self.stop(now_ms, actions),
+            Goal::Check | Goal::Compile | Goal::Run | Goal::ListDevices => {}
         }
     }
 
@@ -436,6 +601,7 @@ impl Policy {
         const ABORT: i32 = nix::sys::signal::Signal::SIGABRT as i32;
         let had_program = self.programs.get(runtime.0).is_some_and(|program| match program.phase {
             Phase::Starting { .. } | Phase::Running | Phase::Held | Phase::Done | Phase::Failed => true,
+            Phase::Recovering { .. } | Phase::Quarantined => true,
             Phase::Queued | Phase::Compiling | Phase::Inspecting { .. } | Phase::Ready { .. } => false,
         });
         match end {

@@ -19,6 +19,7 @@ use crate::control::protocol::{
 
 impl Policy {
     pub(super) fn live_said(&mut self, now_ms: u64, slot: RuntimeIndex, reply: LiveReply, actions: &mut Vec<Action>) {
+        self.keep_up(slot, &reply, actions);
         let Some(runtime) = self.programs[slot.0].runtime.filter(|runtime| self.runtimes[*runtime].slot == Some(slot)) else { return };
         match reply {
             LiveReply::Swap { request, progress } => self.swap_said(now_ms, runtime, request, progress, actions),
@@ -39,7 +40,29 @@ impl Policy {
         }
     }
 
-    fn is_flight(&self, runtime: usize, request: RequestId) -> bool {
+    /// Follows what may have to be recovered, and lets go of what need not be any more.
+    pub(super) fn keep_up(&mut self, slot: RuntimeIndex, reply: &LiveReply, actions: &mut Vec<Action>) {
+        let keep = &mut self.programs[slot.0].keep;
+        let request = reply.request();
+        let released = match reply {
+            LiveReply::Swap { progress: SwapProgress::Pending { .. } | SwapProgress::TrialCutShort { .. }, .. } => return,
+            LiveReply::Swap { progress: SwapProgress::TrialPassed { .. }, .. } => keep.stays(request),
+            LiveReply::Swap { progress: SwapProgress::RolledBack { to, .. }, .. } => keep.rolled_back(*to),
+            LiveReply::Swap { progress: SwapProgress::Committed { .. }, .. } | LiveReply::Applied { .. } => {
+                keep.answered(request);
+                keep.committed(request)
+            }
+            LiveReply::Swap { progress: SwapProgress::Superseded | SwapProgress::Cancelled, .. }
+            | LiveReply::Refused { .. }
+            | LiveReply::Values { .. } => {
+                keep.answered(request);
+                keep.dropped(request)
+            }
+        };
+        actions.extend(released.into_iter().map(|segment| Action::Release { segment }));
+    }
+
+    pub(super) fn is_flight(&self, runtime: usize, request: RequestId) -> bool {
         self.runtimes[runtime].flight.as_ref().is_some_and(|flight| flight.way == Way::Host { request })
     }
 
@@ -111,7 +134,7 @@ impl Policy {
     }
 
     /// A pending change has come back without effect.
-    fn flight_recalled(&mut self, runtime: usize, actions: &mut Vec<Action>) {
+    pub(super) fn flight_recalled(&mut self, runtime: usize, actions: &mut Vec<Action>) {
         let Some(flight) = self.runtimes[runtime].flight.take() else { return };
         actions.push(Action::Release { segment: flight.what.artifact.name.clone() });
         let mut edit = flight.what.edit;
@@ -207,7 +230,7 @@ impl Policy {
 
     // ------------------------------------------------------------------------------------------------------- trials
 
-    fn trial_passed(&mut self, runtime: usize, request: RequestId) {
+    pub(super) fn trial_passed(&mut self, runtime: usize, request: RequestId) {
         if let Some(trial) = self.runtimes[runtime].trial.take_if(|trial| trial.request == request) {
             self.mark_good(runtime, trial.change);
         }
@@ -231,7 +254,7 @@ impl Policy {
     }
 
     /// The revision failed while it ran; the one before it plays again.
-    fn rolled_back(&mut self, runtime: usize, request: RequestId, tick: u64, fault: Fault, actions: &mut Vec<Action>) {
+    pub(super) fn rolled_back(&mut self, runtime: usize, request: RequestId, tick: u64, fault: Fault, actions: &mut Vec<Action>) {
         let Some(trial) = self.runtimes[runtime].trial.take_if(|trial| trial.request == request) else { return };
         let is_forced = fault.kind == ipc::fault::FaultKind::DeadlineExceeded;
         self.log(runtime, tick, Logged::RolledBack { is_forced }, actions);
@@ -338,6 +361,13 @@ impl Policy {
         if program.phase.is_over() || program.is_stop_sent || program.is_retiring {
             return;
         }
+        if matches!(program.phase, Phase::Recovering { .. } | Phase::Quarantined) {
+            // Nothing of it is heard: there is nothing to fade out.
+            program.phase = Phase::Done;
+            self.let_go_of_lane(slot, actions);
+            actions.push(Action::Tell(Report::RuntimeStopped { runtime: slot }));
+            return self.slot_over(slot, None, actions);
+        }
         program.is_retiring = true;
         if program.is_lane_added {
             // The host delivers until the lane has been faded out.
@@ -351,7 +381,9 @@ impl Policy {
         let program: &mut Program = &mut self.programs[slot.0];
         if program.is_retiring && !program.is_stop_sent && !program.phase.is_over() {
             program.is_stop_sent = true;
-            actions.push(Action::StopRuntime(slot));
+            if let Some(host) = program.host {
+                actions.push(Action::StopRuntime(host));
+            }
         }
     }
 

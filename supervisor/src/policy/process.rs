@@ -19,8 +19,10 @@ pub enum Life {
         deadline_ms: u64,
         is_wanted: bool,
     },
-    /// We have sent SIGKILL.
-    Killed,
+    /// We have sent SIGKILL. `is_fault` when that was for something it did or omitted, so that its death is a loss.
+    Killed {
+        is_fault: bool,
+    },
     Dead,
 }
 
@@ -40,11 +42,13 @@ pub struct Process {
     pub life: Life,
     /// 0 until it is known.
     pub pid: u32,
+    /// What it is killed for.
+    pub cause: Option<String>,
 }
 
 impl Process {
     pub fn absent() -> Self {
-        Self { life: Life::Absent, pid: 0 }
+        Self { life: Life::Absent, pid: 0, cause: None }
     }
 
     pub fn start(&mut self, now_ms: u64) {
@@ -56,11 +60,19 @@ impl Process {
         self.life == Life::Joined
     }
 
+    /// Whether what it says still counts: it has not been given up for a fault.
+    pub fn is_heard(&self) -> bool {
+        match self.life {
+            Life::Starting { .. } | Life::Joined | Life::Closing { .. } | Life::Killed { is_fault: false } => true,
+            Life::Absent | Life::Killed { is_fault: true } | Life::Dead => false,
+        }
+    }
+
     /// Whether it is, or may still become, of use.
     pub fn is_usable(&self) -> bool {
         match self.life {
             Life::Starting { .. } | Life::Joined => true,
-            Life::Absent | Life::Closing { .. } | Life::Killed | Life::Dead => false,
+            Life::Absent | Life::Closing { .. } | Life::Killed { .. } | Life::Dead => false,
         }
     }
 
@@ -68,7 +80,7 @@ impl Process {
     pub fn is_gone(&self) -> bool {
         match self.life {
             Life::Absent | Life::Dead => true,
-            Life::Starting { .. } | Life::Joined | Life::Closing { .. } | Life::Killed => false,
+            Life::Starting { .. } | Life::Joined | Life::Closing { .. } | Life::Killed { .. } => false,
         }
     }
 
@@ -76,7 +88,7 @@ impl Process {
         match self.life {
             Life::Starting { .. } => self.life = Life::Joined,
             // A greeting that crossed with our decision to end the process, or comes twice, changes nothing.
-            Life::Absent | Life::Joined | Life::Closing { .. } | Life::Killed | Life::Dead => {}
+            Life::Absent | Life::Joined | Life::Closing { .. } | Life::Killed { .. } | Life::Dead => {}
         }
     }
 
@@ -87,18 +99,18 @@ impl Process {
                 self.life = Life::Closing { deadline_ms: now_ms + deadlines::CLOSE_MS, is_wanted };
                 true
             }
-            Life::Absent | Life::Closing { .. } | Life::Killed | Life::Dead => false,
+            Life::Absent | Life::Closing { .. } | Life::Killed { .. } | Life::Dead => false,
         }
     }
 
     /// SIGKILL is to be sent. Returns whether there is something to kill.
-    pub fn kill(&mut self) -> bool {
+    pub fn kill(&mut self, is_fault: bool) -> bool {
         match self.life {
             Life::Starting { .. } | Life::Joined | Life::Closing { .. } => {
-                self.life = Life::Killed;
+                self.life = Life::Killed { is_fault };
                 true
             }
-            Life::Absent | Life::Killed | Life::Dead => false,
+            Life::Absent | Life::Killed { .. } | Life::Dead => false,
         }
     }
 
@@ -111,7 +123,8 @@ impl Process {
                 Death::Stale
             }
             (Life::Dead, _) => Death::Stale,
-            (Life::Killed, _) | (Life::Closing { is_wanted: true, .. }, ProcessEnd::Exited(0)) => Death::Expected,
+            (Life::Killed { is_fault: false }, _) | (Life::Closing { is_wanted: true, .. }, ProcessEnd::Exited(0)) => Death::Expected,
+            (Life::Killed { is_fault: true }, _) => Death::Unexpected,
             (Life::Starting { .. } | Life::Joined, _)
             | (Life::Closing { is_wanted: true, .. }, ProcessEnd::Exited(_) | ProcessEnd::Killed(_))
             | (Life::Closing { is_wanted: false, .. }, _) => Death::Unexpected,
@@ -122,7 +135,7 @@ impl Process {
     pub fn deadline_ms(&self) -> Option<u64> {
         match self.life {
             Life::Starting { deadline_ms } | Life::Closing { deadline_ms, .. } => Some(deadline_ms),
-            Life::Absent | Life::Joined | Life::Killed | Life::Dead => None,
+            Life::Absent | Life::Joined | Life::Killed { .. } | Life::Dead => None,
         }
     }
 }

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use ipc::recovery::TookOver;
 use ipc::segment::SegmentRef;
 
+use super::keep::Keep;
+use super::restarts::Restarts;
 use super::runtime::Revision;
-use super::vocabulary::{CompileSettings, Plan};
+use super::vocabulary::{CompileSettings, HostIndex, Plan};
 
 /// How often an artifact that arrived damaged is made anew before the program is given up.
 pub const COMPILE_ATTEMPTS: u32 = 2;
@@ -34,6 +37,12 @@ pub enum Phase {
     Running,
     /// Stopped by its host after repeated faults; its lane is silent.
     Held,
+    /// Its host has died; another one is to go on. The deadline is that of the host that has been told to.
+    Recovering {
+        deadline_ms: Option<u64>,
+    },
+    /// Its hosts have died too often; it is not started again by itself.
+    Quarantined,
     /// It has done all it was to do.
     Done,
     Failed,
@@ -45,6 +54,7 @@ impl Phase {
         match self {
             Self::Queued | Self::Compiling | Self::Inspecting { .. } => true,
             Self::Ready { .. } | Self::Starting { .. } | Self::Running | Self::Held | Self::Done | Self::Failed => false,
+            Self::Recovering { .. } | Self::Quarantined => false,
         }
     }
 
@@ -58,7 +68,9 @@ impl Phase {
             | Self::Ready { .. }
             | Self::Starting { .. }
             | Self::Running
-            | Self::Held => false,
+            | Self::Held
+            | Self::Recovering { .. }
+            | Self::Quarantined => false,
         }
     }
 }
@@ -71,6 +83,8 @@ pub enum Lane {
     /// The shell has been asked to create it.
     Asked,
     Created(SegmentRef),
+    /// Its segment has been let go of.
+    Gone,
 }
 
 /// A program of the session.
@@ -88,6 +102,8 @@ pub struct Program {
     pub is_lane_added: bool,
     /// The device host has mapped the lane.
     pub is_lane_mapped: bool,
+    /// A device host has been told of it before: the next one goes on with it.
+    pub was_lane_added: bool,
     /// Its host has been told to stop it.
     pub is_stop_sent: bool,
     /// Index of the runtime it is a life of, in sessions that can be changed.
@@ -103,6 +119,27 @@ pub struct Program {
     pub ticks: u64,
     /// It is being replaced or stopped.
     pub is_retiring: bool,
+    /// The process that runs it, or is to.
+    pub host: Option<HostIndex>,
+    /// What it takes to go on with it in another one.
+    pub keep: Keep,
+    pub restarts: Restarts,
+    /// That it cannot be recovered has been told.
+    pub is_risk_told: bool,
+    /// Workers that have died of its text.
+    pub worker_deaths: u32,
+    /// The last takeover, until it has been told of.
+    pub recovered: Option<Recovered>,
+}
+
+/// A takeover whose gap is not yet known.
+#[derive(Clone, Debug)]
+pub struct Recovered {
+    pub took: Box<TookOver>,
+    pub pid: u32,
+    /// Blocks that the device had gone without before the death.
+    pub underruns: u64,
+    pub at_ms: u64,
 }
 
 impl Program {
@@ -116,6 +153,7 @@ impl Program {
             lane: Lane::None,
             is_lane_added: false,
             is_lane_mapped: false,
+            was_lane_added: false,
             is_stop_sent: false,
             runtime: None,
             generation: 1,
@@ -123,7 +161,24 @@ impl Program {
             gain: 1.0,
             ticks: 0,
             is_retiring: false,
+            host: None,
+            keep: Keep::default(),
+            restarts: Restarts::default(),
+            recovered: None,
+            is_risk_told: false,
+            worker_deaths: 0,
         }
+    }
+
+    /// Names of the segments that nobody needs any more now that its life is over.
+    pub fn end(&mut self) -> Vec<String> {
+        let mut released = self.keep.end();
+        if matches!(self.lane, Lane::Created(_))
+            && let Lane::Created(lane) = std::mem::replace(&mut self.lane, Lane::Gone)
+        {
+            released.push(lane.name);
+        }
+        released
     }
 
     /// Whether it delivers blocks into a lane.

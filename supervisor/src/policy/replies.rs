@@ -4,7 +4,7 @@ use ipc::limits::BLOCK_FRAMES;
 use ipc::message::{CompileOutcome, CompileTimings, DeviceReply, DeviceStatus, HostReply, HostStatus, Refusal, WorkerReply};
 
 use super::program::{Lane, Phase};
-use super::{Action, Child, Device, Failure, Goal, Policy, Report, RuntimeIndex, Stage, Target, Verdict, looking};
+use super::{Action, Device, Failure, Goal, Policy, Report, RuntimeIndex, Stage, Target, Verdict, looking};
 
 impl Policy {
     pub(super) fn worker_said(&mut self, reply: WorkerReply, actions: &mut Vec<Action>) {
@@ -53,6 +53,8 @@ impl Policy {
             return;
         }
         match reply {
+            // Where it may have to be loaded once more, it keeps its name until the program's keep lets go of it.
+            HostReply::Loaded { .. } if self.is_live() => {}
             HostReply::Loaded { segment } => actions.push(Action::Release { segment }),
             HostReply::Started { .. } => self.started(now_ms, runtime, actions),
             HostReply::Refused { segment, reason } => self.refused(runtime, segment, reason, actions),
@@ -71,7 +73,8 @@ impl Policy {
             HostReply::RunFailed { fault } => self.fail(runtime, Failure::Fault(fault), Verdict::Program, actions),
             HostReply::Live(reply) if self.script.is_some() => self.script_said(&reply, actions),
             HostReply::Live(reply) => self.live_said(now_ms, runtime, reply, actions),
-            HostReply::Prepared { .. } | HostReply::TookOver(_) => {}
+            HostReply::TookOver(took) => self.took_over(now_ms, runtime, took, actions),
+            HostReply::Prepared { .. } => {}
             HostReply::Stopped => self.host_stopped(now_ms, runtime, actions),
         }
     }
@@ -87,31 +90,28 @@ impl Policy {
                 if !has_audio {
                     self.first_frame.get_or_insert(frames);
                 }
-                self.unlink_if_mapped(runtime, actions);
+                program.restarts.is_ready();
                 self.slot_started(now_ms, runtime, actions);
             }
             Phase::Queued | Phase::Compiling | Phase::Inspecting { .. } | Phase::Ready { .. } => {}
             Phase::Running | Phase::Held | Phase::Done | Phase::Failed => {}
-        }
-    }
-
-    /// Both ends have mapped the lane: from here on its name is only something that could be left behind.
-    fn unlink_if_mapped(&self, runtime: RuntimeIndex, actions: &mut Vec<Action>) {
-        let program = &self.programs[runtime.0];
-        let is_mapped_by_host = matches!(program.phase, Phase::Running | Phase::Held);
-        if is_mapped_by_host && program.is_lane_mapped {
-            actions.push(Action::UnlinkLane(runtime));
+            Phase::Recovering { .. } | Phase::Quarantined => {}
         }
     }
 
     fn refused(&mut self, runtime: RuntimeIndex, segment: String, reason: Refusal, actions: &mut Vec<Action>) {
+        if matches!(self.programs[runtime.0].phase, Phase::Recovering { deadline_ms: Some(_) }) {
+            return self.takeover_refused(runtime, reason.message, actions);
+        }
         if segment.is_empty() {
             // It is not about a program: the host cannot do its work at all.
             return self.fail(runtime, Failure::Refused(reason), Verdict::Environment, actions);
         }
         match &self.programs[runtime.0].phase {
             Phase::Starting { artifact, .. } if artifact.name == segment => {
-                actions.push(Action::Release { segment });
+                actions.push(Action::Release { segment: segment.clone() });
+                let released = self.programs[runtime.0].keep.end().into_iter().filter(|name| *name != segment);
+                actions.extend(released.map(|segment| Action::Release { segment }));
                 if reason.is_damaged {
                     self.compile_again(runtime, reason.message, actions);
                 } else {
@@ -121,6 +121,7 @@ impl Policy {
             }
             Phase::Starting { .. } | Phase::Queued | Phase::Compiling | Phase::Inspecting { .. } | Phase::Ready { .. } => {}
             Phase::Running | Phase::Held | Phase::Done | Phase::Failed => {}
+            Phase::Recovering { .. } | Phase::Quarantined => {}
         }
     }
 
@@ -153,6 +154,7 @@ impl Policy {
             }
             Phase::Queued | Phase::Compiling | Phase::Inspecting { .. } | Phase::Ready { .. } | Phase::Starting { .. } => {}
             Phase::Held | Phase::Done | Phase::Failed => {}
+            Phase::Recovering { .. } | Phase::Quarantined => {}
         }
     }
 
@@ -165,6 +167,7 @@ impl Policy {
             }
             Phase::Starting { .. } | Phase::Queued | Phase::Compiling | Phase::Inspecting { .. } | Phase::Ready { .. } => {}
             Phase::Running | Phase::Held | Phase::Done | Phase::Failed => {}
+            Phase::Recovering { .. } | Phase::Quarantined => {}
         }
     }
 
@@ -176,9 +179,13 @@ impl Policy {
         if !program.phase.is_over() {
             program.phase = Phase::Done;
             actions.push(Action::Tell(Report::RuntimeStopped { runtime }));
+            let released = program.end().into_iter();
+            actions.extend(released.map(|segment| Action::Release { segment }));
             self.slot_over(runtime, None, actions);
         }
-        self.close(now_ms, Child::Host(runtime), actions);
+        if let Some(host) = self.host(runtime) {
+            self.close(now_ms, host, actions);
+        }
     }
 
     pub(super) fn device_said(&mut self, now_ms: u64, reply: DeviceReply, actions: &mut Vec<Action>) {
@@ -203,7 +210,6 @@ impl Policy {
             DeviceReply::LaneMapped { runtime } => {
                 if let Some(runtime) = self.named(&runtime) {
                     self.programs[runtime.0].is_lane_mapped = true;
-                    self.unlink_if_mapped(runtime, actions);
                 }
             }
             DeviceReply::LaneRefused { runtime, reason } => {
@@ -254,7 +260,9 @@ impl Policy {
     }
 
     fn device_status(&mut self, now_ms: u64, mut status: DeviceStatus, actions: &mut Vec<Action>) {
-        self.frames = status.frames;
+        self.frames = self.frames.max(status.frames);
+        self.frames_at_ms = now_ms;
+        self.device_restarts.is_ready();
         self.device_xruns = status.device_xruns;
         for lane in &mut status.lanes {
             let Some(slot) = self.named(&lane.runtime) else { continue };
@@ -264,6 +272,7 @@ impl Policy {
             }
         }
         actions.push(Action::Tell(Report::DeviceStatus(status)));
+        self.measure_gaps(now_ms, actions);
         let (Goal::Play { seconds: Some(seconds) }, Some((rate, _)), Some(first)) = (self.goal, &self.sample_rate, self.first_frame) else {
             return;
         };

@@ -119,6 +119,8 @@ pub struct Edit {
     /// Whether the settings are those that were asked for after a compile.
     pub is_settled: bool,
     pub attempts: u32,
+    /// Workers that have died of it.
+    pub worker_deaths: u32,
     /// What it is compiled against.
     pub previous: Option<ContentHash>,
     pub timings: Timings,

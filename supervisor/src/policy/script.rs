@@ -14,7 +14,7 @@ use super::edits::of;
 use super::log::{LogEntry, Logged, RevisionText};
 use super::program::Phase;
 use super::runtime::Revision;
-use super::{Action, Child, Compiling, Content, Failure, Inspection, Policy, RuntimeIndex, Stage, Target, Verdict, deadlines};
+use super::{Action, Compiling, Content, Failure, Inspection, Policy, RuntimeIndex, Stage, Target, Verdict, deadlines};
 use crate::change;
 use crate::control::protocol::ChangeId;
 
@@ -123,7 +123,8 @@ impl Policy {
     fn send_scripted(&mut self, at_tick: Option<u64>, what: LiveChange, actions: &mut Vec<Action>) {
         self.last_live_request += 1;
         let request = LiveRequest { request: self.last_live_request, at_tick, what };
-        actions.push(Action::Live { runtime: ONLY, request });
+        let Some(host) = self.programs[ONLY.0].host else { return };
+        actions.push(Action::Live { runtime: ONLY, host, request, content: None });
     }
 
     fn compile_scripted(&mut self, now_ms: u64, revision: RevisionText, entry: LogEntry, actions: &mut Vec<Action>) {
@@ -133,7 +134,7 @@ impl Policy {
         let text = revision.program(&script.runtime);
         let previous = revision.previous.as_ref().and_then(|previous| script.revisions.get(previous)).cloned();
         script.waiting = Waiting::Compile { entry: Box::new(entry), artifact: None };
-        if !self.process(Child::Worker).is_usable() {
+        if !self.process(self.worker()).is_usable() {
             return self.end_script("the compiler-worker is gone", actions);
         }
         self.compiling = Some(Compiling { target: Target::Script, request, deadline_ms: now_ms + deadlines::COMPILE_MS });

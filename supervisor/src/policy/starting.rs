@@ -18,6 +18,9 @@ impl Policy {
             Stage::Working => {}
             Stage::NotBegun | Stage::Stopping { .. } | Stage::Killing { .. } | Stage::Over => return,
         }
+        // First of all: somebody may be about to miss a block.
+        self.advance_recovery(now_ms, actions);
+        self.advance_parts(now_ms, actions);
         self.compile_next(now_ms, actions);
         self.compile_next_edit(now_ms, actions);
         self.advance_edits(now_ms, actions);
@@ -26,22 +29,26 @@ impl Policy {
         self.open_device(now_ms, actions);
         for runtime in (0..self.programs.len()).map(RuntimeIndex) {
             self.start_program(now_ms, runtime, actions);
-            if self.programs[runtime.0].phase == Phase::Failed {
-                self.close(now_ms, Child::Host(runtime), actions);
+            let is_over = self.programs[runtime.0].phase.is_over() && (self.is_live() || self.programs[runtime.0].phase == Phase::Failed);
+            if (is_over || self.programs[runtime.0].phase == Phase::Quarantined)
+                && let Some(host) = self.host(runtime)
+            {
+                self.close(now_ms, host, actions);
             }
         }
         self.begin_rendering(actions);
+        self.advance_spare(now_ms, actions);
     }
 
     /// One compile at a time, so that each has the whole of its deadline and a dead worker fails one program for its fault.
     fn compile_next(&mut self, now_ms: u64, actions: &mut Vec<Action>) {
         let Some(index) = self.programs.iter().position(|program| program.phase == Phase::Queued) else { return };
         let runtime = RuntimeIndex(index);
-        if !self.process(Child::Worker).is_usable() {
+        if !self.process(self.worker()).is_usable() && !self.is_live() {
             self.fail(runtime, Failure::NoWorker, Verdict::Environment, actions);
             return self.compile_next(now_ms, actions);
         }
-        if self.compiling.is_some() || !self.process(Child::Worker).is_joined() {
+        if self.compiling.is_some() || !self.process(self.worker()).is_joined() {
             return;
         }
         self.last_request += 1;
@@ -81,13 +88,14 @@ impl Policy {
     }
 
     fn open_device(&mut self, now_ms: u64, actions: &mut Vec<Action>) {
-        if self.device != Device::Closed || !self.process(Child::Device).is_joined() {
+        if self.device != Device::Closed || !self.process(self.device()).is_joined() {
             return;
         }
         if self.goal == Goal::ListDevices {
             actions.push(Action::ListDevices);
         } else if let Some((sample_rate, _)) = self.sample_rate {
-            actions.push(Action::OpenDevice { sample_rate });
+            let (first_frame, part) = (self.session_frames(now_ms), self.device_generation);
+            actions.push(Action::OpenDevice { sample_rate, first_frame, part });
         } else {
             return;
         }
@@ -97,11 +105,11 @@ impl Policy {
     fn start_program(&mut self, now_ms: u64, runtime: RuntimeIndex, actions: &mut Vec<Action>) {
         let program = &self.programs[runtime.0];
         let Phase::Ready { artifact, plan } = program.phase.clone() else { return };
-        let host = self.process(Child::Host(runtime));
+        let joined = program.host.filter(|host| self.process(Child::Host(*host)).is_joined());
         let Some(plan) = plan else {
-            if host.is_joined() {
+            if let Some(host) = joined {
                 self.programs[runtime.0].phase = Phase::Starting { artifact: artifact.clone(), deadline_ms: None };
-                actions.push(Action::RunProgram { runtime, artifact });
+                actions.push(Action::RunProgram { runtime, host, artifact });
             }
             return;
         };
@@ -111,19 +119,27 @@ impl Policy {
             return self.fail(runtime, Failure::Unplayable { message, line: None }, Verdict::Program, actions);
         }
         let lane = match (plan.has_lane, program.lane.clone()) {
-            (false, Lane::None | Lane::Asked | Lane::Created(_)) => None,
+            (false, Lane::None | Lane::Asked | Lane::Created(_) | Lane::Gone) => None,
             (true, Lane::None) => {
                 self.programs[runtime.0].lane = Lane::Asked;
                 return actions.push(Action::CreateLane(runtime));
             }
-            (true, Lane::Asked) => return,
+            (true, Lane::Asked | Lane::Gone) => return,
             (true, Lane::Created(lane)) => Some(lane),
         };
         self.add_lane(runtime, lane.as_ref(), actions);
-        if self.process(Child::Host(runtime)).is_joined() {
+        if let Some(host) = joined {
             let deadline_ms = Some(now_ms + deadlines::START_RUNTIME_MS);
-            self.programs[runtime.0].phase = Phase::Starting { artifact: artifact.clone(), deadline_ms };
-            actions.push(Action::StartRuntime { runtime, artifact, plan, lane });
+            let is_protected = self.is_live();
+            let base_directory = self.texts[runtime.0].base_directory.clone();
+            let program = &mut self.programs[runtime.0];
+            program.phase = Phase::Starting { artifact: artifact.clone(), deadline_ms };
+            if is_protected {
+                let released = program.keep.end().into_iter().filter(|segment| *segment != artifact.name);
+                actions.extend(released.map(|segment| Action::Release { segment }));
+                program.keep.start(plan.content.manifest.revision, artifact.clone(), base_directory);
+            }
+            actions.push(Action::StartRuntime { runtime, host, artifact, plan, lane, is_protected });
         }
     }
 
@@ -139,7 +155,8 @@ impl Policy {
             && !program.is_retiring
         {
             program.is_lane_added = true;
-            actions.push(Action::AddLane { runtime, lane: lane.clone() });
+            let resumes = std::mem::replace(&mut program.was_lane_added, true);
+            actions.push(Action::AddLane { runtime, lane: lane.clone(), resumes });
             self.set_gain(runtime, 0, actions);
         }
     }
@@ -149,6 +166,7 @@ impl Policy {
             // A runtime may have been started before the device could be told of its lane.
             if let Lane::Created(lane) = self.programs[index].lane.clone()
                 && !self.programs[index].phase.is_over()
+                && self.programs[index].phase != Phase::Quarantined
             {
                 self.add_lane(RuntimeIndex(index), Some(&lane), actions);
             }
@@ -158,6 +176,7 @@ impl Policy {
         let is_ready = |program: &Program| match program.phase {
             Phase::Running | Phase::Held => program.is_lane_mapped || !program.has_lane(),
             Phase::Queued | Phase::Compiling | Phase::Inspecting { .. } | Phase::Ready { .. } | Phase::Starting { .. } => false,
+            Phase::Recovering { .. } | Phase::Quarantined => true,
             Phase::Done | Phase::Failed => !is_bounce,
         };
         if self.device == Device::Open && !self.is_rendering_begun && self.programs.iter().all(is_ready) {

@@ -10,6 +10,12 @@ use super::*;
 const FIRST: RuntimeIndex = RuntimeIndex(0);
 const SECOND: RuntimeIndex = RuntimeIndex(1);
 
+/// The hosts that a session starts for its programs have their numbers.
+const HOST_1: Child = Child::Host(HostIndex(0));
+const HOST_2: Child = Child::Host(HostIndex(1));
+const WORKER: Child = Child::Worker(1);
+const DEVICE: Child = Child::Device(1);
+
 /// A session under test with a clock of its own; remembers every action.
 struct Scene {
     policy: Policy,
@@ -69,7 +75,7 @@ impl Scene {
     }
 
     fn end(&mut self, child: Child) -> Vec<Action> {
-        self.step(Event::Died { child, end: ProcessEnd::Exited(0) })
+        self.step(Event::Died { child, end: ProcessEnd::Exited(0), tick: None })
     }
 
     fn has(&self, action: &Action) -> bool {
@@ -89,11 +95,15 @@ impl Scene {
 }
 
 fn compiled(id: u64, outcome: CompileOutcome) -> Event {
-    Event::WorkerSaid(WorkerReply::Compiled { id, outcome, timings: CompileTimings::default() })
+    Event::WorkerSaid { generation: 1, reply: WorkerReply::Compiled { id, outcome, timings: CompileTimings::default() } }
 }
 
 fn host(runtime: RuntimeIndex, reply: HostReply) -> Event {
-    Event::HostSaid { runtime, reply }
+    Event::HostSaid { host: HostIndex(runtime.0), reply }
+}
+
+fn device(reply: DeviceReply) -> Event {
+    Event::DeviceSaid { generation: 1, reply }
 }
 
 fn segment(name: &str, kind: SegmentKind) -> SegmentRef {
@@ -129,23 +139,23 @@ fn diagnostic() -> Diagnostic {
 }
 
 fn opened() -> Event {
-    Event::DeviceSaid(DeviceReply::Opened { device: "null".to_owned(), sample_rate: 48_000, period_frames: 128 })
+    device(DeviceReply::Opened { device: "null".to_owned(), sample_rate: 48_000, period_frames: 128 })
 }
 
 fn at_frame(frames: u64) -> Event {
-    Event::DeviceSaid(DeviceReply::Status(DeviceStatus { frames, ..DeviceStatus::default() }))
+    device(DeviceReply::Status(DeviceStatus { frames, ..DeviceStatus::default() }))
 }
 
 #[test]
 fn every_goal_starts_the_processes_it_needs_and_no_others() {
-    let two = [Child::Host(FIRST), Child::Host(SECOND)];
+    let two = [HOST_1, HOST_2];
     let rows: [(Goal, &[&str], Vec<Child>); 6] = [
-        (Goal::Check, &["a"], vec![Child::Worker]),
-        (Goal::Compile, &["a"], vec![Child::Worker]),
-        (Goal::Run, &["a"], vec![Child::Worker, Child::Host(FIRST)]),
-        (Goal::Play { seconds: None }, &["a", "b"], [Child::Worker, Child::Device].into_iter().chain(two).collect()),
-        (Goal::Bounce, &["a", "b"], [Child::Worker, Child::Device].into_iter().chain(two).collect()),
-        (Goal::ListDevices, &[], vec![Child::Device]),
+        (Goal::Check, &["a"], vec![WORKER]),
+        (Goal::Compile, &["a"], vec![WORKER]),
+        (Goal::Run, &["a"], vec![WORKER, HOST_1]),
+        (Goal::Play { seconds: None }, &["a", "b"], [WORKER, DEVICE].into_iter().chain(two).collect()),
+        (Goal::Bounce, &["a", "b"], [WORKER, DEVICE].into_iter().chain(two).collect()),
+        (Goal::ListDevices, &[], vec![DEVICE]),
     ];
     for (goal, names, children) in rows {
         let expected: Vec<Action> = children.into_iter().map(Action::Spawn).collect();
@@ -156,15 +166,15 @@ fn every_goal_starts_the_processes_it_needs_and_no_others() {
 #[test]
 fn a_wrong_program_is_told_once_and_ends_a_check() {
     let mut scene = Scene::new(Goal::Check, &["a"]);
-    scene.step(Event::Spawned { child: Child::Worker, pid: 7 });
-    scene.expect(Event::Joined { child: Child::Worker }, &[Action::Compile { runtime: FIRST, request: 1, settings: None }]);
+    scene.step(Event::Spawned { child: WORKER, pid: 7 });
+    scene.expect(Event::Joined { child: WORKER }, &[Action::Compile { runtime: FIRST, request: 1, settings: None }]);
     let failure = Failure::Rejected(vec![diagnostic()]);
     scene.expect(
         compiled(1, CompileOutcome::Rejected(vec![diagnostic()])),
-        &[Action::Tell(Report::Failed { runtime: FIRST, failure }), Action::Tell(Report::Stopping), Action::Close(Child::Worker)],
+        &[Action::Tell(Report::Failed { runtime: FIRST, failure }), Action::Tell(Report::Stopping), Action::Close(WORKER)],
     );
-    scene.expect(Event::ChannelClosed { child: Child::Worker }, &[]);
-    scene.expect(Event::Died { child: Child::Worker, end: ProcessEnd::Exited(0) }, &[Action::Finish(Verdict::Program)]);
+    scene.expect(Event::ChannelClosed { child: WORKER }, &[]);
+    scene.expect(Event::Died { child: WORKER, end: ProcessEnd::Exited(0), tick: None }, &[Action::Finish(Verdict::Program)]);
 }
 
 #[test]
@@ -180,17 +190,22 @@ fn a_program_goes_from_text_to_sound_in_this_order() {
     );
     scene.expect(
         Event::Inspected { runtime, inspection: Inspection::Playable(plan.clone()) },
-        &[Action::OpenDevice { sample_rate: 48_000 }, Action::CreateLane(runtime)],
+        &[Action::OpenDevice { sample_rate: 48_000, first_frame: 0, part: 1 }, Action::CreateLane(runtime)],
     );
     scene.expect(
         Event::LaneCreated { runtime, lane: lane(runtime) },
-        &[Action::AddLane { runtime, lane: lane(runtime) }, Action::StartRuntime { runtime, artifact, plan, lane: Some(lane(runtime)) }],
+        &[
+            Action::AddLane { runtime, lane: lane(runtime), resumes: false },
+            Action::StartRuntime { runtime, host: HostIndex(0), artifact, plan, lane: Some(lane(runtime)), is_protected: true },
+        ],
     );
-    scene.expect(host(runtime, HostReply::Loaded { segment: "x".to_owned() }), &[Action::Release { segment: "x".to_owned() }]);
+    // Another host may have to load it.
+    scene.expect(host(runtime, HostReply::Loaded { segment: "x".to_owned() }), &[]);
     let started = scene.step(host(runtime, HostReply::Started { runtime: "a".to_owned() }));
     assert_eq!(started.first(), Some(&Action::Tell(Report::RuntimeStarted { runtime })));
-    assert!(matches!(started[1..], [Action::Log(_), Action::Tell(Report::Change(_))]), "its first program is a change like any other");
-    scene.expect(Event::DeviceSaid(DeviceReply::LaneMapped { runtime: "a".to_owned() }), &[Action::UnlinkLane(runtime)]);
+    assert!(matches!(started[1..3], [Action::Log(_), Action::Tell(Report::Change(_))]), "its first program is a change like any other");
+    assert_eq!(started[3..], [Action::Spawn(Child::Host(HostIndex(1)))], "once all is well there is a spare");
+    scene.expect(device(DeviceReply::LaneMapped { runtime: "a".to_owned() }), &[]);
     assert_eq!(scene.verdict(), None);
 }
 
@@ -234,18 +249,19 @@ fn of_several_programs_the_good_ones_play_and_the_bad_one_is_told() {
     let mut scene = Scene::new(Goal::Play { seconds: None }, &["bad", "good"]);
     scene.join_all();
     scene.answer(CompileOutcome::Rejected(vec![diagnostic()]));
-    assert!(scene.has(&Action::Close(Child::Host(FIRST))), "its host has nothing to do");
+    assert!(scene.has(&Action::Close(HOST_1)), "its host has nothing to do");
     scene.play(SECOND, 44_100);
-    assert!(scene.has(&Action::OpenDevice { sample_rate: 44_100 }));
+    assert!(scene.has(&Action::OpenDevice { sample_rate: 44_100, first_frame: 0, part: 1 }));
     assert!(scene.has(&Action::Tell(Report::RuntimeStarted { runtime: SECOND })));
-    scene.end(Child::Host(FIRST));
+    scene.end(HOST_1);
     assert_eq!(scene.verdict(), None);
     scene.step(Event::Signal);
-    scene.step(Event::DeviceSaid(DeviceReply::Stopped { frames: 1 }));
-    scene.end(Child::Device);
+    scene.step(device(DeviceReply::Stopped { frames: 1 }));
+    scene.end(DEVICE);
     scene.step(host(SECOND, HostReply::Stopped));
-    scene.end(Child::Host(SECOND));
-    scene.end(Child::Worker);
+    scene.end(HOST_2);
+    scene.end(WORKER);
+    scene.end(Child::Host(HostIndex(2)));
     assert_eq!(scene.verdict(), Some(Verdict::Program));
 }
 
@@ -272,37 +288,14 @@ fn the_order_on_the_command_line_settles_the_sample_rate_not_the_order_of_arriva
     scene.step(Event::Inspected { runtime: SECOND, inspection: Inspection::Playable(audio(48_000)) });
     assert!(!scene.all.iter().any(|action| matches!(action, Action::OpenDevice { .. })));
     scene.play(FIRST, 44_100);
-    assert!(scene.has(&Action::OpenDevice { sample_rate: 44_100 }));
-}
-
-#[test]
-fn a_killed_host_is_told_by_name_and_the_others_play_on() {
-    let mut scene = Scene::new(Goal::Play { seconds: None }, &["a", "b"]);
-    scene.join_all();
-    scene.play(FIRST, 48_000);
-    scene.play(SECOND, 48_000);
-    let (child, end) = (Child::Host(FIRST), ProcessEnd::Killed(9));
-    let pid = scene.policy.process(child).pid;
-    scene.expect(
-        Event::Died { child, end },
-        &[
-            Action::Tell(Report::Died { child, pid, end }),
-            Action::Tell(Report::Failed { runtime: FIRST, failure: Failure::NoHost }),
-            Action::UnlinkLane(FIRST),
-            Action::RemoveLane(FIRST),
-        ],
-    );
-    assert_eq!(scene.verdict(), None);
-    // The last one takes the session with it.
-    scene.step(Event::Died { child: Child::Host(SECOND), end });
-    assert!(scene.has(&Action::Tell(Report::Stopping)));
+    assert!(scene.has(&Action::OpenDevice { sample_rate: 44_100, first_frame: 0, part: 1 }));
 }
 
 #[test]
 fn a_host_that_is_lost_before_it_has_a_program_or_ends_itself_is_the_machines_fault() {
-    let host = Child::Host(FIRST);
+    let host = HOST_1;
     let lost = |joins: bool, plays: bool, event: Event| {
-        let mut scene = Scene::new(Goal::Play { seconds: None }, &["a"]);
+        let mut scene = Scene::new(Goal::Bounce, &["a"]);
         if joins {
             scene.join_all();
         }
@@ -313,7 +306,7 @@ fn a_host_that_is_lost_before_it_has_a_program_or_ends_itself_is_the_machines_fa
         assert_eq!(scene.failure_of(FIRST), Some(&Failure::NoHost));
         scene.policy.verdict
     };
-    let died = |end| Event::Died { child: host, end };
+    let died = |end| Event::Died { child: host, end, tick: None };
     let reason = || "too many open files".to_owned();
     assert_eq!(lost(false, false, Event::NotSpawned { child: host, reason: reason() }), Verdict::Environment);
     assert_eq!(lost(false, false, Event::NotJoined { child: host, reason: reason() }), Verdict::Environment);
@@ -339,41 +332,14 @@ fn a_refusal_is_the_programs_fault_or_the_machines_as_the_host_says() {
 }
 
 #[test]
-fn the_workers_death_fails_what_is_not_compiled_and_ends_the_play_in_order() {
-    let mut scene = Scene::new(Goal::Play { seconds: None }, &["a", "b"]);
-    scene.join_all();
-    scene.play(FIRST, 48_000);
-    let (child, end, pid) = (Child::Worker, ProcessEnd::Killed(11), scene.policy.process(Child::Worker).pid);
-    scene.step(Event::Died { child, end });
-    assert!(scene.has(&Action::Tell(Report::Died { child, pid, end })));
-    assert_eq!(scene.failure_of(SECOND), Some(&Failure::NoWorker));
-    assert_eq!(scene.failure_of(FIRST), None);
-    assert!(scene.has(&Action::StopDevice), "what plays is faded out");
-    assert_eq!(scene.policy.verdict, Verdict::Environment);
-}
-
-#[test]
 fn a_run_whose_program_is_compiled_does_not_need_the_worker() {
     let mut scene = Scene::new(Goal::Run, &["a"]);
     scene.join_all();
     scene.answer(CompileOutcome::Artifact(artifact("x")));
     scene.step(Event::Inspected { runtime: FIRST, inspection: Inspection::Runnable });
-    scene.step(Event::Died { child: Child::Worker, end: ProcessEnd::Killed(9) });
+    scene.step(Event::Died { child: WORKER, end: ProcessEnd::Killed(9), tick: None });
     scene.step(host(FIRST, HostReply::RunDone { dumps: Vec::new() }));
     assert!(scene.has(&Action::Tell(Report::RunDone { dumps: Vec::new() })));
-}
-
-#[test]
-fn the_device_hosts_death_ends_the_session_in_order() {
-    let mut scene = Scene::new(Goal::Play { seconds: None }, &["a"]);
-    scene.join_all();
-    scene.play(FIRST, 48_000);
-    scene.step(Event::Died { child: Child::Device, end: ProcessEnd::Killed(9) });
-    assert!(scene.has(&Action::StopRuntime(FIRST)) && scene.has(&Action::Close(Child::Worker)));
-    scene.step(host(FIRST, HostReply::Stopped));
-    scene.end(Child::Host(FIRST));
-    scene.end(Child::Worker);
-    assert_eq!(scene.verdict(), Some(Verdict::Environment));
 }
 
 #[test]
@@ -382,18 +348,26 @@ fn a_signal_fades_out_first_stops_the_runtimes_then_and_ends_well() {
     scene.join_all();
     scene.play(FIRST, 48_000);
     scene.step(opened());
-    scene.expect(Event::Signal, &[Action::Tell(Report::Stopping), Action::StopDevice, Action::Close(Child::Worker)]);
+    let spare = HOST_2;
+    let fade = [Action::Tell(Report::Stopping), Action::StopDevice, Action::Close(WORKER), Action::Kill(spare)];
+    scene.expect(Event::Signal, &fade);
     scene.expect(
-        Event::DeviceSaid(DeviceReply::Stopped { frames: 9 }),
-        &[Action::Tell(Report::DeviceStopped { frames: 9 }), Action::Close(Child::Device), Action::StopRuntime(FIRST)],
+        device(DeviceReply::Stopped { frames: 9 }),
+        &[Action::Tell(Report::DeviceStopped { frames: 9 }), Action::Close(DEVICE), Action::StopRuntime(HostIndex(0))],
     );
     scene.expect(
         host(FIRST, HostReply::Stopped),
-        &[Action::Tell(Report::RuntimeStopped { runtime: FIRST }), Action::Close(Child::Host(FIRST))],
+        &[
+            Action::Tell(Report::RuntimeStopped { runtime: FIRST }),
+            Action::Release { segment: "artifact-0".to_owned() },
+            Action::Release { segment: "lane-0".to_owned() },
+            Action::Close(HOST_1),
+        ],
     );
-    scene.end(Child::Worker);
-    scene.end(Child::Device);
-    scene.expect(Event::Died { child: Child::Host(FIRST), end: ProcessEnd::Exited(0) }, &[Action::Finish(Verdict::Fine)]);
+    scene.end(WORKER);
+    scene.end(DEVICE);
+    scene.end(spare);
+    scene.expect(Event::Died { child: HOST_1, end: ProcessEnd::Exited(0), tick: None }, &[Action::Finish(Verdict::Fine)]);
 }
 
 #[test]
@@ -402,10 +376,10 @@ fn a_second_signal_kills_whoever_is_left() {
     scene.join_all();
     scene.play(FIRST, 48_000);
     scene.step(Event::Signal);
-    let kills = [Child::Worker, Child::Device, Child::Host(FIRST)].map(Action::Kill);
+    let kills = [WORKER, DEVICE, HOST_1].map(Action::Kill);
     scene.expect(Event::Signal, &kills);
-    for child in [Child::Worker, Child::Device, Child::Host(FIRST)] {
-        scene.step(Event::Died { child, end: ProcessEnd::Killed(9) });
+    for child in [WORKER, DEVICE, HOST_1, HOST_2] {
+        scene.step(Event::Died { child, end: ProcessEnd::Killed(9), tick: None });
     }
     assert_eq!(scene.verdict(), Some(Verdict::Interrupted));
     assert!(!scene.all.iter().any(|action| matches!(action, Action::Tell(Report::Died { .. }))), "these deaths were ours");
@@ -420,8 +394,8 @@ fn whoever_does_not_end_in_time_is_named_and_killed() {
     scene.step(Event::Signal);
     let actions = scene.wait();
     assert!(scene.now_ms - began_ms <= 2_000);
-    assert!(actions.contains(&Action::Kill(Child::Device)) && actions.contains(&Action::Kill(Child::Host(FIRST))));
-    assert!(actions.iter().any(|action| matches!(action, Action::Tell(Report::ProcessStuck { child: Child::Device, .. }))));
+    assert!(actions.contains(&Action::Kill(DEVICE)) && actions.contains(&Action::Kill(HOST_1)));
+    assert!(actions.iter().any(|action| matches!(action, Action::Tell(Report::ProcessStuck { part: Part::Device, .. }))));
     // Not even SIGKILL ends them: the session ends all the same, within the two seconds.
     scene.wait();
     assert_eq!(scene.verdict(), Some(Verdict::Environment));
@@ -435,27 +409,27 @@ fn a_compile_that_takes_too_long_is_a_failure_of_that_program_and_ends_the_worke
     let actions = scene.wait();
     assert_eq!(scene.now_ms, deadlines::COMPILE_MS);
     assert_eq!(scene.failure_of(FIRST), Some(&Failure::CompileTooLong));
-    assert!(actions.contains(&Action::Kill(Child::Worker)));
-    scene.step(Event::Died { child: Child::Worker, end: ProcessEnd::Killed(9) });
+    assert!(actions.contains(&Action::Kill(WORKER)));
+    scene.step(Event::Died { child: WORKER, end: ProcessEnd::Killed(9), tick: None });
     assert_eq!(scene.verdict(), Some(Verdict::Program));
 }
 
 #[test]
 fn a_process_that_never_connects_is_named_and_killed() {
     let mut scene = Scene::new(Goal::Check, &["a"]);
-    scene.step(Event::Spawned { child: Child::Worker, pid: 7 });
+    scene.step(Event::Spawned { child: WORKER, pid: 7 });
     let actions = scene.wait();
     assert_eq!(scene.now_ms, deadlines::JOIN_MS);
-    assert!(matches!(&actions[..], [Action::Kill(Child::Worker), Action::Tell(Report::ProcessMissing { .. }), ..]));
+    assert!(matches!(&actions[..], [Action::Kill(WORKER), Action::Tell(Report::ProcessMissing { .. }), ..]));
     assert_eq!(scene.failure_of(FIRST), Some(&Failure::NoWorker));
-    scene.step(Event::Died { child: Child::Worker, end: ProcessEnd::Killed(9) });
+    scene.step(Event::Died { child: WORKER, end: ProcessEnd::Killed(9), tick: None });
     assert_eq!(scene.verdict(), Some(Verdict::Environment));
 }
 
 #[test]
 fn a_process_that_cannot_be_started_ends_the_session_at_once() {
     let mut scene = Scene::new(Goal::Check, &["a"]);
-    scene.step(Event::NotSpawned { child: Child::Worker, reason: "no memory".to_owned() });
+    scene.step(Event::NotSpawned { child: WORKER, reason: "no memory".to_owned() });
     assert_eq!(scene.verdict(), Some(Verdict::Environment));
 }
 
@@ -467,7 +441,7 @@ fn a_play_of_some_seconds_counts_them_from_the_first_sound() {
     scene.step(opened());
     scene.step(at_frame(90_000));
     assert!(!scene.has(&Action::StopDevice), "nothing has sounded yet");
-    scene.step(Event::DeviceSaid(DeviceReply::LaneStarted { runtime: "a".to_owned(), block: 1_000 }));
+    scene.step(device(DeviceReply::LaneStarted { runtime: "a".to_owned(), block: 1_000 }));
     scene.step(at_frame(128_000 + 47_999));
     assert!(!scene.has(&Action::StopDevice));
     scene.step(at_frame(128_000 + 48_000));
@@ -489,11 +463,11 @@ fn a_bounce_begins_when_all_lanes_are_there_and_ends_with_the_file() {
     scene.step(opened());
     for name in ["a", "b"] {
         assert!(!scene.has(&Action::BeginRendering));
-        scene.step(Event::DeviceSaid(DeviceReply::LaneMapped { runtime: name.to_owned() }));
+        scene.step(device(DeviceReply::LaneMapped { runtime: name.to_owned() }));
     }
     assert!(scene.has(&Action::BeginRendering));
-    scene.step(Event::DeviceSaid(DeviceReply::Stopped { frames: 48_000 }));
-    assert!(scene.has(&Action::StopRuntime(FIRST)) || scene.has(&Action::Close(Child::Device)));
+    scene.step(device(DeviceReply::Stopped { frames: 48_000 }));
+    assert!(scene.has(&Action::StopRuntime(HostIndex(0))) || scene.has(&Action::Close(DEVICE)));
 }
 
 #[test]
@@ -527,14 +501,14 @@ fn a_run_ends_with_its_values_or_with_its_fault() {
         scene.answer(CompileOutcome::Artifact(artifact("x")));
         scene.expect(
             Event::Inspected { runtime: FIRST, inspection: Inspection::Runnable },
-            &[Action::RunProgram { runtime: FIRST, artifact: artifact("x") }],
+            &[Action::RunProgram { runtime: FIRST, host: HostIndex(0), artifact: artifact("x") }],
         );
         let fault = Fault { kind: FaultKind::DivisionByZero, tick: 0, block: None, line: Some(4), repeats: 0 };
         let dumps: Vec<ItemValue> = Vec::new();
         let reply = if succeeds { HostReply::RunDone { dumps } } else { HostReply::RunFailed { fault } };
         scene.step(host(FIRST, reply));
-        scene.end(Child::Worker);
-        scene.end(Child::Host(FIRST));
+        scene.end(WORKER);
+        scene.end(HOST_1);
         assert_eq!(scene.verdict(), Some(if succeeds { Verdict::Fine } else { Verdict::Program }));
     }
 }
@@ -546,9 +520,9 @@ fn a_signal_ends_a_run_in_the_middle_of_its_cycles() {
     scene.answer(CompileOutcome::Artifact(artifact("x")));
     scene.step(Event::Inspected { runtime: FIRST, inspection: Inspection::Runnable });
     scene.step(Event::Signal);
-    assert!(scene.has(&Action::Kill(Child::Host(FIRST))));
-    scene.step(Event::Died { child: Child::Host(FIRST), end: ProcessEnd::Killed(9) });
-    scene.end(Child::Worker);
+    assert!(scene.has(&Action::Kill(HOST_1)));
+    scene.step(Event::Died { child: HOST_1, end: ProcessEnd::Killed(9), tick: None });
+    scene.end(WORKER);
     assert_eq!(scene.verdict(), Some(Verdict::Interrupted));
 }
 
@@ -562,10 +536,10 @@ fn late_and_foreign_messages_change_nothing() {
     scene.expect(host(FIRST, HostReply::Stopped), &[]);
     scene.expect(compiled(99, CompileOutcome::Checked), &[]);
     scene.expect(compiled(99, CompileOutcome::Artifact(artifact("z"))), &[Action::Release { segment: "z".to_owned() }]);
-    scene.expect(Event::DeviceSaid(DeviceReply::LaneMapped { runtime: "nobody".to_owned() }), &[]);
+    scene.expect(device(DeviceReply::LaneMapped { runtime: "nobody".to_owned() }), &[]);
     scene.expect(Event::Inspected { runtime: FIRST, inspection: Inspection::Runnable }, &[]);
-    scene.expect(Event::Died { child: Child::Host(nobody), end: ProcessEnd::Killed(9) }, &[]);
-    scene.expect(Event::Joined { child: Child::Host(nobody) }, &[]);
+    scene.expect(Event::Died { child: Child::Host(HostIndex(7)), end: ProcessEnd::Killed(9), tick: None }, &[]);
+    scene.expect(Event::Joined { child: Child::Host(HostIndex(7)) }, &[]);
     let status = HostStatus::default();
     scene.expect(host(FIRST, HostReply::Status(status.clone())), &[Action::Tell(Report::HostStatus { runtime: FIRST, status })]);
 }
@@ -573,9 +547,9 @@ fn late_and_foreign_messages_change_nothing() {
 #[test]
 fn nothing_follows_the_end() {
     let mut scene = Scene::new(Goal::Check, &["a"]);
-    scene.step(Event::NotSpawned { child: Child::Worker, reason: String::new() });
+    scene.step(Event::NotSpawned { child: WORKER, reason: String::new() });
     assert!(scene.verdict().is_some());
-    for event in [Event::Begin, Event::Signal, Event::DeadlinePassed, Event::Joined { child: Child::Worker }] {
+    for event in [Event::Begin, Event::Signal, Event::DeadlinePassed, Event::Joined { child: WORKER }] {
         scene.expect(event, &[]);
     }
     assert_eq!(scene.policy.next_deadline_ms(), None);

@@ -10,11 +10,12 @@ use ipc::artifact::DefaultBytes;
 use ipc::diagnostic::Diagnostic;
 use ipc::fault::Fault;
 use ipc::hash::ContentHash;
-use ipc::live::LiveRequest;
+use ipc::live::{LiveRequest, RequestId};
 use ipc::manifest::Manifest;
 use ipc::message::{
     CompileTimings, DeviceDescription, DeviceReply, DeviceStatus, HostReply, HostStatus, ItemValue, Refusal, Role, WorkerReply,
 };
+use ipc::recovery::{Prepare, TakeOver, TookOver};
 use ipc::segment::SegmentRef;
 
 use super::log::LogEntry;
@@ -52,21 +53,46 @@ impl From<String> for ProgramText {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RuntimeIndex(pub usize);
 
-/// A process that the supervisor starts. Nothing is restarted, so each exists at most once: a runtime that gets a new host
-/// gets a new index with it.
+/// Number of a runtime host's process in its session, from 0. Never used twice: a host is not a runtime, and what a dead one
+/// has left on the way belongs to nobody.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HostIndex(pub usize);
+
+/// A process that the supervisor starts. Worker and device host are numbered from 1 by their starts, so that no two
+/// processes of a session are the same child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Child {
-    Worker,
-    Device,
-    Host(RuntimeIndex),
+    Worker(u64),
+    Device(u64),
+    Host(HostIndex),
 }
 
 impl Child {
     pub fn role(self) -> Role {
         match self {
+            Self::Worker(_) => Role::CompilerWorker,
+            Self::Device(_) => Role::DeviceHost,
+            Self::Host(_) => Role::RuntimeHost,
+        }
+    }
+}
+
+/// A process as people are told of it: by what it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Worker,
+    Device,
+    Host(RuntimeIndex),
+    /// A runtime host with nothing to run.
+    Spare,
+}
+
+impl Part {
+    pub fn role(self) -> Role {
+        match self {
             Self::Worker => Role::CompilerWorker,
             Self::Device => Role::DeviceHost,
-            Self::Host(_) => Role::RuntimeHost,
+            Self::Host(_) | Self::Spare => Role::RuntimeHost,
         }
     }
 }
@@ -183,6 +209,16 @@ pub enum Inspection {
     Damaged { reason: String },
 }
 
+/// How far a runtime's work is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    pub runtime: RuntimeIndex,
+    /// Ticks completed.
+    pub done: u64,
+    /// Ticks that are wanted by now; where nobody counts them, one more than are completed.
+    pub due: u64,
+}
+
 /// Everything that can happen to a session.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -217,13 +253,21 @@ pub enum Event {
     Died {
         child: Child,
         end: ProcessEnd,
+        /// For a host: the tick it was executing, where it has left word of that.
+        tick: Option<u64>,
     },
-    WorkerSaid(WorkerReply),
+    WorkerSaid {
+        generation: u64,
+        reply: WorkerReply,
+    },
     HostSaid {
-        runtime: RuntimeIndex,
+        host: HostIndex,
         reply: HostReply,
     },
-    DeviceSaid(DeviceReply),
+    DeviceSaid {
+        generation: u64,
+        reply: DeviceReply,
+    },
     /// Answer to [`Action::Inspect`].
     Inspected {
         runtime: RuntimeIndex,
@@ -237,6 +281,20 @@ pub enum Event {
     LaneNotCreated {
         runtime: RuntimeIndex,
         reason: String,
+    },
+    /// A state segment has been made for a program that a host was told of: the one it started with, or that of a swap.
+    StateCreated {
+        runtime: RuntimeIndex,
+        request: Option<RequestId>,
+        state: SegmentRef,
+    },
+    StateNotCreated {
+        runtime: RuntimeIndex,
+        reason: String,
+    },
+    /// Answer to [`Action::Look`].
+    Looked {
+        found: Vec<Progress>,
     },
     /// Answer to [`Action::InspectEdit`].
     EditInspected {
@@ -277,7 +335,7 @@ pub enum Action {
         /// `None`: not settled yet; what most programs need.
         settings: Option<CompileSettings>,
     },
-    /// The worker may remove this artifact's segment.
+    /// Nobody needs this segment by its name any more: remove it.
     Release {
         segment: String,
     },
@@ -307,8 +365,30 @@ pub enum Action {
     /// Change a running runtime; answered by `HostSaid`.
     Live {
         runtime: RuntimeIndex,
+        host: HostIndex,
         request: LiveRequest,
+        /// For a swap: make a state segment for this program and name it in the swap; answered by `StateCreated` or
+        /// `StateNotCreated` before anything else happens.
+        content: Option<Arc<Content>>,
     },
+    /// Keep a program ready in a spare.
+    Prepare {
+        host: HostIndex,
+        program: Box<Prepare>,
+    },
+    /// A spare need not keep this runtime's programs ready, except those.
+    Forget {
+        host: HostIndex,
+        runtime: String,
+        except: Vec<ContentHash>,
+    },
+    /// Go on where a dead host stopped.
+    TakeOver {
+        host: HostIndex,
+        order: Box<TakeOver>,
+    },
+    /// See how far the runtimes are; answered by `Looked`.
+    Look,
     /// Answer a client. Exactly one for each [`Event::Call`].
     Answer {
         ticket: Ticket,
@@ -336,14 +416,19 @@ pub enum Action {
     },
     /// Answered by `LaneCreated` or `LaneNotCreated`.
     CreateLane(RuntimeIndex),
-    UnlinkLane(RuntimeIndex),
     OpenDevice {
         sample_rate: u32,
+        /// Frames that an earlier device host has played.
+        first_frame: u64,
+        /// Number of the recording's part, from 1.
+        part: u64,
     },
     ListDevices,
     AddLane {
         runtime: RuntimeIndex,
         lane: SegmentRef,
+        /// Another device host was reading it.
+        resumes: bool,
     },
     RemoveLane(RuntimeIndex),
     /// All lanes have been added: start rendering.
@@ -351,15 +436,19 @@ pub enum Action {
     StopDevice,
     StartRuntime {
         runtime: RuntimeIndex,
+        host: HostIndex,
         artifact: SegmentRef,
         plan: Plan,
         lane: Option<SegmentRef>,
+        /// Make a state segment for it; answered by `StateCreated` or `StateNotCreated` before anything else happens.
+        is_protected: bool,
     },
     RunProgram {
         runtime: RuntimeIndex,
+        host: HostIndex,
         artifact: SegmentRef,
     },
-    StopRuntime(RuntimeIndex),
+    StopRuntime(HostIndex),
     /// Close the control channel: a child that is not busy ends itself.
     Close(Child),
     Kill(Child),
@@ -390,6 +479,14 @@ pub enum Failure {
     },
     /// Its host has died or never came; that has been reported.
     NoHost,
+    /// The host that was to make the change died before it did.
+    HostDied,
+    /// Its hosts have died too often.
+    Quarantined {
+        cause: String,
+    },
+    /// Workers die of it.
+    CompilerRestarted,
     /// The host does not start it in time.
     StartTooLong,
     /// The fault that ended a run.
@@ -400,23 +497,63 @@ pub enum Failure {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Report {
     ProcessStarted {
-        child: Child,
+        part: Part,
         pid: u32,
     },
     /// A process could not be started or did not connect.
     ProcessMissing {
-        child: Child,
+        part: Part,
         reason: String,
     },
     /// A process is ended because it does not do its part.
     ProcessStuck {
-        child: Child,
+        part: Part,
         reason: String,
     },
     Died {
-        child: Child,
+        part: Part,
         pid: u32,
+        /// Of the runtime that it ran.
+        generation: u64,
         end: ProcessEnd,
+        /// Why we have killed it, if it was us.
+        cause: Option<String>,
+    },
+    /// A runtime goes on in another host.
+    HostReady {
+        runtime: RuntimeIndex,
+        took: Box<TookOver>,
+        pid: u32,
+        /// Blocks the device went without.
+        gap_blocks: u64,
+    },
+    /// A host makes no progress although work is due.
+    Stalled {
+        runtime: RuntimeIndex,
+        stalled_ms: u64,
+    },
+    /// A stalled host goes on by itself.
+    Resumed {
+        runtime: RuntimeIndex,
+        stalled_ms: u64,
+    },
+    /// A runtime is not restarted any more.
+    Quarantined {
+        runtime: RuntimeIndex,
+        cause: String,
+    },
+    /// A runtime cannot be recovered if its host dies.
+    Unprotected {
+        runtime: RuntimeIndex,
+        reason: String,
+    },
+    /// A revision killed its hosts; another one has taken its place.
+    RolledBack {
+        runtime: RuntimeIndex,
+        from: ContentHash,
+        to: ContentHash,
+        cause: String,
+        line: Option<u32>,
     },
     Compiled {
         runtime: RuntimeIndex,

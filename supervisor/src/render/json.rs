@@ -7,7 +7,7 @@ use ipc::message::{DeviceDescription, DeviceStatus, ElementValues, ItemValue};
 use serde_json::{Map, Value, json};
 
 use super::excerpt::stage;
-use crate::policy::{Child, EditNews, Failure, ProcessEnd, Report, RuntimeIndex, signal_name};
+use crate::policy::{EditNews, Failure, Part, ProcessEnd, Report, RuntimeIndex, signal_name};
 use crate::session::ProgramText;
 
 /// A diagnostic: `stage` (project, syntax, compiler), `code`, `line` and `column` in the file (from 1), `length` in
@@ -90,32 +90,43 @@ pub fn device(device: &DeviceDescription) -> Value {
 /// A report as an event of `play --json`. `None` for what is not part of playing.
 pub fn event(programs: &[ProgramText], report: &Report) -> Option<Value> {
     let name = |runtime: RuntimeIndex| programs.get(runtime.0).map(|program| program.name.clone());
-    let process = |child: Child| {
-        let runtime = match child {
-            Child::Host(runtime) => name(runtime),
-            Child::Worker | Child::Device => None,
-        };
-        (child.role().name(), runtime)
+    let process = |part: Part| match part {
+        Part::Host(runtime) => (part.role().name(), name(runtime)),
+        Part::Worker | Part::Device => (part.role().name(), None),
+        Part::Spare => ("spare-host", None),
     };
     Some(match report {
-        Report::ProcessStarted { child, pid } => {
-            let (role, runtime) = process(*child);
+        Report::ProcessStarted { part, pid } => {
+            let (role, runtime) = process(*part);
             json!({ "event": "processStarted", "role": role, "runtime": runtime, "pid": pid })
         }
-        Report::ProcessMissing { child, reason } | Report::ProcessStuck { child, reason } => {
-            let (role, runtime) = process(*child);
+        Report::ProcessMissing { part, reason } | Report::ProcessStuck { part, reason } => {
+            let (role, runtime) = process(*part);
             json!({ "event": "processFailed", "role": role, "runtime": runtime, "reason": reason })
         }
-        Report::Died { child, pid, end } => {
-            let (role, runtime) = process(*child);
+        Report::Died { part, pid, generation, end, cause } => {
+            let (role, runtime) = process(*part);
             let (status, signal) = match end {
                 ProcessEnd::Exited(status) => (Some(*status), None),
                 ProcessEnd::Killed(signal) => (None, Some(*signal)),
             };
             let signal_name = signal.and_then(signal_name);
             json!({ "event": "died", "role": role, "runtime": runtime, "pid": pid, "exitStatus": status, "signal": signal,
-                    "signalName": signal_name, "reason": end.to_string() })
+                    "signalName": signal_name, "generation": generation, "reason": cause.clone().unwrap_or_else(|| end.to_string()) })
         }
+        Report::HostReady { runtime, took, pid, gap_blocks } => json!({ "event": "hostReady", "runtime": name(*runtime), "pid": pid,
+            "generation": took.generation, "restoredTick": took.restored_tick, "replayedTicks": took.replayed_ticks,
+            "nextTick": took.next_tick, "gapBlocks": gap_blocks, "wasPrepared": took.was_prepared, "tookUs": took.took_us }),
+        Report::Stalled { runtime, stalled_ms } => {
+            json!({ "event": "stalled", "runtime": name(*runtime), "stalledMs": stalled_ms })
+        }
+        Report::Resumed { runtime, stalled_ms } => {
+            json!({ "event": "resumed", "runtime": name(*runtime), "stalledMs": stalled_ms })
+        }
+        Report::Quarantined { runtime, cause } => json!({ "event": "quarantined", "runtime": name(*runtime), "reason": cause }),
+        Report::Unprotected { runtime, reason } => json!({ "event": "unprotected", "runtime": name(*runtime), "reason": reason }),
+        Report::RolledBack { runtime, from, to, cause, line } => json!({ "event": "rolledBack", "runtime": name(*runtime),
+            "from": from.to_string(), "to": to.to_string(), "reason": cause, "line": line }),
         Report::Compiled { runtime, timings } => json!({ "event": "compiled", "runtime": name(*runtime),
             "wasmUs": timings.wasm_us, "nativeUs": timings.native_us, "publishUs": timings.publish_us }),
         Report::CompilingAgain { runtime, reason } => {
@@ -200,6 +211,7 @@ fn failed(program: Option<&ProgramText>, failure: &Failure) -> Value {
         Failure::Fault(fault) => (Vec::new(), fault.line),
         Failure::NotCompiled(_) | Failure::CompileTooLong | Failure::NoWorker | Failure::NotDelivered { .. } => (Vec::new(), None),
         Failure::NoLane { .. } | Failure::NoHost | Failure::StartTooLong => (Vec::new(), None),
+        Failure::HostDied | Failure::Quarantined { .. } | Failure::CompilerRestarted => (Vec::new(), None),
     };
     json!({ "event": "failed", "runtime": name, "file": file, "reason": super::sentences::failure_text(failure), "line": line,
             "diagnostics": diagnostics })
@@ -223,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_death_is_told_with_its_signal() {
-        let report = Report::Died { child: Child::Device, pid: 7, end: ProcessEnd::Killed(9) };
+        let report = Report::Died { part: Part::Device, pid: 7, generation: 1, end: ProcessEnd::Killed(9), cause: None };
         let event = event(&[], &report).unwrap();
         assert_eq!((event["role"].as_str(), event["signalName"].as_str()), (Some("device-host"), Some("SIGKILL")));
     }

@@ -1,7 +1,7 @@
 //! Reports as sentences for people.
 
 use super::excerpt;
-use crate::policy::{Child, EditNews, Failure, Report, RuntimeIndex};
+use crate::policy::{EditNews, Failure, Part, Report, RuntimeIndex};
 use crate::session::ProgramText;
 
 /// What the device host calls the output that plays to nobody.
@@ -17,9 +17,36 @@ impl Sentences<'_> {
     /// What to tell people, or `None` when the report is not for reading (counters, results).
     pub fn of(&self, report: &Report) -> Option<String> {
         Some(match report {
-            Report::ProcessMissing { child, reason } => format!("error: {} could not be started: {reason}", self.process(*child)),
-            Report::ProcessStuck { child, reason } => format!("error: {} is ended: {reason}", self.process(*child)),
-            Report::Died { child, pid, end } => format!("error: {} (pid {pid}) {end}", self.process(*child)),
+            Report::ProcessMissing { part, reason } => format!("error: {} could not be started: {reason}", self.process(*part)),
+            Report::ProcessStuck { part, reason } => format!("error: {} is ended: {reason}", self.process(*part)),
+            Report::Died { part, pid, end, .. } => format!("error: {} (pid {pid}) {end}", self.process(*part)),
+            Report::HostReady { runtime, took, gap_blocks, .. } => {
+                let name = self.name(*runtime);
+                let gap = match gap_blocks {
+                    0 => "without a gap".to_owned(),
+                    1 => "after a gap of 1 block".to_owned(),
+                    blocks => format!("after a gap of {blocks} blocks"),
+                };
+                format!("{name}: goes on in another host from tick {} on, {gap}", took.next_tick)
+            }
+            Report::Stalled { runtime, stalled_ms } => {
+                format!("{}: makes no progress since {stalled_ms} ms, although work is due", self.name(*runtime))
+            }
+            Report::Resumed { runtime, stalled_ms } => format!("{}: goes on after {stalled_ms} ms without progress", self.name(*runtime)),
+            Report::Quarantined { runtime, cause } => format!("error: {}: it is held: {cause}", self.name(*runtime)),
+            Report::Unprotected { runtime, reason } => {
+                format!("{}: plays, but could not be recovered if its host died: {reason}", self.name(*runtime))
+            }
+            Report::RolledBack { runtime, from, to, cause, line } => {
+                let (from, to) = (from.to_string(), to.to_string());
+                let line = line.map(|line| format!(" (line {line})")).unwrap_or_default();
+                format!(
+                    "error: {}: revision {} is taken back{line}: {cause}; revision {} plays on, and the text is refused until it changes",
+                    self.name(*runtime),
+                    from.get(..8).unwrap_or(&from),
+                    to.get(..8).unwrap_or(&to)
+                )
+            }
             Report::CompilingAgain { runtime, reason } => format!("{}: compiled once more: {reason}", self.name(*runtime)),
             Report::Failed { runtime, failure } => self.failed(*runtime, failure),
             Report::Log { runtime, line } => format!("{}: {line}", self.name(*runtime)),
@@ -53,11 +80,12 @@ impl Sentences<'_> {
     }
 
     /// A process by name, such as `runtime host "drums"`.
-    fn process(&self, child: Child) -> String {
-        match child {
-            Child::Worker => "the compiler-worker".to_owned(),
-            Child::Device => "the device host".to_owned(),
-            Child::Host(runtime) => format!("the runtime host \"{}\"", self.name(runtime)),
+    fn process(&self, part: Part) -> String {
+        match part {
+            Part::Worker => "the compiler-worker".to_owned(),
+            Part::Device => "the device host".to_owned(),
+            Part::Host(runtime) => format!("the runtime host \"{}\"", self.name(runtime)),
+            Part::Spare => "the spare host".to_owned(),
         }
     }
 
@@ -115,6 +143,7 @@ impl Sentences<'_> {
                 with_line(&failure_text(failure), None)
             }
             Failure::NoLane { .. } | Failure::NoHost | Failure::StartTooLong => with_line(&failure_text(failure), None),
+            Failure::HostDied | Failure::Quarantined { .. } | Failure::CompilerRestarted => with_line(&failure_text(failure), None),
         }
     }
 }
@@ -142,6 +171,9 @@ pub fn failure_text(failure: &Failure) -> String {
         Failure::Refused(refusal) => refusal.message.clone(),
         Failure::NoLane { reason } => format!("it has no lane to the device: {reason}"),
         Failure::NoHost => "it does not run any more, because its runtime host is gone".to_owned(),
+        Failure::HostDied => "its runtime host died before the change took effect; push it again".to_owned(),
+        Failure::Quarantined { cause } => cause.clone(),
+        Failure::CompilerRestarted => "the compiler-worker died of this text twice; it is refused until it changes".to_owned(),
         Failure::StartTooLong => {
             format!("its host has not started it within {} s", crate::policy::deadlines::START_RUNTIME_MS / 1000)
         }
@@ -165,7 +197,7 @@ mod tests {
             base_directory: PathBuf::from("/"),
         };
         let sentences = Sentences { programs: &[program], has_colour: false };
-        let report = Report::Died { child: Child::Host(RuntimeIndex(0)), pid: 123, end: ProcessEnd::Killed(9) };
+        let report = Report::Died { part: Part::Host(RuntimeIndex(0)), pid: 123, generation: 1, end: ProcessEnd::Killed(9), cause: None };
         let said = sentences.of(&report).unwrap();
         assert_eq!(said, "error: the runtime host \"drums\" (pid 123) was killed by signal 9 (SIGKILL)");
     }

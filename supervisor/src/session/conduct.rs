@@ -10,9 +10,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ipc::artifact::Artifact;
 use ipc::channel::{Doorway, Hello, PROTOCOL_VERSION};
-use ipc::lane;
+use ipc::crash::CrashPage;
+use ipc::live::{LiveChange, LiveRequest, RequestId};
 use ipc::message::{CompileGoal, CompileRequest, DeviceRequest, HostRequest, OpenDevice, RunJob, StartRuntime, WorkerRequest};
-use ipc::segment::{Segment, SegmentRef};
+use ipc::segment::SegmentRef;
 
 use super::calls::CallQueue;
 use super::connection::{self, Incoming, Letter, Outbox};
@@ -20,13 +21,18 @@ use super::files::{self, Files};
 use super::job::{AUDIO_WORK_BUDGET, Job, LiveSetup, OutputChoice, ProgramText, RUN_WORK_BUDGET, RunOrder};
 use super::journal::Journal;
 use super::last_words::LastWords;
+use super::obituaries::{Obituaries, Obituary};
 use super::planning::Compiled;
 use super::process::{Process, Start};
 use super::readiness::ServiceManager;
+use super::segments::Segments;
 use super::{Session, planning, publishing, signals};
 use crate::control::protocol::{self, Answer, ErrorCode, ErrorReply, Pong, Topic};
 use crate::control::{Address, Identity, ListenError, Server, SessionName, Ticket};
-use crate::policy::{Action, Child, CompileSettings, Content, Event, Goal, Inspection, Plan, Policy, Report, RuntimeIndex, Verdict};
+use crate::policy::{
+    Action, Child, CompileSettings, Content, Event, Goal, HostIndex, Inspection, Part, Plan, Policy, ProcessEnd, Progress, Report,
+    RuntimeIndex, Verdict,
+};
 
 /// Events that may wait for the main thread. When it is busy the threads of the children wait in turn, so that nothing a
 /// child sends makes the supervisor's memory grow.
@@ -88,11 +94,12 @@ pub fn conduct(session: &Session, job: &Job, audience: &mut dyn Audience) -> Res
         files,
         manager: ServiceManager::from_environment(),
         journal: Journal::begin(),
+        obituaries: Obituaries::default(),
         started: Instant::now(),
         sender,
         pending: VecDeque::from([Event::Begin]),
         children: HashMap::new(),
-        lanes: HashMap::new(),
+        segments: Segments::new(session.id().clone()),
     };
     shell.begin();
     Ok(shell.run(&incoming))
@@ -135,6 +142,8 @@ fn listen(live: &LiveSetup, calls: &CallQueue, events: &SyncSender<Incoming>) ->
 /// A child and how to reach it.
 struct Member {
     process: Process,
+    /// What it leaves behind when it dies.
+    page: CrashPage,
     /// Name of its doorway, until it has come in.
     doorway: Option<String>,
     outbox: Option<Outbox>,
@@ -151,13 +160,15 @@ struct Shell<'a> {
     /// Events that our own actions brought about.
     pending: VecDeque<Event>,
     children: HashMap<Child, Member>,
-    lanes: HashMap<RuntimeIndex, Segment>,
+    segments: Segments,
     calls: CallQueue,
     /// The control socket and the session's name, where there is one.
     control: Option<(Server, SessionName)>,
     files: Files,
     manager: ServiceManager,
     journal: Journal,
+    /// What is known of the processes that died.
+    obituaries: Obituaries,
 }
 
 impl Shell<'_> {
@@ -181,6 +192,10 @@ impl Shell<'_> {
     fn run(&mut self, incoming: &Receiver<Incoming>) -> Verdict {
         loop {
             while let Some(event) = self.pending.pop_front() {
+                let dead = if let Event::Died { child, .. } = &event { Some(*child) } else { None };
+                if let Event::Died { child, end, .. } = &event {
+                    self.bury(*child, *end);
+                }
                 let now_ms = self.now_ms();
                 for action in self.policy.step(now_ms, event) {
                     if let Action::Finish(verdict) = action {
@@ -189,6 +204,8 @@ impl Shell<'_> {
                     }
                     self.carry_out(action);
                 }
+                // The last that is heard of it.
+                dead.map(|child| self.children.remove(&child));
             }
             if self.take_calls() {
                 continue;
@@ -196,6 +213,13 @@ impl Shell<'_> {
             let event = self.next_event(incoming);
             self.pending.extend(event);
         }
+    }
+
+    /// Keeps what a dead child has left behind.
+    fn bury(&mut self, child: Child, end: ProcessEnd) {
+        let Some(member) = self.children.get(&child) else { return };
+        let (role, pid, tail) = (child.role(), member.process.pid, member.process.tail.clone());
+        self.obituaries.add(Obituary { role, pid, end, record: member.page.read(), tail });
     }
 
     fn now_ms(&self) -> u64 {
@@ -221,6 +245,7 @@ impl Shell<'_> {
                     if let Some(member) = self.children.get_mut(&child) {
                         member.outbox = Some(outbox);
                         member.doorway = None;
+                        member.page.unlink();
                     }
                     return Some(Event::Joined { child });
                 }
@@ -236,20 +261,21 @@ impl Shell<'_> {
     /// Brings the end of a child behind everything it has said; see [`LastWords`]. `None`: the event has to wait.
     fn in_order(&mut self, event: Event) -> Option<Event> {
         match event {
-            Event::Died { child, end } => {
+            Event::Died { child, end, tick } => {
                 let Some(member) = self.children.get_mut(&child) else { return Some(event) };
                 // Lets the thread go that waits at the doorway of a child which died before it came in.
                 if let Some(doorway) = member.doorway.take() {
                     Doorway::shut(&doorway);
                 }
-                member.last_words.died(end).map(|end| Event::Died { child, end })
+                member.last_words.died(end).map(|end| Event::Died { child, end, tick })
             }
             Event::ChannelClosed { child } | Event::ChannelBroken { child, .. } | Event::NotJoined { child, .. } => {
                 let death = self.children.get_mut(&child).and_then(|member| member.last_words.read_out());
-                Some(death.map_or(event, |end| Event::Died { child, end }))
+                Some(death.map_or(event, |end| Event::Died { child, end, tick: None }))
             }
             Event::Begin | Event::Spawned { .. } | Event::NotSpawned { .. } | Event::Joined { .. } => Some(event),
-            Event::WorkerSaid(_) | Event::HostSaid { .. } | Event::DeviceSaid(_) | Event::Inspected { .. } => Some(event),
+            Event::WorkerSaid { .. } | Event::HostSaid { .. } | Event::DeviceSaid { .. } | Event::Inspected { .. } => Some(event),
+            Event::StateCreated { .. } | Event::StateNotCreated { .. } | Event::Looked { .. } => Some(event),
             Event::LaneCreated { .. } | Event::LaneNotCreated { .. } | Event::Signal | Event::DeadlinePassed => Some(event),
             Event::EditInspected { .. } | Event::Call { .. } | Event::FileChanged { .. } | Event::FileUnreadable { .. } => Some(event),
         }
@@ -259,7 +285,11 @@ impl Shell<'_> {
         match action {
             Action::Spawn(child) => self.spawn(child),
             Action::Compile { runtime, request, settings } => self.compile(runtime, request, settings),
-            Action::Release { segment } => self.post(Child::Worker, Letter::Worker(WorkerRequest::Release { segment })),
+            Action::Release { segment } => {
+                self.segments.release(&segment);
+                // The worker may still hold it mapped.
+                self.post(self.policy.worker(), Letter::Worker(WorkerRequest::Release { segment }));
+            }
             Action::Inspect { runtime, artifact, is_settled } => {
                 let inspection = self.inspect(runtime, &artifact, is_settled);
                 self.pending.push_back(Event::Inspected { runtime, inspection });
@@ -273,7 +303,16 @@ impl Shell<'_> {
                 };
                 self.pending.push_back(Event::EditInspected { change, inspection });
             }
-            Action::Live { runtime, request } => self.post(Child::Host(runtime), Letter::Host(HostRequest::Live(request))),
+            Action::Live { runtime, host, request, content } => self.change(runtime, host, request, content.as_deref()),
+            Action::Prepare { host, program } => self.post(Child::Host(host), Letter::Host(HostRequest::Prepare(program))),
+            Action::Forget { host, runtime, except } => {
+                self.post(Child::Host(host), Letter::Host(HostRequest::Forget { runtime, except }));
+            }
+            Action::TakeOver { host, order } => self.post(Child::Host(host), Letter::Host(HostRequest::TakeOver(order))),
+            Action::Look => {
+                let found = self.look();
+                self.pending.push_back(Event::Looked { found });
+            }
             Action::Answer { ticket, outcome } => self.answer(ticket, *outcome),
             Action::Watch { runtime, path } => self.files.follow(runtime, path, None),
             Action::Unwatch { runtime } => self.files.leave(runtime),
@@ -291,23 +330,20 @@ impl Shell<'_> {
                 self.tell_device(DeviceRequest::SetGain { runtime, gain, ramp_frames });
             }
             Action::CreateLane(runtime) => self.create_lane(runtime),
-            Action::UnlinkLane(runtime) => {
-                // Our own mapping has done its service with the name.
-                if let Some(mut lane) = self.lanes.remove(&runtime) {
-                    lane.unlink();
-                }
-            }
-            Action::OpenDevice { sample_rate } => self.open_device(sample_rate),
+            Action::OpenDevice { sample_rate, first_frame, part } => self.open_device(sample_rate, first_frame, part),
             Action::ListDevices => self.tell_device(DeviceRequest::List),
-            Action::AddLane { runtime, lane } => {
-                self.tell_device(DeviceRequest::AddLane { runtime: self.policy.lane_name(runtime), lane, resumes: false });
+            Action::AddLane { runtime, lane, resumes } => {
+                self.tell_device(DeviceRequest::AddLane { runtime: self.policy.lane_name(runtime), lane, resumes });
             }
             Action::RemoveLane(runtime) => self.tell_device(DeviceRequest::RemoveLane { runtime: self.policy.lane_name(runtime) }),
             Action::BeginRendering => self.tell_device(DeviceRequest::Begin),
             Action::StopDevice => self.tell_device(DeviceRequest::Stop),
-            Action::StartRuntime { runtime, artifact, plan, lane } => self.start_runtime(runtime, artifact, plan, lane),
-            Action::RunProgram { runtime, artifact } => self.run_program(runtime, artifact),
-            Action::StopRuntime(runtime) => self.post(Child::Host(runtime), Letter::Host(HostRequest::Stop)),
+            Action::StartRuntime { runtime, host, artifact, plan, lane, is_protected } => {
+                let state = is_protected.then(|| self.create_state(runtime, None, &plan.content)).flatten();
+                self.start_runtime(runtime, host, artifact, plan, lane, state);
+            }
+            Action::RunProgram { runtime, host, artifact } => self.run_program(runtime, host, artifact),
+            Action::StopRuntime(host) => self.post(Child::Host(host), Letter::Host(HostRequest::Stop)),
             Action::Close(child) => {
                 if let Some(member) = self.children.get_mut(&child) {
                     member.outbox = None;
@@ -343,8 +379,16 @@ impl Shell<'_> {
         let doorway = Doorway::open().map_err(|error| error.to_string())?;
         let doorway_name = doorway.name().to_owned();
         let runtime = match child {
-            Child::Host(runtime) => Some(self.name(runtime)),
-            Child::Worker | Child::Device => None,
+            Child::Host(_) => match self.policy.part(child) {
+                Part::Host(runtime) => Some(self.name(runtime)),
+                Part::Worker | Part::Device | Part::Spare => None,
+            },
+            Child::Worker(_) | Child::Device(_) => None,
+        };
+        let page = CrashPage::create(self.session.id()).map_err(|error| error.to_string())?;
+        let writable = match child {
+            Child::Device(_) => self.recording_folder(),
+            Child::Worker(_) | Child::Host(_) => Vec::new(),
         };
         let start = Start {
             role: child.role(),
@@ -352,6 +396,8 @@ impl Shell<'_> {
             session: self.session.id(),
             directory: self.session.directory.path(),
             runtime: runtime.as_deref(),
+            page: page.name(),
+            writable: &writable,
         };
         let process = Process::start(&start).map_err(|error| format!("cannot execute /proc/self/exe: {error}"))?;
         let hello = Hello { protocol: PROTOCOL_VERSION, build: crate::role::BUILD.to_owned(), role: child.role() };
@@ -362,8 +408,15 @@ impl Shell<'_> {
             return Err(format!("cannot start a thread: {error}"));
         }
         let pid = process.pid;
-        self.children.insert(child, Member { process, doorway: Some(doorway_name), outbox: None, last_words: LastWords::default() });
+        self.children.insert(child, Member { process, page, doorway: Some(doorway_name), outbox: None, last_words: LastWords::default() });
         Ok(pid)
+    }
+
+    /// Where the device host writes what it records.
+    fn recording_folder(&self) -> Vec<PathBuf> {
+        let recording = self.job.sound.as_ref().and_then(|sound| sound.recording.as_deref());
+        let absolute = recording.and_then(|path| std::path::absolute(path).ok());
+        absolute.and_then(|path| path.parent().map(Path::to_owned)).into_iter().collect()
     }
 
     fn post(&mut self, child: Child, letter: Letter) {
@@ -375,7 +428,7 @@ impl Shell<'_> {
     }
 
     fn tell_device(&mut self, request: DeviceRequest) {
-        self.post(Child::Device, Letter::Device(request));
+        self.post(self.policy.device(), Letter::Device(request));
     }
 
     /// Passes on what clients have asked. Returns whether there was anything.
@@ -420,6 +473,7 @@ impl Shell<'_> {
         let control = server.handle();
         let outcome = outcome.map(|answer| match answer {
             Answer::Ping(_) => Answer::Ping(Pong { control: control.status() }),
+            Answer::WhyDied(asked) => Answer::WhyDied(self.obituaries.tell(asked.runtime)),
             Answer::Status(mut status) => {
                 name.as_str().clone_into(&mut status.session);
                 status.pid = std::process::id();
@@ -470,7 +524,7 @@ impl Shell<'_> {
             work_budget: settings.work_budget,
             generation: GENERATION,
         };
-        self.post(Child::Worker, Letter::Worker(WorkerRequest::Compile(request)));
+        self.post(self.policy.worker(), Letter::Worker(WorkerRequest::Compile(request)));
     }
 
     fn compile(&mut self, runtime: RuntimeIndex, request: u64, settings: Option<CompileSettings>) {
@@ -492,7 +546,7 @@ impl Shell<'_> {
             work_budget: settings.work_budget,
             generation: GENERATION,
         };
-        self.post(Child::Worker, Letter::Worker(WorkerRequest::Compile(request)));
+        self.post(self.policy.worker(), Letter::Worker(WorkerRequest::Compile(request)));
     }
 
     fn inspect(&mut self, runtime: RuntimeIndex, reference: &SegmentRef, is_settled: bool) -> Inspection {
@@ -520,31 +574,66 @@ impl Shell<'_> {
     }
 
     fn create_lane(&mut self, runtime: RuntimeIndex) {
-        let event = match lane::create(self.session.id(), GENERATION) {
-            Ok(segment) => {
-                let lane = segment.reference().clone();
-                self.lanes.insert(runtime, segment);
-                Event::LaneCreated { runtime, lane }
-            }
+        let event = match self.segments.create_lane() {
+            Ok(lane) => Event::LaneCreated { runtime, lane },
             Err(error) => Event::LaneNotCreated { runtime, reason: error.to_string() },
         };
         self.pending.push_back(event);
     }
 
-    fn open_device(&mut self, sample_rate: u32) {
+    /// A state segment for a program of a runtime; the policy is told whether there is one.
+    fn create_state(&mut self, runtime: RuntimeIndex, request: Option<RequestId>, content: &Content) -> Option<SegmentRef> {
+        match self.segments.create_state(&content.manifest) {
+            Ok(state) => {
+                self.pending.push_back(Event::StateCreated { runtime, request, state: state.clone() });
+                Some(state)
+            }
+            Err(error) => {
+                self.pending.push_back(Event::StateNotCreated { runtime, reason: error.to_string() });
+                None
+            }
+        }
+    }
+
+    /// Asks a host to change its runtime. A swap gets a place for the checkpoints of its program.
+    fn change(&mut self, runtime: RuntimeIndex, host: HostIndex, mut request: LiveRequest, content: Option<&Content>) {
+        if let (LiveChange::Swap(swap), Some(content)) = (&mut request.what, content) {
+            swap.state = self.create_state(runtime, Some(request.request), content);
+        }
+        self.post(Child::Host(host), Letter::Host(HostRequest::Live(request)));
+    }
+
+    /// How far every runtime is whose work can be counted.
+    fn look(&self) -> Vec<Progress> {
+        let progress = |(runtime, lane): (RuntimeIndex, &SegmentRef)| {
+            let (done, due) = self.segments.lane(&lane.name)?;
+            Some(Progress { runtime, done, due })
+        };
+        self.policy.lanes().filter_map(progress).collect()
+    }
+
+    fn open_device(&mut self, sample_rate: u32, first_frame: u64, part: u64) {
         let Some(sound) = &self.job.sound else { return };
         let open = OpenDevice {
             output: sound.output.at(sample_rate),
             sample_rate,
             lead_blocks: sound.lead_blocks,
-            first_frame: 0,
-            recording: sound.recording.clone(),
-            starts_together: true,
+            first_frame,
+            recording: sound.recording.as_deref().map(|path| numbered(path, part)),
+            starts_together: part == 1,
         };
         self.tell_device(DeviceRequest::Open(open));
     }
 
-    fn start_runtime(&mut self, runtime: RuntimeIndex, artifact: SegmentRef, plan: Plan, lane: Option<SegmentRef>) {
+    fn start_runtime(
+        &mut self,
+        runtime: RuntimeIndex,
+        host: HostIndex,
+        artifact: SegmentRef,
+        plan: Plan,
+        lane: Option<SegmentRef>,
+        state: Option<SegmentRef>,
+    ) {
         let Some(program) = self.program(runtime) else { return };
         let is_offline = self.job.sound.as_ref().is_some_and(|sound| matches!(sound.output, OutputChoice::Unpaced { .. }));
         let start = StartRuntime {
@@ -556,13 +645,13 @@ impl Shell<'_> {
             lane,
             base_directory: program.base_directory.clone(),
             is_offline,
-            state: None,
+            state,
             run_until: self.job.replay.is_some().then_some(0),
         };
-        self.post(Child::Host(runtime), Letter::Host(HostRequest::Start(start)));
+        self.post(Child::Host(host), Letter::Host(HostRequest::Start(start)));
     }
 
-    fn run_program(&mut self, runtime: RuntimeIndex, artifact: SegmentRef) {
+    fn run_program(&mut self, runtime: RuntimeIndex, host: HostIndex, artifact: SegmentRef) {
         let order = self.audience.run_order();
         let assets_from = self.program(runtime).filter(|_| order.with_assets).map(|program| program.base_directory.clone());
         let job = RunJob {
@@ -575,6 +664,17 @@ impl Shell<'_> {
             dump_memory: order.dump_memory,
             assets_from,
         };
-        self.post(Child::Host(runtime), Letter::Host(HostRequest::Run(job)));
+        self.post(Child::Host(host), Letter::Host(HostRequest::Run(job)));
     }
+}
+
+/// The file of a recording's part: a device host that takes another one's place begins a new one, `take.2.wav` after
+/// `take.wav`.
+fn numbered(path: &Path, part: u64) -> PathBuf {
+    if part == 1 {
+        return path.to_owned();
+    }
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let ending = path.extension().map(|ending| format!(".{}", ending.to_string_lossy())).unwrap_or_default();
+    path.with_file_name(format!("{stem}.{part}{ending}"))
 }

@@ -72,7 +72,7 @@ pub fn watch(child: Child, process: &Process, events: SyncSender<Incoming>) -> s
     let death = process.death();
     spawn("watch", move || {
         let end = death.wait();
-        let _ = events.send(Incoming::Event(Event::Died { child, end }));
+        let _ = events.send(Incoming::Event(Event::Died { child, end, tick: None }));
     })
 }
 
@@ -104,9 +104,9 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()
 fn read(child: Child, receiver: &channel::Receiver, events: &SyncSender<Incoming>) -> ChannelError {
     loop {
         let event = match child {
-            Child::Worker => receiver.receive().map(Event::WorkerSaid),
-            Child::Device => receiver.receive().map(Event::DeviceSaid),
-            Child::Host(runtime) => receiver.receive().map(|reply| Event::HostSaid { runtime, reply }),
+            Child::Worker(generation) => receiver.receive().map(|reply| Event::WorkerSaid { generation, reply }),
+            Child::Device(generation) => receiver.receive().map(|reply| Event::DeviceSaid { generation, reply }),
+            Child::Host(host) => receiver.receive().map(|reply| Event::HostSaid { host, reply }),
         };
         match event.map(|event| events.send(Incoming::Event(event)).is_ok()) {
             Ok(true) => {}

@@ -213,4 +213,63 @@ mod tests {
         std::fs::write(&path, "something else\n").unwrap();
         assert!(matches!(Recording::read(&path), Err(JournalError::NotARecording(_))));
     }
+
+    /// A line of a recording around any text, with the right hash.
+    fn hashed(json: &[u8]) -> Vec<u8> {
+        let hash = ContentHash::of(&[json]).to_string();
+        [&hash.as_bytes()[..HASH_DIGITS], b" ", json, b"\n"].concat()
+    }
+
+    fn revision() -> crate::policy::log::RevisionText {
+        crate::policy::log::RevisionText {
+            hash: ContentHash::of(&[b"program"]).to_string(),
+            previous: None,
+            text: "8f4e/v1\n".to_owned(),
+            path: PathBuf::from("drums.8f4e"),
+            directory: PathBuf::new(),
+            settings: Some(crate::policy::log::LoggedSettings { environment: vec![("SAMPLE_RATE".to_owned(), 7)], work_budget: 9 }),
+        }
+    }
+
+    /// Recordings are files: cut, damaged, and, where the first byte of an input is odd, with hashes that are right although the
+    /// content is not. What stands before the damage is read.
+    #[test]
+    fn recordings() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("take.continuo");
+        let header = Header { format: FORMAT, build: crate::role::BUILD.to_owned(), seed: 0 };
+        let start =
+            Logged::Start { runtime: "drums".to_owned(), runtime_type: "audio".to_owned(), sample_rate: 48_000, revision: revision() };
+        let change = Logged::Change { revision: revision(), is_patch: true, trial_ticks: 375, crossfade_frames: 64 };
+        let entries = [start, change, Logged::Freeze {}, Logged::RolledBack { is_forced: true }, Logged::Seen {}];
+        let entries = entries.map(|what| LogEntry { life: 0, tick: 5, what });
+        let lines: Vec<Vec<u8>> = std::iter::once(line(&header)).chain(entries.iter().map(line)).chain([line(&set(6))]).collect();
+        let contents: Vec<Vec<u8>> = lines.iter().map(|line| line[HASH_DIGITS + 1..].to_vec()).collect();
+        let target = fuzz::Target {
+            name: "recordings",
+            seeds: vec![[vec![0], lines.concat()].concat(), [vec![1], contents.concat()].concat()],
+            words: &["{\"kind\":\"reset\"}", "\"tick\":", "18446744073709551615", "null", "\\u0000", "[["],
+            max_bytes: 16 << 10,
+            cases: 20_000,
+            cpu: std::time::Duration::from_secs(2),
+            bytes: 1 << 20,
+            bytes_per_byte: 200,
+        };
+        target.run(|input| {
+            let Some((kind, bytes)) = input.split_first() else { return };
+            let file: Vec<u8> = match kind % 2 {
+                1 => bytes.split(|byte| *byte == b'\n').flat_map(hashed).collect(),
+                _ => bytes.to_vec(),
+            };
+            std::fs::write(&path, &file).unwrap();
+            let Ok(read) = Recording::read(&path) else { return };
+            let intact = lines.iter().scan(0, |end, line| {
+                let start = *end;
+                *end += line.len();
+                (file.get(start..*end) == Some(line.as_slice())).then_some(())
+            });
+            assert!(read.entries.len() + 1 >= intact.count(), "an entry before the damage was not read");
+            assert_eq!(read.header.format, FORMAT);
+        });
+    }
 }

@@ -12,11 +12,15 @@ mod files;
 mod job;
 mod journal;
 mod last_words;
+mod obituaries;
 mod planning;
 mod process;
 mod publishing;
 mod readiness;
+mod segments;
 mod signals;
+mod symbols;
+mod tail;
 mod text;
 
 pub use self::conduct::{Audience, ConductError, conduct};
@@ -29,6 +33,7 @@ pub use self::text::{SourceError, read_text};
 use ipc::segment::{self, SegmentError, SessionId};
 
 use self::directory::SessionDirectory;
+use crate::containment::limits;
 
 /// Why there is no session.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +53,7 @@ pub struct Session {
 impl Session {
     /// Removes the remains of dead sessions, then opens a new one.
     pub fn open() -> Result<Self, SessionError> {
+        limits::protect_supervisor();
         segment::sweep();
         directory::sweep();
         let names = segment::Session::open()?;

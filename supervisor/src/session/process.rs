@@ -1,14 +1,14 @@
 //! Starting a process of the session, learning of its death, ending it.
 //!
-//! A child is this very binary, executed anew. It gets nothing but three descriptors: no input, no output, and our error
-//! stream for what it has to say when it dies. It leads a process group of its own, so that Ctrl-C in the terminal reaches
+//! A child is this very binary, executed anew. It gets nothing but three descriptors: no input, no output, and a pipe to us for
+//! what it has to say when it dies ([`Tail`]). It leads a process group of its own, so that Ctrl-C in the terminal reaches
 //! the supervisor alone, which then ends everything in order. Its death is learnt from a pidfd, and every signal goes
 //! through it too, so that a recycled process id can never be hit.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use ipc::message::Role;
 use ipc::segment::SessionId;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
 
+use super::tail::Tail;
 use crate::policy::ProcessEnd;
 
 /// The hidden subcommand with which the binary starts in a role.
@@ -31,11 +32,17 @@ pub struct Start<'a> {
     pub directory: &'a Path,
     /// Name of the runtime it is started for, to be seen in process lists.
     pub runtime: Option<&'a str>,
+    /// Name of its crash page.
+    pub page: &'a str,
+    /// Folders it may write files into.
+    pub writable: &'a [PathBuf],
 }
 
 /// A started process.
 pub struct Process {
     pub pid: u32,
+    /// What it says on its error stream.
+    pub tail: Tail,
     pidfd: Arc<OwnedFd>,
 }
 
@@ -43,24 +50,29 @@ impl Process {
     /// Starts the binary in a role.
     pub fn start(start: &Start<'_>) -> io::Result<Self> {
         let mut command = Command::new("/proc/self/exe");
-        command.arg0("continuo").arg(ROLE_COMMAND).arg(start.role.name()).arg(start.doorway).arg(start.session.as_str());
-        command.args(start.runtime);
+        command.arg0("continuo").arg(ROLE_COMMAND).arg(format!("--page={}", start.page));
+        for folder in start.writable {
+            command.arg("--writable").arg(folder);
+        }
+        command.arg(start.role.name()).arg(start.doorway).arg(start.session.as_str()).args(start.runtime);
         command.env("TMPDIR", start.directory);
         Self::spawn(&mut command)
     }
 
     fn spawn(command: &mut Command) -> io::Result<Self> {
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit()).process_group(0);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
         // SAFETY: between fork and exec only async-signal-safe calls are allowed; `close_on_exec` makes one system call,
         // and neither allocates nor locks. The test `a_child_inherits_three_descriptors_and_no_more` runs it.
         unsafe { command.pre_exec(close_on_exec) };
-        let child = command.spawn()?;
+        let mut child = command.spawn()?;
         // The process cannot be reaped by anyone else before `wait` is called, so its id is still its own.
         let pid = Pid::from_child(&child);
         match pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(pidfd) => Ok(Self { pid: child.id(), pidfd: Arc::new(pidfd) }),
+            Ok(pidfd) => {
+                let tail = child.stderr.take().map(Tail::follow).unwrap_or_default();
+                Ok(Self { pid: child.id(), tail, pidfd: Arc::new(pidfd) })
+            }
             Err(error) => {
-                let mut child = child;
                 let _ = child.kill();
                 let _ = child.wait();
                 Err(error.into())

@@ -1,7 +1,7 @@
 //! Reports as events of the control protocol. Pure functions.
 
 use crate::control::protocol::{Event, FaultEvent, LogLevel, LogLine, Meters, ProcessEvent, ProcessRole, RuntimeMeter, RuntimeName, Topic};
-use crate::policy::{Child, Failure, Policy, ProcessEnd, Report, RuntimeIndex};
+use crate::policy::{Failure, Part, Policy, ProcessEnd, Report, RuntimeIndex};
 use crate::render::sentences::Sentences;
 
 /// What the device host calls the output that plays to nobody.
@@ -17,6 +17,8 @@ pub fn topic(report: &Report) -> Option<Topic> {
             Some(Topic::Processes)
         }
         Report::Moved { .. } | Report::RecordingFailed { .. } | Report::Stopping => Some(Topic::Processes),
+        Report::HostReady { .. } | Report::Stalled { .. } | Report::Resumed { .. } => Some(Topic::Processes),
+        Report::Quarantined { .. } | Report::Unprotected { .. } | Report::RolledBack { .. } => Some(Topic::Processes),
         Report::ProcessMissing { .. } | Report::ProcessStuck { .. } | Report::Compiled { .. } | Report::CompilingAgain { .. } => None,
         Report::Failed { .. } | Report::Checked { .. } | Report::Log { .. } | Report::Sounding { .. } | Report::HostStatus { .. } => None,
         Report::DeviceOpened { .. } | Report::DeviceFailed { .. } | Report::Devices(_) | Report::Captured(_) | Report::Memory { .. } => {
@@ -43,32 +45,70 @@ pub fn event(policy: &Policy, report: &Report) -> Option<Event> {
             })
         }
         Report::DeviceStatus(_) => Event::Meters(meters(policy, report)?),
-        Report::ProcessStarted { child, pid } => Event::Processes(match child {
-            Child::Worker => ProcessEvent::ProcessReady { role: ProcessRole::CompilerWorker, pid: *pid },
-            Child::Device => ProcessEvent::ProcessReady { role: ProcessRole::DeviceHost, pid: *pid },
+        Report::ProcessStarted { part, pid } => Event::Processes(match part {
+            Part::Worker => ProcessEvent::ProcessReady { role: ProcessRole::CompilerWorker, pid: *pid },
+            Part::Device => ProcessEvent::ProcessReady { role: ProcessRole::DeviceHost, pid: *pid },
+            Part::Spare => ProcessEvent::ProcessReady { role: ProcessRole::SpareHost, pid: *pid },
             // Ready when its runtime has started.
-            Child::Host(_) => return None,
+            Part::Host(_) => return None,
         }),
         Report::RuntimeStarted { runtime } => Event::Processes(ProcessEvent::HostReady {
             runtime: name(*runtime)?,
             generation: generation(*runtime),
-            pid: policy.pid(Child::Host(*runtime)),
+            pid: policy.host(*runtime).map_or(0, |host| policy.pid(host)),
             restored_tick: None,
             replayed_ticks: 0,
             gap_blocks: 0,
         }),
-        Report::Died { child, pid, end } => {
+        Report::HostReady { runtime, took, pid, gap_blocks } => Event::Processes(ProcessEvent::HostReady {
+            runtime: name(*runtime)?,
+            generation: took.generation,
+            pid: *pid,
+            restored_tick: Some(took.restored_tick),
+            replayed_ticks: took.replayed_ticks,
+            gap_blocks: *gap_blocks,
+        }),
+        Report::Stalled { runtime, stalled_ms } => Event::Processes(ProcessEvent::HostStalled {
+            runtime: name(*runtime)?,
+            generation: generation(*runtime),
+            pid: policy.host(*runtime).map_or(0, |host| policy.pid(host)),
+            stalled_ms: *stalled_ms,
+        }),
+        Report::Resumed { runtime, stalled_ms } => Event::Processes(ProcessEvent::HostResumed {
+            runtime: name(*runtime)?,
+            generation: generation(*runtime),
+            stalled_ms: *stalled_ms,
+        }),
+        Report::Quarantined { runtime, cause } => {
+            Event::Processes(ProcessEvent::RuntimeHeld { runtime: name(*runtime)?, generation: generation(*runtime), cause: cause.clone() })
+        }
+        Report::Unprotected { runtime, reason } => Event::Processes(ProcessEvent::RuntimeUnprotected {
+            runtime: name(*runtime)?,
+            generation: generation(*runtime),
+            cause: reason.clone(),
+        }),
+        Report::RolledBack { runtime, from, to, cause, line } => Event::Processes(ProcessEvent::RolledBack {
+            runtime: name(*runtime)?,
+            generation: generation(*runtime),
+            from: (*from).into(),
+            to: (*to).into(),
+            cause: cause.clone(),
+            line: *line,
+        }),
+        Report::Died { part, pid, generation, end, cause } => {
             let (exit_status, signal) = match end {
                 ProcessEnd::Exited(status) => (Some(*status), None),
                 ProcessEnd::Killed(signal) => (None, Some(*signal)),
             };
-            let (pid, cause) = (*pid, end.to_string());
-            Event::Processes(match child {
-                Child::Host(runtime) => {
-                    ProcessEvent::HostDied { runtime: name(*runtime)?, generation: generation(*runtime), pid, signal, exit_status, cause }
+            let (pid, cause) = (*pid, cause.clone().unwrap_or_else(|| end.to_string()));
+            let died = |role, cause| ProcessEvent::ProcessDied { role, pid, signal, exit_status, cause };
+            Event::Processes(match part {
+                Part::Host(runtime) => {
+                    ProcessEvent::HostDied { runtime: name(*runtime)?, generation: *generation, pid, signal, exit_status, cause }
                 }
-                Child::Worker => ProcessEvent::ProcessDied { role: ProcessRole::CompilerWorker, pid, signal, exit_status, cause },
-                Child::Device => ProcessEvent::ProcessDied { role: ProcessRole::DeviceHost, pid, signal, exit_status, cause },
+                Part::Worker => died(ProcessRole::CompilerWorker, cause),
+                Part::Device => died(ProcessRole::DeviceHost, cause),
+                Part::Spare => died(ProcessRole::SpareHost, cause),
             })
         }
         Report::RuntimeStopped { runtime } if policy.is_present(*runtime) => {

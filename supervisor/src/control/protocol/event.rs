@@ -143,6 +143,12 @@ pub enum ProcessEvent {
     },
     /// A runtime's host makes no progress although work is due.
     HostStalled { runtime: RuntimeName, generation: u64, pid: u32, stalled_ms: u64 },
+    /// A host that made no progress goes on by itself; it made none for so long.
+    HostResumed { runtime: RuntimeName, generation: u64, stalled_ms: u64 },
+    /// A runtime plays, but could not be recovered if its host died.
+    RuntimeUnprotected { runtime: RuntimeName, generation: u64, cause: String },
+    /// A revision killed its host in the same tick twice; another one has taken its place, with its state.
+    RolledBack { runtime: RuntimeName, generation: u64, from: RevisionName, to: RevisionName, cause: String, line: Option<u32> },
     /// A runtime ended because somebody stopped it.
     RuntimeStopped { runtime: RuntimeName, generation: u64 },
     /// A runtime is no longer restarted; it waits for `restart` or a push.
@@ -165,6 +171,9 @@ impl ProcessEvent {
             Self::HostDied { runtime, .. }
             | Self::HostReady { runtime, .. }
             | Self::HostStalled { runtime, .. }
+            | Self::HostResumed { runtime, .. }
+            | Self::RuntimeUnprotected { runtime, .. }
+            | Self::RolledBack { runtime, .. }
             | Self::RuntimeStopped { runtime, .. }
             | Self::RuntimeHeld { runtime, .. } => Some(runtime),
             Self::ProcessDied { .. }

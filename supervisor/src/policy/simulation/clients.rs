@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use ipc::hash::ContentHash;
 use ipc::live::{Boundary as HostBoundary, Carried, LiveChange, LiveReply, LiveRequest, SwapProgress};
+
+use ipc::recovery::{TakeOver, TookOver};
 
 use super::*;
 use crate::control::protocol::{
@@ -23,6 +26,36 @@ pub struct Clients {
     /// Swaps that wait in a host.
     pending: BTreeMap<RuntimeIndex, u64>,
     compiled: u64,
+    /// What the hosts of each life have done, whether they have said so or not.
+    lives: BTreeMap<RuntimeIndex, Life>,
+    /// The revisions of swaps.
+    swapped: BTreeMap<u64, ContentHash>,
+    /// The host whose answers are being made up.
+    said_by: HostIndex,
+}
+
+/// One life of a runtime as its hosts know it.
+#[derive(Debug, Default)]
+struct Life {
+    revision: Option<ContentHash>,
+    /// What it ran before.
+    before: Option<ContentHash>,
+    applied: Vec<(u64, u64)>,
+}
+
+impl Clients {
+    /// A host has begun to run this revision.
+    pub fn begins(&mut self, runtime: RuntimeIndex, revision: ContentHash) {
+        self.lives.insert(runtime, Life { revision: Some(revision), before: Some(revision), applied: Vec::new() });
+    }
+
+    fn applies(&mut self, runtime: RuntimeIndex, request: u64, revision: Option<ContentHash>) {
+        let life = self.lives.entry(runtime).or_default();
+        life.applied.push((request, 1));
+        if revision.is_some() {
+            life.before = std::mem::replace(&mut life.revision, revision);
+        }
+    }
 }
 
 impl World {
@@ -83,7 +116,7 @@ impl World {
                     1 => CompileOutcome::Failed(String::new()),
                     _ => CompileOutcome::Artifact(self.segment(SegmentKind::Artifact)),
                 };
-                self.coming.push(Event::WorkerSaid(WorkerReply::Compiled { id: request, outcome, timings: CompileTimings::default() }));
+                self.compiled(request, outcome);
             }
             Action::InspectEdit { change, .. } => {
                 let inspection = match self.random.below(12) {
@@ -92,9 +125,21 @@ impl World {
                     2 => Inspection::Unplayable { message: String::new(), line: None },
                     _ => Inspection::Playable(self.edited()),
                 };
-                self.coming.push(Event::EditInspected { change, inspection });
+                self.pending.push_back(Event::EditInspected { change, inspection });
             }
-            Action::Live { runtime, request } => self.change_host(runtime, request),
+            Action::Live { runtime, host, request, content } => {
+                if content.is_some() {
+                    self.create_state(runtime, Some(request.request));
+                }
+                self.change_host(runtime, host, request);
+            }
+            Action::Prepare { host, program } => {
+                self.promise(!self.released.contains(&program.artifact.name), "a spare is to load what is gone");
+                let reply = HostReply::Prepared { runtime: program.runtime, revision: program.revision };
+                self.host_says(host, reply);
+            }
+            Action::Forget { .. } => {}
+            Action::TakeOver { host, order } => self.take_over(host, *order),
             Action::Answer { ticket, .. } => {
                 self.promise(self.clients.asked.contains(&ticket), "nobody has asked");
                 let is_first = self.clients.answered.insert(ticket);
@@ -115,16 +160,59 @@ impl World {
         })
     }
 
-    fn change_host(&mut self, runtime: RuntimeIndex, asked: LiveRequest) {
+    /// A host goes on where another one stopped.
+    fn take_over(&mut self, host: HostIndex, order: TakeOver) {
+        let runtime = self.policy.programs.iter().position(|program| program.host == Some(host)).map(RuntimeIndex).expect("it has a duty");
+        self.writes(runtime, host, order.start.lane.as_ref());
+        self.promise(!order.candidates.is_empty(), "nothing is left to go on with");
+        for candidate in &order.candidates {
+            for segment in [&candidate.artifact, &candidate.state] {
+                self.promise(!self.released.contains(&segment.name), "what is to be recovered is gone");
+            }
+        }
+        if self.fails(12) {
+            let reason = Refusal { message: String::new(), line: None, is_damaged: false, is_machine: true };
+            return self.host_says(host, HostReply::Refused { segment: String::new(), reason });
+        }
+        // What waited in the dead host is lost with it.
+        self.clients.pending.remove(&runtime);
+        for asked in &order.first {
+            self.clients.lives.entry(runtime).or_default().applied.push((asked.request, 1));
+        }
+        let life = self.clients.lives.entry(runtime).or_default();
+        let took = TookOver {
+            runtime: order.start.runtime,
+            generation: order.start.generation,
+            revision: life.revision.unwrap_or(order.candidates[0].revision),
+            restored_tick: 1,
+            replayed_ticks: 1,
+            next_tick: 2,
+            applied: life.applied.clone(),
+            trial: None,
+            is_frozen: false,
+            is_held: false,
+            was_prepared: true,
+            took_us: 1,
+        };
+        self.host_says(host, HostReply::TookOver(Box::new(took)));
+    }
+
+    fn change_host(&mut self, runtime: RuntimeIndex, host: HostIndex, asked: LiveRequest) {
         let LiveRequest { request, what, .. } = asked;
         self.promise(self.policy.programs[runtime.0].phase != Phase::Queued, "a host that does not run is asked");
+        self.clients.said_by = host;
+        let is_dead = self.alive.get(&Child::Host(host)).is_none_or(|is_going| *is_going);
+        if is_dead {
+            return;
+        }
         let carried = Carried::default;
-        if self.random.one_in(12) {
+        if self.fails(12) {
             let reason = Refusal { message: String::new(), line: None, is_damaged: false, is_machine: false };
             return self.host(runtime, LiveReply::Refused { request, reason });
         }
         match what {
             LiveChange::Swap(swap) => {
+                self.clients.swapped.insert(request, swap.revision);
                 if let Some(older) = self.clients.pending.insert(runtime, request) {
                     self.host(runtime, LiveReply::Swap { request: older, progress: SwapProgress::Superseded });
                 }
@@ -133,7 +221,8 @@ impl World {
                     self.commit(runtime);
                 }
             }
-            LiveChange::Patch(_) => {
+            LiveChange::Patch(patch) => {
+                self.clients.applies(runtime, request, Some(patch.revision));
                 self.host(runtime, LiveReply::Applied { request, tick: 1, carried: Some(carried()) });
                 self.end_trial(runtime, request);
             }
@@ -144,11 +233,13 @@ impl World {
                 self.host(runtime, LiveReply::Applied { request, tick: 1, carried: None });
             }
             LiveChange::Freeze => {
+                self.clients.applies(runtime, request, None);
                 self.commit(runtime);
                 self.host(runtime, LiveReply::Applied { request, tick: 1, carried: None });
             }
             LiveChange::Get { .. } => self.host(runtime, LiveReply::Values { request, tick: 1, values: Vec::new() }),
             LiveChange::Reset | LiveChange::Run | LiveChange::Set { .. } | LiveChange::RollBack | LiveChange::Proceed { .. } => {
+                self.clients.applies(runtime, request, None);
                 self.host(runtime, LiveReply::Applied { request, tick: 1, carried: None });
             }
         }
@@ -156,6 +247,8 @@ impl World {
 
     fn commit(&mut self, runtime: RuntimeIndex) {
         let Some(request) = self.clients.pending.remove(&runtime) else { return };
+        let revision = self.clients.swapped.get(&request).copied();
+        self.clients.applies(runtime, request, revision);
         let progress = SwapProgress::Committed { tick: 1, commit_ns: 1, carried: Carried::default() };
         self.host(runtime, LiveReply::Swap { request, progress });
         self.end_trial(runtime, request);
@@ -163,21 +256,30 @@ impl World {
 
     fn end_trial(&mut self, runtime: RuntimeIndex, request: u64) {
         let fault = Fault { kind: FaultKind::Runaway, tick: 2, block: None, line: Some(3), repeats: 0 };
-        let progress = match self.random.below(4) {
-            0 => SwapProgress::RolledBack { tick: 2, fault, to: ipc::hash::ContentHash::of(&[b"before"]), is_partial: false },
-            1 => SwapProgress::TrialCutShort { tick: 2 },
+        let life = self.clients.lives.entry(runtime).or_default();
+        let progress = match (self.random.below(4), life.before) {
+            (0, Some(to)) => {
+                life.revision = Some(to);
+                SwapProgress::RolledBack { tick: 2, fault, to, is_partial: false }
+            }
+            (1, _) => SwapProgress::TrialCutShort { tick: 2 },
             _ => SwapProgress::TrialPassed { tick: 2 },
         };
         self.host(runtime, LiveReply::Swap { request, progress });
     }
 
     fn host(&mut self, runtime: RuntimeIndex, reply: LiveReply) {
-        self.coming.push(Event::HostSaid { runtime, reply: HostReply::Live(reply) });
+        let _ = runtime;
+        self.host_says(self.clients.said_by, HostReply::Live(reply));
     }
 
     pub fn listen_to_change(&mut self, event: &ChangeEvent) {
         match &event.progress {
-            Progress::Committed { .. } | Progress::Unchanged {} | Progress::Rejected { .. } | Progress::Superseded { .. } | Progress::Cancelled {} => {
+            Progress::Committed { .. }
+            | Progress::Unchanged {}
+            | Progress::Rejected { .. }
+            | Progress::Superseded { .. }
+            | Progress::Cancelled {} => {
                 let is_first = self.clients.ended.insert(event.change);
                 self.promise(is_first, "a change ends twice");
             }

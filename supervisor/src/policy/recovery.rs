@@ -1,0 +1,425 @@
+//! What happens when a process of a session dies that goes on without it: another host takes the runtime over, another worker
+//! compiles, another device host plays. Part of the state machine: see the parent module.
+//!
+//! A host that is killed for a fault counts as dead when the kernel says so, never before: two hosts must not write one lane.
+
+use ipc::live::{Carried, LiveChange, LiveReply, LiveRequest, SwapProgress};
+use ipc::message::{StartRuntime, WorkerReply};
+use ipc::recovery::{TakeOver, TookOver};
+use ipc::segment::SegmentRef;
+
+use super::hosts::Duty;
+use super::program::{Lane, Phase, Recovered};
+use super::{Action, Child, Device, Failure, HostIndex, Loss, Policy, Report, RuntimeIndex, Stage, Target, Verdict, deadlines, looking};
+use crate::control::protocol::ErrorCode;
+
+/// How long after a takeover its gap is known: the device host reports about ten times a second.
+const GAP_KNOWN_MS: u64 = 50;
+
+impl Policy {
+    // ------------------------------------------------------------------------------------------------- runtime hosts
+
+    pub(super) fn host_lost(&mut self, now_ms: u64, host: HostIndex, loss: Loss, actions: &mut Vec<Action>) {
+        match self.hosts.remove(&host) {
+            Some(Duty::Spare(_)) => {
+                self.spare_restarts.died(now_ms, self.intensity);
+            }
+            Some(Duty::Program(runtime)) => self.program_lost(now_ms, runtime, host, &loss, actions),
+            None => {}
+        }
+    }
+
+    /// A program has lost its host.
+    fn program_lost(&mut self, now_ms: u64, runtime: RuntimeIndex, host: HostIndex, loss: &Loss, actions: &mut Vec<Action>) {
+        let verdict = self.blame(runtime, loss.end);
+        let is_restarted = self.is_live() && self.stage == Stage::Working;
+        let (intensity, session_intensity) = (self.intensity, self.session_intensity);
+        let Some(program) = self.programs.get_mut(runtime.0).filter(|program| program.host == Some(host)) else { return };
+        program.host = None;
+        if !is_restarted || program.is_retiring || program.is_stop_sent {
+            return self.fail(runtime, Failure::NoHost, verdict, actions);
+        }
+        let plan = program.revision.as_ref().map(|revision| revision.plan.clone());
+        let is_protected = program.keep.is_protected();
+        match program.phase.clone() {
+            Phase::Done | Phase::Failed | Phase::Quarantined => return,
+            Phase::Queued | Phase::Compiling | Phase::Inspecting { .. } | Phase::Ready { .. } => {}
+            Phase::Starting { artifact, .. } => program.phase = Phase::Ready { artifact, plan },
+            Phase::Running | Phase::Held | Phase::Recovering { .. } => program.phase = Phase::Recovering { deadline_ms: None },
+        }
+        let is_borne = program.restarts.died(now_ms, intensity);
+        let was_running = matches!(program.phase, Phase::Recovering { .. });
+        let is_borne = self.session_restarts.died(now_ms, session_intensity) && is_borne;
+        if !is_borne {
+            return self.quarantine(runtime, loss, verdict, actions);
+        }
+        if was_running && !is_protected {
+            return self.start_over(runtime, actions);
+        }
+        if was_running {
+            self.next_generation(runtime);
+        }
+    }
+
+    fn next_generation(&mut self, runtime: RuntimeIndex) {
+        let program = &mut self.programs[runtime.0];
+        program.generation += 1;
+        if let Some(named) = program.runtime {
+            self.runtimes[named].generation += 1;
+            // Of several lives of a runtime each has numbers of its own.
+            program.generation = program.generation.max(self.runtimes[named].generation);
+            self.runtimes[named].generation = program.generation;
+        }
+    }
+
+    /// Its hosts die too often: it is left alone until somebody wants it again.
+    fn quarantine(&mut self, runtime: RuntimeIndex, loss: &Loss, verdict: Verdict, actions: &mut Vec<Action>) {
+        let last = match (&loss.cause, loss.end) {
+            (Some(cause), _) => cause.clone(),
+            (None, Some(end)) => format!("it {end}"),
+            (None, None) => "it never came".to_owned(),
+        };
+        let (deaths, seconds) = (self.intensity.deaths, self.intensity.window_ms / 1_000);
+        let cause = format!("its hosts died more than {deaths} times within {seconds} s (the last one: {last}); `restart` tries again");
+        self.hold_back(runtime, cause, verdict, actions);
+    }
+
+    /// Takes a program out of play until somebody restarts its runtime or pushes another text to it.
+    pub(super) fn hold_back(&mut self, runtime: RuntimeIndex, cause: String, verdict: Verdict, actions: &mut Vec<Action>) {
+        self.verdict = self.verdict.max(verdict);
+        actions.push(Action::Tell(Report::Quarantined { runtime, cause: cause.clone() }));
+        let failure = Failure::Quarantined { cause };
+        self.let_go_of_lane(runtime, actions);
+        self.programs[runtime.0].phase = Phase::Quarantined;
+        self.slot_over(runtime, Some(&failure), actions);
+    }
+
+    /// What cannot be recovered starts from its defaults, in a lane of its own.
+    fn start_over(&mut self, runtime: RuntimeIndex, actions: &mut Vec<Action>) {
+        let last = self.programs[runtime.0].revision.as_ref().map(|revision| revision.text.clone());
+        let named = self.programs[runtime.0].runtime;
+        self.fail(runtime, Failure::NoHost, Verdict::Environment, actions);
+        if let (Some(text), Some(named)) = (last, named) {
+            self.order_again(named, text, actions);
+        }
+    }
+
+    /// Finds a host for everything that has none, and tells those that are to take over.
+    pub(super) fn advance_recovery(&mut self, now_ms: u64, actions: &mut Vec<Action>) {
+        if !self.is_live() {
+            return;
+        }
+        for runtime in (0..self.programs.len()).map(RuntimeIndex) {
+            self.find_host(now_ms, runtime, actions);
+            self.tell_to_take_over(now_ms, runtime, actions);
+        }
+    }
+
+    /// When the next host may be started, if a program lacks one.
+    pub(super) fn host_deadline_ms(&self, runtime: RuntimeIndex) -> Option<u64> {
+        let program = &self.programs[runtime.0];
+        (self.is_live() && self.stage == Stage::Working && program.host.is_none() && needs_host(&program.phase))
+            .then_some(program.restarts.not_before_ms)
+    }
+
+    fn find_host(&mut self, now_ms: u64, runtime: RuntimeIndex, actions: &mut Vec<Action>) {
+        if self.host_deadline_ms(runtime).is_none_or(|not_before_ms| not_before_ms > now_ms) {
+            return;
+        }
+        let is_recovering = matches!(self.programs[runtime.0].phase, Phase::Recovering { .. });
+        match self.spare().filter(|_| is_recovering) {
+            Some(spare) => {
+                self.hosts.insert(spare, Duty::Program(runtime));
+                self.programs[runtime.0].host = Some(spare);
+            }
+            None => {
+                self.spawn_host(now_ms, Duty::Program(runtime), actions);
+            }
+        }
+    }
+
+    fn tell_to_take_over(&mut self, now_ms: u64, runtime: RuntimeIndex, actions: &mut Vec<Action>) {
+        let program = &self.programs[runtime.0];
+        let (Phase::Recovering { deadline_ms: None }, Some(host)) = (&program.phase, program.host) else { return };
+        if !self.process(Child::Host(host)).is_joined() {
+            return;
+        }
+        let Some(order) = self.take_over_order(runtime) else { return self.start_over(runtime, actions) };
+        let deadline_ms = Some(now_ms + deadlines::START_RUNTIME_MS);
+        self.programs[runtime.0].phase = Phase::Recovering { deadline_ms };
+        actions.push(Action::TakeOver { host, order: Box::new(order) });
+    }
+
+    /// What a host is told that goes on with a program.
+    fn take_over_order(&self, runtime: RuntimeIndex) -> Option<TakeOver> {
+        let program = &self.programs[runtime.0];
+        let (revision, current) = (program.revision.as_ref()?, program.keep.current()?);
+        let lane = match &program.lane {
+            Lane::Created(lane) => Some(lane.clone()),
+            Lane::None | Lane::Asked | Lane::Gone => None,
+        };
+        let start = StartRuntime {
+            runtime: program.name.clone(),
+            generation: program.generation,
+            runtime_type: revision.plan.runtime_type.clone(),
+            artifact: current.artifact.clone(),
+            sample_rate: revision.plan.sample_rate,
+            lane,
+            state: current.state.clone(),
+            base_directory: revision.text.base_directory.clone(),
+            is_offline: false,
+            run_until: None,
+        };
+        Some(TakeOver { start, candidates: program.keep.candidates(), first: Vec::new() })
+    }
+
+    /// A host goes on with a program: what was open when the one before it died is settled.
+    pub(super) fn took_over(&mut self, now_ms: u64, runtime: RuntimeIndex, took: Box<TookOver>, actions: &mut Vec<Action>) {
+        let program = &mut self.programs[runtime.0];
+        let is_told = matches!(program.phase, Phase::Recovering { deadline_ms: Some(_) });
+        if !is_told || took.generation != program.generation {
+            self.stale += 1;
+            return;
+        }
+        program.phase = if took.is_held { Phase::Held } else { Phase::Running };
+        program.ticks = program.ticks.max(took.next_tick);
+        program.restarts.is_ready();
+        let pid = program.host.map_or(0, |host| self.process(Child::Host(host)).pid);
+        let named = self.programs[runtime.0].runtime.filter(|named| self.runtimes[*named].slot == Some(runtime));
+        if let Some(named) = named {
+            self.runtimes[named].is_frozen = took.is_frozen;
+        }
+        self.settle(now_ms, runtime, &took, actions);
+        let underruns = named.map_or(0, |named| self.runtimes[named].lane.underruns);
+        self.programs[runtime.0].recovered = Some(Recovered { took, pid, underruns, at_ms: now_ms });
+        if !matches!(self.programs[runtime.0].lane, Lane::Created(_)) {
+            self.tell_recovered(runtime, 0, actions);
+        }
+    }
+
+    /// Answers what the dead host did not: what it had done as done, the rest once more, except changes, which are not made
+    /// a second time behind anybody's back.
+    fn settle(&mut self, now_ms: u64, runtime: RuntimeIndex, took: &TookOver, actions: &mut Vec<Action>) {
+        let open = std::mem::take(&mut self.programs[runtime.0].keep.unanswered);
+        let mut again = Vec::new();
+        for asked in open {
+            let request = asked.request;
+            let tick = took.applied.iter().find(|(applied, _)| *applied == request).map(|(_, tick)| *tick);
+            match (&asked.what, tick) {
+                (LiveChange::Swap(_), Some(tick)) => {
+                    let progress = SwapProgress::Committed { tick, commit_ns: 0, carried: Carried::default() };
+                    self.answer_for_the_dead(now_ms, runtime, LiveReply::Swap { request, progress }, actions);
+                }
+                (LiveChange::Swap(_) | LiveChange::Patch(_), None) => self.change_lost(runtime, request, actions),
+                (LiveChange::CancelSwap | LiveChange::RollBack | LiveChange::Proceed { .. }, _) => {}
+                (LiveChange::Get { .. }, _) => again.push(asked),
+                (LiveChange::Patch(_) | LiveChange::Set { .. } | LiveChange::Reset | LiveChange::Freeze | LiveChange::Run, Some(tick)) => {
+                    self.answer_for_the_dead(now_ms, runtime, LiveReply::Applied { request, tick, carried: None }, actions);
+                }
+                (LiveChange::Set { .. } | LiveChange::Reset | LiveChange::Freeze | LiveChange::Run, None) => again.push(asked),
+            }
+        }
+        self.settle_trial(runtime, took, actions);
+        self.ask_again(runtime, again, actions);
+    }
+
+    fn answer_for_the_dead(&mut self, now_ms: u64, runtime: RuntimeIndex, reply: LiveReply, actions: &mut Vec<Action>) {
+        self.is_by_recovery = true;
+        self.live_said(now_ms, runtime, reply, actions);
+        self.is_by_recovery = false;
+    }
+
+    fn ask_again(&mut self, runtime: RuntimeIndex, again: Vec<LiveRequest>, actions: &mut Vec<Action>) {
+        let Some(host) = self.programs[runtime.0].host else { return };
+        for request in again {
+            self.programs[runtime.0].keep.unanswered.push(request.clone());
+            actions.push(Action::Live { runtime, host, request, content: None });
+        }
+    }
+
+    /// A change died with the host that was to make it.
+    fn change_lost(&mut self, runtime: RuntimeIndex, request: u64, actions: &mut Vec<Action>) {
+        let released = self.programs[runtime.0].keep.dropped(request);
+        actions.extend(released.into_iter().map(|segment| Action::Release { segment }));
+        let Some(named) = self.programs[runtime.0].runtime.filter(|named| self.is_flight(*named, request)) else { return };
+        if self.runtimes[named].flight.as_ref().is_some_and(|flight| flight.recalled.is_some()) {
+            return self.flight_recalled(named, actions);
+        }
+        self.flight_failed(named, Failure::HostDied, actions);
+    }
+
+    /// The dead host may have ended a trial without a word.
+    fn settle_trial(&mut self, runtime: RuntimeIndex, took: &TookOver, actions: &mut Vec<Action>) {
+        let Some(named) = self.programs[runtime.0].runtime.filter(|named| self.runtimes[*named].slot == Some(runtime)) else { return };
+        let Some(trial) = &self.runtimes[named].trial else { return };
+        let request = trial.request;
+        if took.trial.is_some_and(|(open, _)| open == request) {
+            return;
+        }
+        if took.revision == trial.base.hash() && took.revision != trial.revision.hash() {
+            let fault = ipc::fault::Fault { kind: ipc::fault::FaultKind::Trap, tick: took.next_tick, block: None, line: None, repeats: 0 };
+            let progress = SwapProgress::RolledBack { tick: took.next_tick, fault: fault.clone(), to: took.revision, is_partial: false };
+            self.keep_up(runtime, &LiveReply::Swap { request, progress }, actions);
+            self.rolled_back(named, request, took.next_tick, fault, actions);
+        } else {
+            let progress = SwapProgress::TrialPassed { tick: took.next_tick };
+            self.keep_up(runtime, &LiveReply::Swap { request, progress }, actions);
+            self.trial_passed(named, request);
+        }
+    }
+
+    /// The device host has reported: the gaps of takeovers are known.
+    pub(super) fn measure_gaps(&mut self, now_ms: u64, actions: &mut Vec<Action>) {
+        for runtime in (0..self.programs.len()).map(RuntimeIndex) {
+            let program = &self.programs[runtime.0];
+            let Some(recovered) = program.recovered.as_ref().filter(|recovered| recovered.at_ms + GAP_KNOWN_MS <= now_ms) else { continue };
+            let named = program.runtime.filter(|named| self.runtimes[*named].slot == Some(runtime));
+            let underruns = named.map_or(0, |named| self.runtimes[named].lane.underruns);
+            let gap_blocks = underruns.saturating_sub(recovered.underruns);
+            self.tell_recovered(runtime, gap_blocks, actions);
+        }
+    }
+
+    fn tell_recovered(&mut self, runtime: RuntimeIndex, gap_blocks: u64, actions: &mut Vec<Action>) {
+        if let Some(Recovered { took, pid, .. }) = self.programs[runtime.0].recovered.take() {
+            actions.push(Action::Tell(Report::HostReady { runtime, took, pid, gap_blocks }));
+        }
+    }
+
+    /// A host cannot take over.
+    pub(super) fn takeover_refused(&mut self, runtime: RuntimeIndex, message: String, actions: &mut Vec<Action>) {
+        actions.push(Action::Tell(Report::Log { runtime, line: format!("it cannot be recovered: {message}") }));
+        self.start_over(runtime, actions);
+    }
+
+    // ------------------------------------------------------------------------------------------------ state segments
+
+    pub(super) fn state_created(&mut self, runtime: RuntimeIndex, request: Option<u64>, state: SegmentRef, actions: &mut Vec<Action>) {
+        let is_wanted = self.programs.get_mut(runtime.0).is_some_and(|program| program.keep.protect(request, &state));
+        if !is_wanted {
+            actions.push(Action::Release { segment: state.name });
+        }
+    }
+
+    /// There is no room for checkpoints: the runtime plays on, and that it is at risk is said once.
+    pub(super) fn state_not_created(&mut self, runtime: RuntimeIndex, reason: String, actions: &mut Vec<Action>) {
+        let Some(program) = self.programs.get_mut(runtime.0) else { return };
+        if !std::mem::replace(&mut program.is_risk_told, true) {
+            actions.push(Action::Tell(Report::Unprotected { runtime, reason }));
+        }
+    }
+
+    // ---------------------------------------------------------------------------------------- worker and device host
+
+    pub(super) fn worker_lost(&mut self, now_ms: u64, actions: &mut Vec<Action>) {
+        let is_borne = self.worker_restarts.died(now_ms, self.intensity);
+        if !is_borne && !self.has_worker_joined {
+            return self.worker_gone(now_ms, actions);
+        }
+        let Some(compiling) = self.compiling.take() else { return };
+        match compiling.target {
+            Target::Program(runtime) => self.compile_died(runtime, actions),
+            Target::Edit(change) => self.edit_compile_died(change, actions),
+            Target::Script => self.end_script("the compiler-worker is gone", actions),
+        }
+    }
+
+    fn compile_died(&mut self, runtime: RuntimeIndex, actions: &mut Vec<Action>) {
+        let Some(program) = self.programs.get_mut(runtime.0).filter(|program| program.phase == Phase::Compiling) else { return };
+        program.worker_deaths += 1;
+        if program.worker_deaths < WORKER_DEATHS {
+            program.phase = Phase::Queued;
+        } else {
+            self.fail(runtime, Failure::CompilerRestarted, Verdict::Program, actions);
+        }
+    }
+
+    fn edit_compile_died(&mut self, change: crate::control::protocol::ChangeId, actions: &mut Vec<Action>) {
+        let Some(edit) = self.edit_mut(change) else { return };
+        edit.worker_deaths += 1;
+        if edit.worker_deaths < WORKER_DEATHS {
+            edit.stage = super::runtime::EditStage::Queued;
+            return;
+        }
+        let (runtime, text) = (edit.runtime, edit.text.hash());
+        let message = crate::render::sentences::failure_text(&Failure::CompilerRestarted);
+        self.runtimes[runtime].refuse(text, looking::cause(message, None, None));
+        self.reject_change(change, ErrorCode::CompilerRestarted, Failure::CompilerRestarted, actions);
+    }
+
+    /// Starts the next worker and the next device host, as soon as they may be.
+    pub(super) fn advance_parts(&mut self, now_ms: u64, actions: &mut Vec<Action>) {
+        if self.worker_deadline_ms().is_some_and(|not_before_ms| not_before_ms <= now_ms) {
+            self.worker_generation += 1;
+            self.spawn(now_ms, self.worker(), actions);
+        }
+        if self.device_deadline_ms().is_some_and(|not_before_ms| not_before_ms <= now_ms) {
+            self.device_generation += 1;
+            self.spawn(now_ms, self.device(), actions);
+        }
+    }
+
+    /// When the next worker may be started, if there is none.
+    pub(super) fn worker_deadline_ms(&self) -> Option<u64> {
+        self.is_missing(self.worker()).then_some(self.worker_restarts.not_before_ms)
+    }
+
+    /// When the next device host may be started, if there is none.
+    pub(super) fn device_deadline_ms(&self) -> Option<u64> {
+        self.is_missing(self.device()).then_some(self.device_restarts.not_before_ms)
+    }
+
+    fn is_missing(&self, child: Child) -> bool {
+        self.is_live() && self.stage == Stage::Working && self.process(child).is_gone()
+    }
+
+    /// The session clock in frames as it should be by now. It never goes back, whichever device host counts.
+    pub(super) fn session_frames(&self, now_ms: u64) -> u64 {
+        let rate = self.sample_rate.as_ref().map_or(ipc::limits::DEFAULT_SAMPLE_RATE_HZ, |(rate, _)| *rate);
+        if self.frames == 0 {
+            return 0;
+        }
+        let since = now_ms.saturating_sub(self.frames_at_ms) * u64::from(rate) / 1_000;
+        (self.frames + since).next_multiple_of(ipc::limits::BLOCK_FRAMES as u64)
+    }
+
+    /// The hosts wait at their lead and lose nothing but time.
+    pub(super) fn device_lost(&mut self, now_ms: u64, actions: &mut Vec<Action>) {
+        let is_borne = self.device_restarts.died(now_ms, self.intensity);
+        if !is_borne && self.device_name.is_none() {
+            self.verdict = self.verdict.max(Verdict::Environment);
+            return self.stop(now_ms, actions);
+        }
+        self.device = Device::Closed;
+        for program in &mut self.programs {
+            program.is_lane_added = false;
+            program.is_lane_mapped = false;
+            program.gain = 1.0;
+            // Whoever waited for its fade need not wait any more.
+        }
+        for runtime in (0..self.programs.len()).map(RuntimeIndex) {
+            self.stop_retiring(runtime, actions);
+        }
+    }
+
+    /// Something that an earlier worker has said.
+    pub(super) fn stale_worker_said(&mut self, reply: WorkerReply, actions: &mut Vec<Action>) {
+        self.stale += 1;
+        let WorkerReply::Compiled { outcome, .. } = reply;
+        if let ipc::message::CompileOutcome::Artifact(artifact) = outcome {
+            actions.push(Action::Release { segment: artifact.name });
+        }
+    }
+}
+
+/// How often a worker may die of one text before that text is refused.
+const WORKER_DEATHS: u32 = 2;
+
+/// Whether a program is of no use without a host.
+fn needs_host(phase: &Phase) -> bool {
+    match phase {
+        Phase::Queued | Phase::Compiling | Phase::Inspecting { .. } | Phase::Ready { .. } => true,
+        Phase::Starting { .. } | Phase::Recovering { .. } => true,
+        Phase::Running | Phase::Held | Phase::Quarantined | Phase::Done | Phase::Failed => false,
+    }
+}

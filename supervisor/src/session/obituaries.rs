@@ -1,0 +1,197 @@
+//! What is known of the processes that died in this session, for `why-died`.
+//!
+//! Owned by the main thread, which adds a death when the kernel tells of it and reads when a client asks; neither waits for
+//! anything. Addresses become names on a thread of their own, because reading this binary's own tables takes a while the first
+//! time. It keeps the last deaths and forgets the rest.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, OnceLock};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ipc::crash::{AddressClass, CrashRecord, SignalRecord};
+use ipc::message::Role;
+
+use super::symbols;
+use super::tail::Tail;
+use crate::control::protocol::{Death, DeathKind, Deaths, ProcessRole, RevisionName, RuntimeName};
+use crate::policy::{ProcessEnd, signal_name};
+
+/// Deaths that are kept, of all processes together.
+const KEPT: usize = 64;
+/// What the library says when it cannot have the memory it needs, just before it aborts.
+const OUT_OF_MEMORY: &str = "memory allocation of ";
+
+/// A dead process.
+pub struct Obituary {
+    pub role: Role,
+    pub pid: u32,
+    pub end: ProcessEnd,
+    /// What was in its crash page.
+    pub record: CrashRecord,
+    /// What it said last. More may still come in just after its death.
+    pub tail: Tail,
+}
+
+struct Entry {
+    obituary: Obituary,
+    at_ms: u64,
+    backtrace: Arc<OnceLock<Vec<String>>>,
+}
+
+/// The dead of a session.
+#[derive(Default)]
+pub struct Obituaries {
+    /// The newest last.
+    entries: VecDeque<Entry>,
+}
+
+impl Obituaries {
+    /// Adds a death that has just become known.
+    pub fn add(&mut self, obituary: Obituary) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let backtrace = symbols::resolve(&obituary.record);
+        self.entries.push_back(Entry { obituary, at_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX), backtrace });
+        let excess = self.entries.len().saturating_sub(KEPT);
+        self.entries.drain(..excess);
+    }
+
+    /// What is known of the deaths of a runtime's hosts, or of all processes.
+    pub fn tell(&self, runtime: Option<RuntimeName>) -> Deaths {
+        let wanted = |entry: &&Entry| runtime.as_ref().is_none_or(|name| entry.obituary.record.runtime.as_deref() == Some(name.as_str()));
+        let deaths = self.entries.iter().rev().filter(wanted).map(Entry::tell).collect();
+        Deaths { runtime, deaths }
+    }
+}
+
+impl Entry {
+    fn tell(&self) -> Death {
+        let Obituary { role, pid, end, record, tail } = &self.obituary;
+        let stderr = tail.text();
+        let (kind, cause) = cause(*end, record, &stderr);
+        let (signal, exit_status) = match end {
+            ProcessEnd::Exited(status) => (None, Some(*status)),
+            ProcessEnd::Killed(signal) => (Some(signal_name(*signal).map_or_else(|| signal.to_string(), str::to_owned)), None),
+        };
+        let caught = record.signal.as_ref();
+        Death {
+            role: process_role(*role, record),
+            runtime: record.runtime.as_ref().and_then(|name| RuntimeName::new(name.as_str()).ok()),
+            pid: *pid,
+            at_ms: self.at_ms,
+            kind,
+            cause,
+            signal,
+            exit_status,
+            system_call: caught.and_then(|caught| caught.syscall).map(symbols::system_call),
+            doing: record.phase.words().to_owned(),
+            tick: record.tick,
+            revision: record.revision.and_then(|revision| RevisionName::new(revision.to_string()).ok()),
+            thread: caught.map(|caught| caught.thread_name.clone()),
+            address: caught.filter(|caught| caught.class != AddressClass::None).map(|caught| format!("{:#x}", caught.address)),
+            backtrace: self.backtrace.get().cloned().unwrap_or_else(|| symbols::offsets(record)),
+            stderr,
+        }
+    }
+}
+
+fn process_role(role: Role, record: &CrashRecord) -> ProcessRole {
+    match role {
+        Role::CompilerWorker => ProcessRole::CompilerWorker,
+        Role::DeviceHost => ProcessRole::DeviceHost,
+        Role::RuntimeHost if record.runtime.is_some() => ProcessRole::RuntimeHost,
+        Role::RuntimeHost => ProcessRole::SpareHost,
+    }
+}
+
+/// The kind of a death, and why in words: the first cause that is known.
+fn cause(end: ProcessEnd, record: &CrashRecord, stderr: &str) -> (DeathKind, String) {
+    if let Some(panic) = &record.panic {
+        return (DeathKind::Panic, format!("it panicked: {panic}"));
+    }
+    let signal = match end {
+        ProcessEnd::Exited(status) => return (DeathKind::Exit, format!("it ended by itself with exit status {status}")),
+        ProcessEnd::Killed(signal) => signal,
+    };
+    match &record.signal {
+        Some(caught) if caught.signal == libc::SIGABRT && stderr.contains(OUT_OF_MEMORY) => (DeathKind::Oom, out_of_memory(stderr)),
+        Some(caught) => of_signal(caught),
+        None if signal == libc::SIGKILL => {
+            (DeathKind::Signal, "it was killed from outside (SIGKILL): by somebody, or by the kernel when memory ran out".to_owned())
+        }
+        None => (DeathKind::Signal, format!("it {end}")),
+    }
+}
+
+fn out_of_memory(stderr: &str) -> String {
+    let said = stderr.lines().rev().find(|line| line.contains(OUT_OF_MEMORY)).unwrap_or(OUT_OF_MEMORY);
+    format!("oom: there was no memory left for it ({})", said.trim())
+}
+
+fn of_signal(caught: &SignalRecord) -> (DeathKind, String) {
+    let name = signal_name(caught.signal).map_or_else(|| format!("signal {}", caught.signal), str::to_owned);
+    if let Some(number) = caught.syscall {
+        let call = symbols::system_call(number);
+        return (DeathKind::Sandbox, format!("sandbox{{{call}}}: its confinement does not allow the system call {call}"));
+    }
+    if let Some(sender) = caught.sender {
+        return (DeathKind::Signal, format!("process {sender} sent it {name}"));
+    }
+    match caught.class {
+        AddressClass::Stack => (DeathKind::Stack, format!("its stack was exhausted ({name} at {:#x})", caught.address)),
+        AddressClass::NullPage => (DeathKind::Signal, format!("{name}: it used a null pointer ({:#x})", caught.address)),
+        AddressClass::Impossible | AddressClass::Other => {
+            (DeathKind::Signal, format!("{name}: it used memory that is not its own ({:#x})", caught.address))
+        }
+        AddressClass::None => (DeathKind::Signal, format!("{name}, raised by what it executed")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dead(runtime: &str, end: ProcessEnd) -> Obituary {
+        let record = CrashRecord { runtime: Some(runtime.to_owned()), tick: Some(7), ..CrashRecord::default() };
+        Obituary { role: Role::RuntimeHost, pid: 5, end, record, tail: Tail::default() }
+    }
+
+    fn caught(signal: i32, class: AddressClass, syscall: Option<u32>, sender: Option<u32>) -> CrashRecord {
+        let thread_name = "tick".to_owned();
+        let signal = SignalRecord { signal, code: 1, address: 0x10, class, instruction: 0, sender, syscall, thread: 1, thread_name };
+        CrashRecord { signal: Some(signal), ..CrashRecord::default() }
+    }
+
+    #[test]
+    fn the_newest_death_of_the_runtime_comes_first_and_old_ones_are_forgotten() {
+        let mut obituaries = Obituaries::default();
+        for number in 0..KEPT as i32 + 3 {
+            obituaries.add(dead(if number % 2 == 0 { "even" } else { "odd" }, ProcessEnd::Exited(number)));
+        }
+        assert_eq!(obituaries.tell(None).deaths.len(), KEPT);
+        let even = obituaries.tell(Some(RuntimeName::new("even").unwrap())).deaths;
+        assert_eq!((even[0].exit_status, even[0].tick), (Some(KEPT as i32 + 2), Some(7)));
+        assert!(even.iter().all(|death| death.runtime.as_ref().is_some_and(|name| name.as_str() == "even")));
+        assert!(obituaries.tell(Some(RuntimeName::new("nobody").unwrap())).deaths.is_empty());
+    }
+
+    #[test]
+    fn the_first_cause_that_is_known_is_told() {
+        let killed = |signal| ProcessEnd::Killed(signal);
+        let of = |record: &CrashRecord, signal| cause(killed(signal), record, "");
+        let (kind, words) = of(&caught(libc::SIGSYS, AddressClass::None, Some(libc::SYS_execve as u32), None), libc::SIGSYS);
+        assert_eq!(kind, DeathKind::Sandbox);
+        assert!(words.starts_with("sandbox{execve}"), "{words}");
+        let (kind, _) = of(&caught(libc::SIGSEGV, AddressClass::Stack, None, None), libc::SIGSEGV);
+        assert_eq!(kind, DeathKind::Stack);
+        let (_, words) = of(&caught(libc::SIGSEGV, AddressClass::None, None, Some(99)), libc::SIGSEGV);
+        assert_eq!(words, "process 99 sent it SIGSEGV");
+        let panicked = CrashRecord { panic: Some("no".to_owned()), ..caught(libc::SIGABRT, AddressClass::None, None, None) };
+        assert_eq!(of(&panicked, libc::SIGABRT), (DeathKind::Panic, "it panicked: no".to_owned()));
+        let aborted = caught(libc::SIGABRT, AddressClass::None, None, None);
+        let (kind, words) = cause(killed(libc::SIGABRT), &aborted, "memory allocation of 99 bytes failed\n");
+        assert_eq!(kind, DeathKind::Oom);
+        assert!(words.contains("99 bytes"), "{words}");
+        assert_eq!(cause(ProcessEnd::Exited(3), &CrashRecord::default(), "").0, DeathKind::Exit);
+        assert!(of(&CrashRecord::default(), libc::SIGKILL).1.contains("from outside"));
+    }
+}

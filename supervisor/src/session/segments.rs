@@ -1,0 +1,54 @@
+//! The segments that the supervisor makes for its hosts: lanes and state segments. It holds them mapped for as long as their
+//! runtime lives, so that their names can be given to another host, and a few words of them be looked at.
+//!
+//! Used by the main thread only. Reads counters, and never what a program has computed.
+
+use std::collections::HashMap;
+
+use ipc::manifest::Manifest;
+use ipc::segment::{self, Segment, SegmentError, SegmentRef, SessionId};
+use ipc::{lane, state};
+
+/// Generation of everything the supervisor makes: its names are random, and never used twice.
+const GENERATION: u64 = 1;
+
+/// The supervisor's segments, by name.
+pub struct Segments {
+    session: SessionId,
+    held: HashMap<String, Segment>,
+}
+
+impl Segments {
+    pub fn new(session: SessionId) -> Self {
+        Self { session, held: HashMap::new() }
+    }
+
+    /// A lane for a runtime that delivers blocks.
+    pub fn create_lane(&mut self) -> Result<SegmentRef, SegmentError> {
+        lane::create(&self.session, GENERATION).map(|segment| self.hold(segment))
+    }
+
+    /// A place for the checkpoints of a program.
+    pub fn create_state(&mut self, manifest: &Manifest) -> Result<SegmentRef, SegmentError> {
+        state::create(&self.session, GENERATION, manifest).map(|segment| self.hold(segment))
+    }
+
+    fn hold(&mut self, segment: Segment) -> SegmentRef {
+        let reference = segment.reference().clone();
+        self.held.insert(reference.name.clone(), segment);
+        reference
+    }
+
+    /// Nobody needs this segment by its name any more, whoever has made it.
+    pub fn release(&mut self, name: &str) {
+        match self.held.remove(name) {
+            Some(mut segment) => segment.unlink(),
+            None => segment::remove_name(&self.session, name),
+        }
+    }
+
+    /// How far a lane is: blocks written, blocks wanted.
+    pub fn lane(&self, name: &str) -> Option<(u64, u64)> {
+        self.held.get(name).map(lane::progress)
+    }
+}
