@@ -115,7 +115,7 @@ fn a_device_host_plays_on_without_a_supervisor_and_tells_the_next_one_what_is_op
     let mut host = DeviceHost::start_with_grace(Duration::from_secs(3_600));
     host.open(null(), Some(&file.0));
     let lane = host.add_ramp("a");
-    let _silent = host.add_lane("never-begins", &RampHost::silent(&host.session), false);
+    host.add_lane("never-begins", &RampHost::silent(&host.session), false);
     let block = host.wait_for_start("a");
     for _ in 0..3 {
         host.lose_supervisor();
