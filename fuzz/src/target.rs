@@ -1,6 +1,6 @@
 //! A decoder with what is needed to fuzz it, and the run over its inputs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::coverage::Coverage;
@@ -20,7 +20,7 @@ const REPORT_EVERY: Duration = Duration::from_secs(10);
 pub struct Target {
     /// Its name on the command line: that of its test.
     pub name: &'static str,
-    /// Inputs to begin with. They are tried as they are, too.
+    /// Inputs to begin with, beside those in `corpus/TARGET`. They are tried as they are, too.
     pub seeds: Vec<Vec<u8>>,
     /// Words of the format, put in here and there.
     pub words: &'static [&'static str],
@@ -63,16 +63,30 @@ impl Target {
         }
         // The first input pays for what is set up once.
         check(self.seeds.first().map_or(&[], Vec::as_slice));
-        for seed in &self.seeds {
-            run.try_input(seed, &mut check);
+        run.corpus = [self.seeds.clone(), kept_in_the_project(self.name)].concat();
+        for seed in run.corpus.clone() {
+            run.try_input(&seed, &mut check);
         }
-        run.corpus.clone_from(&self.seeds);
         match order.seconds {
             None => run.count(self.cases, &mut check),
             Some(seconds) => run.last(Duration::from_secs(seconds), &mut check),
         }
         println!("{}: {} inputs, seed {}, nothing found", self.name, run.cases, order.seed);
     }
+}
+
+/// Inputs that failed once or are worth trying every time: the files in `corpus/TARGET`.
+fn kept_in_the_project(name: &str) -> Vec<Vec<u8>> {
+    files_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name), "")
+}
+
+/// What is in the files of a folder whose names begin with `prefix`, in the order of their names.
+fn files_in(folder: &Path, prefix: &str) -> Vec<Vec<u8>> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let is_wanted = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_wanted).collect();
+    paths.sort();
+    paths.iter().filter_map(|path| std::fs::read(path).ok()).collect()
 }
 
 /// A run under way.
@@ -125,11 +139,7 @@ impl Run<'_> {
 
     /// Goes on with what earlier runs have kept.
     fn load_kept(&mut self, check: &mut impl FnMut(&[u8])) {
-        let entries = std::fs::read_dir(self.bench.folder()).into_iter().flatten().flatten();
-        let is_kept = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(KEPT));
-        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_kept).collect();
-        paths.sort();
-        for input in paths.iter().filter_map(|path| std::fs::read(path).ok()) {
+        for input in files_in(self.bench.folder(), KEPT) {
             self.try_input(&input, check);
             self.corpus.push(input);
         }

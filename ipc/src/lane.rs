@@ -23,6 +23,10 @@ pub type Block = [[f32; BLOCK_FRAMES]; LANE_CHANNELS];
 /// A block of silence.
 pub const SILENCE: Block = [[0.0; BLOCK_FRAMES]; LANE_CHANNELS];
 
+/// Highest block number that is believed: a million a second for a hundred years stay below it. A host that writes wildly can
+/// put any number into its lane, and whoever reckons with one must not come to the end of its type.
+const LAST_BLOCK: u64 = 1 << 52;
+
 // Offsets in the payload, in bytes. What the reader writes and what the writer writes lie in cache lines of their own.
 const DEMAND: usize = 0;
 const DEMAND_WAKE: usize = 8;
@@ -44,7 +48,8 @@ pub fn create(session: &SessionId, generation: u64) -> Result<Segment, SegmentEr
 
 /// How far a lane is, for whoever looks on: blocks written, and blocks wanted. Both stand in memory that others can damage.
 pub fn progress(lane: &Segment) -> (u64, u64) {
-    (lane.word_u64(WRITTEN).load(Acquire), lane.word_u64(DEMAND).load(Acquire))
+    let number = |offset| lane.word_u64(offset).load(Acquire).min(LAST_BLOCK);
+    (number(WRITTEN), number(DEMAND))
 }
 
 fn open(reference: &SegmentRef) -> Result<Segment, SegmentError> {
@@ -76,7 +81,7 @@ impl LaneWriter {
 impl<W: Words, const BLOCKS: usize, const FRAMES: usize> LaneWriter<W, BLOCKS, FRAMES> {
     /// Goes on where the last writer of these words stopped.
     pub fn over(words: W) -> Self {
-        let next = words.load_u64_rt(WRITTEN, Acquire);
+        let next = words.load_u64_rt(WRITTEN, Acquire).min(LAST_BLOCK);
         Self { words, next }
     }
 
@@ -141,7 +146,7 @@ impl<W: Words, const BLOCKS: usize, const FRAMES: usize> LaneReader<W, BLOCKS, F
 
     /// Number of blocks written so far.
     pub fn written_rt(&self) -> u64 {
-        self.words.load_u64_rt(WRITTEN, Acquire)
+        self.words.load_u64_rt(WRITTEN, Acquire).min(LAST_BLOCK)
     }
 
     /// Copies block `number` out. False when it is not there: not yet written, or already overwritten.
@@ -160,7 +165,7 @@ impl<W: Words, const BLOCKS: usize, const FRAMES: usize> LaneReader<W, BLOCKS, F
     /// Number of the first block that has not been given to a device yet, as the last reader has left it. It stands in
     /// memory that the writer can damage: only this lane may depend on it.
     pub fn taken(&self) -> u64 {
-        self.words.load_u64_rt(TAKEN, Acquire)
+        self.words.load_u64_rt(TAKEN, Acquire).min(LAST_BLOCK)
     }
 
     /// Notes for the next reader that all blocks below `end` have been given to a device.
@@ -269,5 +274,16 @@ mod tests {
         writer.write_rt(&ramp(0));
         drop(writer);
         assert_eq!(LaneWriter::open(segment.reference()).unwrap().next_block(), 1);
+    }
+
+    #[test]
+    fn numbers_that_no_lane_reaches_are_not_believed() {
+        let (_session, segment, _writer, reader) = lane();
+        segment.word_u64(WRITTEN).store(u64::MAX, Release);
+        segment.word_u64(TAKEN).store(u64::MAX, Release);
+        assert_eq!((reader.written_rt(), reader.taken()), (LAST_BLOCK, LAST_BLOCK));
+        let mut writer = LaneWriter::open(segment.reference()).unwrap();
+        writer.write_rt(&ramp(0));
+        assert_eq!(writer.next_block(), LAST_BLOCK + 1);
     }
 }

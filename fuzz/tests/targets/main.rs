@@ -4,6 +4,7 @@
 //! alone (control lines, session files, recordings) has its targets there, in `supervisor/src/fuzz_targets.rs`.
 
 mod artifact;
+mod lanes;
 mod messages;
 mod plans;
 mod programs;
