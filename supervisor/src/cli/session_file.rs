@@ -188,4 +188,34 @@ mod tests {
             assert!(error.to_string().contains(part), "{error}");
         }
     }
+
+    /// Session files are written by people; whatever is in one, it is read or refused with a line that it has.
+    #[test]
+    fn session_files() {
+        const WHOLE: &str = "name = \"gig\"\nsample_rate = 44100\nlead = 8\ndevice = \"null\"\ndefault_runtime = \"worker\"\n\
+                             acknowledge = \"any-loss\"\nrecording = \"tonight.wav\"\n\n[[runtime]]\nname = \"drums\"\n\
+                             file = \"session_file.rs\"\ngain = 0.5\nmute = true\n";
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli/SESSION.toml");
+        let seeds = [WHOLE, "lead = 4\n", "[[runtime]]\nname='''a'''\nfile=\"\\u0000\"", ""];
+        let target = fuzz::Target {
+            name: "session_files",
+            seeds: seeds.map(|text| text.as_bytes().to_vec()).to_vec(),
+            words: &["[[runtime]]\n", "[a.b.c]\n", "= nan\n", "= -inf\n", "= 1979-05-27\n", "{a=[", "\"\"\"", "0x", "#", "[[[[[[[["],
+            max_bytes: 16 << 10,
+            cases: 30_000,
+            cpu: std::time::Duration::from_secs(2),
+            bytes: 1 << 20,
+            bytes_per_byte: 1_000,
+        };
+        target.run(|input| {
+            let Ok(text) = std::str::from_utf8(input) else { return };
+            match parse(&path, text) {
+                Ok(session) => {
+                    assert!((1..=MAX_LEAD_BLOCKS).contains(&session.lead));
+                    assert!(session.runtimes.iter().all(|runtime| (0.0..=MAX_GAIN).contains(&runtime.gain)));
+                }
+                Err(error) => assert!((1..=text.split('\n').count()).contains(&error.line), "{error}"),
+            }
+        });
+    }
 }

@@ -14,6 +14,8 @@ mod address;
 mod calls;
 mod client;
 mod connection;
+#[cfg(test)]
+mod fuzz_target;
 mod handle;
 mod input;
 pub mod limits;

@@ -2,6 +2,7 @@
 
 mod builder;
 mod carrying;
+mod damaged;
 mod properties;
 mod ram;
 mod source;
