@@ -121,7 +121,7 @@ impl TakingOver<'_> {
         let completed = segments[index].view.completed_ticks().max(found.head.tick);
         let mut views: Vec<Option<StateView>> = segments.into_iter().map(|segment| Some(segment.view)).collect();
         let runtime = self.build(Resume { tick: completed, clock })?;
-        let end = check_end(&found, runtime.first_tick())?;
+        let end = check_end(&found, completed, runtime.first_tick())?;
 
         let reader = take(&mut views, index)?;
         let loaded = self.loaded(candidate)?;
@@ -232,15 +232,15 @@ impl TakingOver<'_> {
     }
 }
 
-/// The tick that goes on: the first that was not delivered. It cannot be far from the checkpoint.
-fn check_end(found: &Found, end: u64) -> Result<u64, Refusal> {
-    match end.checked_sub(found.head.tick) {
-        Some(ticks) if ticks <= MAX_REPLAYED_TICKS => Ok(end),
-        Some(_) | None => Err(plain_refusal(format!(
-            "the newest checkpoint is of tick {}, and {end} ticks were delivered: the two do not belong together; restart the runtime",
-            found.head.tick
-        ))),
+/// The tick that goes on: the first that was not delivered. It is none that was complete, and not far from the checkpoint.
+fn check_end(found: &Found, completed: u64, end: u64) -> Result<u64, Refusal> {
+    if end >= completed && end <= found.head.tick + MAX_REPLAYED_TICKS {
+        return Ok(end);
     }
+    Err(plain_refusal(format!(
+        "the newest checkpoint is of tick {}, {completed} ticks were complete and {end} were delivered: these do not belong together; restart the runtime",
+        found.head.tick
+    )))
 }
 
 fn take(views: &mut [Option<StateView>], index: usize) -> Result<StateView, Refusal> {
@@ -285,7 +285,7 @@ impl<'a> TakingOver<'a> {
         let open = running.head.trial?;
         let candidates: &'a [Candidate] = self.candidates;
         let swaps = candidates.iter().filter_map(|candidate| candidate.swap.as_ref());
-        let (request, swap) = swaps.rev().find(|(request, swap)| *request == open.request && swap.revision == running.head.revision)?;
+        let (request, swap) = swaps.rev().find(|(request, _)| *request == open.request)?;
         let is_it = |found: &&Found| found.sequence == sequence && found.head.role == Role::Kept;
         let (segment, found) =
             segments.iter().enumerate().find_map(|(index, segment)| Some((index, *segment.found.iter().find(is_it)?)))?;
@@ -309,13 +309,18 @@ fn trial(kept: &Kept<'_>, old: Restored, running: &Restored) -> Result<Trial, Re
     let wants_snapshot = open.ticks_left > 0 && swap.back.is_some();
     let snapshot = wants_snapshot.then(|| Snapshot::for_program(&running.revision.manifest)).flatten();
     let snapshot_sizes = snapshot.as_ref().map_or_else(|| running.sizes.clone(), Snapshot::sizes);
-    let there = swap.there.clone().map(|plan| Migration::prepare(plan, old.sizes.clone(), running.sizes.clone())).transpose();
-    let back = swap.back.clone().map(|plan| Migration::prepare(plan, snapshot_sizes, old.sizes.clone())).transpose();
+    let leads_past = swap.there.as_ref().is_some_and(|there| there.from != old.revision.hash());
+    let there = swap.there.clone().filter(|_| !leads_past);
+    let there = there.map(|plan| Migration::prepare(plan, old.sizes.clone(), running.sizes.clone())).transpose();
+    let back = if leads_past { &swap.back_to_good } else { &swap.back };
+    let back = back.clone().map(|plan| Migration::prepare(plan, snapshot_sizes, old.sizes.clone())).transpose();
     Ok(Trial::Swap(Box::new(SwapWork {
         request: kept.request,
         program: old.program,
         there: there.map_err(refused)?.map(Arc::new),
         back: back.map_err(refused)?,
+        back_to_good: None,
+        leads_past,
         boundary: PreparedBoundary::Frame,
         trial_ticks: open.ticks_left,
         fade: Fade { done_frames: open.fade_done_frames, total_frames: open.fade_total_frames },

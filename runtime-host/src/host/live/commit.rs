@@ -29,14 +29,15 @@ impl Stage {
             return self.reject_rt(swap, at_tick, tick, carried, failure);
         }
         swap.program.write_rt(&swap.assets);
-        self.cut_trial_short_rt(tick);
         std::mem::swap(&mut self.program, &mut swap.program);
-        self.checkpoints.swapped_rt(swap.request, tick);
         swap.failed_in_a_row = std::mem::take(&mut self.failed_in_a_row);
+        let is_old_heard = self.tick_frames > 0 && swap.failed_in_a_row < HOLD_AFTER_TICKS;
+        self.succeed_rt(&mut swap, tick);
+        self.checkpoints.swapped_rt(swap.request, tick);
         self.show_held_rt();
         self.ramps.follow_rt(swap.there.as_deref().map(Migration::plan));
-        if self.tick_frames == 0 || swap.failed_in_a_row >= HOLD_AFTER_TICKS {
-            swap.fade = Fade::default(); // There is nothing to hear of the old program.
+        if !is_old_heard || swap.leads_past {
+            swap.fade = Fade::default(); // There is nothing to hear of the old program, or it is kept no longer.
         }
         let (request, there, now) = (swap.request, swap.there.clone(), self.identity_rt());
         self.trial = Some(Trial::Swap(swap));
@@ -55,7 +56,7 @@ impl Stage {
         let (failed, now) = (swap.program.identity(), self.identity_rt());
         let (request, there) = (swap.request, swap.there.clone());
         self.tell_rt(Outcome::Committed { request, tick, commit_ns: 0, carried, there, now: failed });
-        self.tell_rt(Outcome::RolledBack { tick, failure, failed, now, trial: Trial::Swap(swap) });
+        self.tell_rt(Outcome::RolledBack { tick, failure, failed, now, is_partial: false, trial: Trial::Swap(swap) });
     }
 
     /// Lets anything but a swap take effect.
@@ -119,17 +120,16 @@ impl Stage {
         if patch.migration.plan().reruns_init_only
             && let Err(failure) = self.program.run_init_only_rt()
         {
-            self.undo_patch_rt(&mut patch, true);
+            self.retract_rt(&mut patch);
             if patch.trial_ticks == 0 {
                 return self.refuse_rt(refused(patch), Reason::InitialisationFailed(failure));
             }
             let request = patch.request;
             self.tell_rt(Outcome::Patched { request, tick, carried, now });
             let trial = Trial::Patch(patch);
-            return self.tell_rt(Outcome::RolledBack { tick, failure, failed: now, now: self.identity_rt(), trial });
+            return self.tell_rt(Outcome::RolledBack { tick, failure, failed: now, now: self.identity_rt(), is_partial: false, trial });
         }
         self.program.write_rt(&patch.assets);
-        self.cut_trial_short_rt(tick);
         self.program.set_revision(patch.revision);
         self.checkpoints.applied_rt(patch.request, tick);
         patch.failed_in_a_row = std::mem::take(&mut self.failed_in_a_row);
@@ -137,9 +137,7 @@ impl Stage {
         self.ramps.give_way_rt(&patch.migration.plan().patches);
         patch.is_untouched = patch.snapshot.is_some() && self.ramps.is_empty_rt();
         self.tell_rt(Outcome::Patched { request: patch.request, tick, carried, now });
-        self.trial = Some(Trial::Patch(patch));
-        self.begin_trial_rt();
-        self.let_go_rt();
+        self.join_trial_rt(patch, tick);
     }
 
     fn reset_rt(&mut self, request: RequestId, at_tick: Option<u64>, mut reset: Box<ResetWork>, tick: u64) {
@@ -193,13 +191,6 @@ impl Stage {
         }
         get.layout = layout;
         self.tell_rt(Outcome::Read { request, tick, work: get });
-    }
-
-    /// Something but a tick has written to the program's memory.
-    pub(super) fn touch_rt(&mut self) {
-        if let Some(Trial::Patch(patch)) = &mut self.trial {
-            patch.is_untouched = false;
-        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 
+use ipc::hash::ContentHash;
 use ipc::limits::MAX_LIVE_REQUESTS;
 use ipc::live::{Carried, LiveChange, LiveReply, LiveRequest, RequestId, SwapProgress};
 use ipc::message::{HostReply, ItemValue, Refusal};
@@ -39,6 +40,8 @@ pub struct Desk {
     layouts: Layouts,
     /// What runs, as far as the outcomes that have been seen tell.
     running: Identity,
+    /// Patches that may be undone, each with the revision that comes back then.
+    undoable: Vec<(RequestId, ContentHash)>,
     /// Commands that the tick thread has and has not answered.
     waiting: usize,
 }
@@ -46,7 +49,7 @@ pub struct Desk {
 impl Desk {
     /// A desk for a runtime whose program `running` is about to run; it is among `layouts`.
     pub fn new(office: Office, running: Identity, layouts: Layouts) -> Self {
-        Self { office, layouts, running, waiting: 0 }
+        Self { office, layouts, running, undoable: Vec::new(), waiting: 0 }
     }
 
     /// Whether an answer is to be expected from the tick thread.
@@ -136,9 +139,9 @@ impl Desk {
 
     /// The tick thread has ended: answers what it left behind. `tick` is the one that would have come next.
     pub fn close(&mut self, leftovers: Leftovers, tick: u64, reply: &mut dyn FnMut(HostReply)) {
-        let Leftovers { program, pending, trial, commands } = leftovers;
-        if let Some(trial) = trial {
-            if is_open(&trial) {
+        let Leftovers { program, pending, trial, later, commands } = leftovers;
+        for trial in trial.into_iter().chain(later.into_iter().map(Trial::Patch)) {
+            if trial.ticks_left() > 0 {
                 reply(swap_reply(trial.request(), SwapProgress::TrialCutShort { tick }));
             }
             self.free(trial);
@@ -167,8 +170,10 @@ impl Desk {
             Outcome::Patched { request, tick, carried, now } => {
                 self.answered();
                 let before = std::mem::replace(&mut self.running, now);
+                self.undoable.push((request, before.revision));
                 if self.waiting == 0 {
-                    self.layouts.forget_all_but(now.layout, [before.revision, now.revision]);
+                    let of_use: Vec<_> = self.undoable.iter().map(|(_, before)| *before).chain([before.revision, now.revision]).collect();
+                    self.layouts.forget_all_but(now.layout, &of_use);
                 }
                 let carried = Some(carried_of(carried, Vec::new()));
                 reply(HostReply::Live(LiveReply::Applied { request, tick, carried }));
@@ -197,13 +202,17 @@ impl Desk {
             Outcome::Cancelled(swap) => self.drop_swap(swap, SwapProgress::Cancelled, reply),
             Outcome::TrialPassed { request, tick } => reply(swap_reply(request, SwapProgress::TrialPassed { tick })),
             Outcome::TrialCutShort { request, tick } => reply(swap_reply(request, SwapProgress::TrialCutShort { tick })),
-            Outcome::RolledBack { tick, failure, failed, now, trial } => {
+            Outcome::Unused(_) => {}
+            Outcome::RolledBack { tick, failure, failed, now, is_partial, trial } => {
                 self.running = now;
                 if let Some(fault) = self.layouts.fault(failed, failure, tick, 0) {
-                    reply(swap_reply(trial.request(), SwapProgress::RolledBack { tick, fault, to: now.revision, is_partial: false }));
+                    reply(swap_reply(trial.request(), SwapProgress::RolledBack { tick, fault, to: now.revision, is_partial }));
                 }
                 if let Trial::Patch(patch) = &trial {
-                    self.layouts.remove_revision(now.layout, patch.revision);
+                    // A program that was replaced together with its patches is freed as a whole.
+                    if failed.layout == now.layout {
+                        self.layouts.remove_revision(now.layout, patch.revision);
+                    }
                 }
                 self.free(trial);
             }
@@ -228,10 +237,11 @@ impl Desk {
         self.free(Trial::Swap(swap));
     }
 
-    /// Frees what a change consisted of; a program that is freed is none that may run.
+    /// Frees what a change consisted of; a program that is freed is none that may run, and a patch is not undone any more.
     fn free(&mut self, trial: Trial) {
-        if let Trial::Swap(swap) = trial {
-            self.layouts.remove(swap.program.layout());
+        match trial {
+            Trial::Swap(swap) => self.layouts.remove(swap.program.layout()),
+            Trial::Patch(patch) => self.undoable.retain(|(request, _)| *request != patch.request),
         }
     }
 
@@ -308,13 +318,6 @@ impl Desk {
         let fault = self.layouts.fault(program, failure, 0, 0);
         let message = format!("the program failed while it was initialised: {}", failure.kind.explanation());
         Refusal { message, line: fault.and_then(|fault| fault.line), is_damaged: false, is_machine: false }
-    }
-}
-
-fn is_open(trial: &Trial) -> bool {
-    match trial {
-        Trial::Swap(swap) => swap.trial_ticks > 0,
-        Trial::Patch(patch) => patch.trial_ticks > 0,
     }
 }
 

@@ -59,6 +59,10 @@ pub struct SwapWork {
     pub there: Option<Arc<Migration>>,
     /// Reads from `snapshot`, or from the failed program where there is none.
     pub back: Option<Migration>,
+    /// The way back to the last good program; takes the place of `back` if that program is still kept at the commit.
+    pub back_to_good: Option<Migration>,
+    /// `back` leads past the program that `there` starts from.
+    pub leads_past: bool,
     pub boundary: PreparedBoundary,
     /// Ticks that are still to be completed before the old program is let go.
     pub trial_ticks: u32,
@@ -152,6 +156,14 @@ impl Trial {
             Self::Patch(patch) => patch.request,
         }
     }
+
+    /// Ticks that are still to be completed.
+    pub fn ticks_left(&self) -> u32 {
+        match self {
+            Self::Swap(swap) => swap.trial_ticks,
+            Self::Patch(patch) => patch.trial_ticks,
+        }
+    }
 }
 
 /// Which program runs: its layout, and the revision that its defaults and text are of.
@@ -214,10 +226,14 @@ pub enum Outcome {
         failure: Failure,
         failed: Identity,
         now: Identity,
+        /// There was no copy of the state of the tick's start.
+        is_partial: bool,
         trial: Trial,
     },
     /// Nothing goes back to this any more.
     Retired(Trial),
+    /// Nothing is kept in this any more.
+    Unused(Snapshot),
     /// A failure of the running program.
     Fault(Report),
 }

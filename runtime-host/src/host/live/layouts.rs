@@ -109,9 +109,9 @@ impl Layouts {
         }
     }
 
-    /// A patch has been carried out and no other is on the way: of this program's revisions, only the running one and the one
-    /// before it, which may come back, are of use.
-    pub fn forget_all_but(&mut self, layout: LayoutId, of_use: [ContentHash; 2]) {
+    /// A patch has been carried out and no other is on the way: of this program's revisions, only the running one and those
+    /// that may come back are of use.
+    pub fn forget_all_but(&mut self, layout: LayoutId, of_use: &[ContentHash]) {
         let Some(layout) = self.find_mut(layout) else { return };
         let mut kept: Vec<Revision> = Vec::new();
         for revision in layout.revisions.drain(..).rev() {
@@ -233,7 +233,7 @@ mod tests {
         for turn in 0..100 {
             let (now, before) = if turn % 2 == 0 { ("b", "a") } else { ("a", "b") };
             layouts.add_revision(FIRST_LAYOUT, revision(now, 1, &[]));
-            layouts.forget_all_but(FIRST_LAYOUT, [hash(before), hash(now)]);
+            layouts.forget_all_but(FIRST_LAYOUT, &[hash(before), hash(now)]);
             assert_eq!(names(&layouts, FIRST_LAYOUT), [hash(before), hash(now)]);
         }
         layouts.remove_revision(FIRST_LAYOUT, hash("a"));

@@ -49,10 +49,14 @@ impl Workshop<'_> {
             (self.reply)(HostReply::Log { runtime: self.runtime.to_owned(), line: nothing_to_call(self.runtime_type) });
         }
         let sizes = engine.sizes();
-        let wants_snapshot = swap.trial_ticks > 0 && swap.back.is_some();
+        let wants_snapshot = swap.trial_ticks > 0 && (swap.back.is_some() || swap.back_to_good.is_some());
         let snapshot = wants_snapshot.then(|| Snapshot::for_program(engine.manifest())).flatten();
         let there = swap.there.map(|plan| there(plan, swap.revision, &sizes, layouts)).transpose()?;
         let snapshot_sizes = snapshot.as_ref().map_or_else(|| sizes.clone(), Snapshot::sizes);
+        // Where nobody goes back to it any more, the running revision is a good one, too.
+        let is_known = |plan: &MigrationPlan| layouts.of_revision(plan.to).is_some();
+        let to_good = swap.back_to_good.filter(is_known).map(|plan| back(plan, swap.revision, snapshot_sizes.clone(), layouts));
+        let back_to_good = to_good.transpose()?;
         let back = swap.back.map(|plan| back(plan, swap.revision, snapshot_sizes, layouts)).transpose()?;
         let boundary = boundary(&swap.boundary, layouts)?;
         let layout = layouts.next_id();
@@ -63,6 +67,8 @@ impl Workshop<'_> {
             program: Box::new(Program::new(engine, binding, layout, state)),
             there: there.map(Arc::new),
             back,
+            back_to_good,
+            leads_past: false,
             boundary,
             trial_ticks: swap.trial_ticks,
             fade: Fade { done_frames: 0, total_frames: swap.crossfade_frames },

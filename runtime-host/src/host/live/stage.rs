@@ -13,8 +13,9 @@ use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::checkpoint::Checkpoints;
 use super::deadline::Deadline;
-use super::handover::{Action, Command, Identity, Outcome, PreparedBoundary, Reason, SwapWork, Trial};
+use super::handover::{Action, Command, Identity, Outcome, PatchWork, PreparedBoundary, Reason, SwapWork, Trial};
 use super::ramps::{Ramps, to_number_rt};
+use super::trial::MAX_LATER_PATCHES;
 use crate::host::failure::Failure;
 use crate::host::fault_log::{FaultLog, Report};
 use crate::host::items::Place;
@@ -24,8 +25,8 @@ use crate::registry::runtime::Runtime;
 
 /// Failing ticks in a row after which a program is held.
 pub const HOLD_AFTER_TICKS: u32 = 16;
-/// Outcomes that one command or one tick can have.
-const OUTCOME_RESERVE: usize = 16;
+/// Outcomes that one command or one tick can have: all patches that are on trial may be taken back, or let go of.
+const OUTCOME_RESERVE: usize = 16 + 2 * MAX_LATER_PATCHES;
 /// Room for the outcomes of as many requests as may wait: a swap has at most four.
 const OUTCOME_QUEUE: usize = 4 * MAX_LIVE_REQUESTS + 2 * OUTCOME_RESERVE;
 
@@ -59,6 +60,7 @@ pub struct Leftovers {
     pub program: Box<Program>,
     pub pending: Option<Box<SwapWork>>,
     pub trial: Option<Trial>,
+    pub later: Vec<Box<PatchWork>>,
     /// Commands whose tick never came, in the order in which they came in.
     pub commands: Vec<Command>,
 }
@@ -103,7 +105,10 @@ pub struct Stage {
     pub(super) failed_in_a_row: u32,
     pub(super) is_frozen: bool,
     pub(super) pending: Option<Pending>,
+    /// The oldest change that is on trial; also a crossfade under way.
     pub(super) trial: Option<Trial>,
+    /// Patches on trial that were committed since, oldest first. Never grows beyond the capacity it was made with.
+    pub(super) later: Vec<Box<PatchWork>>,
     pub(super) ramps: Ramps,
     pub(super) outcomes: Producer<Outcome>,
     pub(super) log: FaultLog,
@@ -156,6 +161,7 @@ impl Stage {
             is_frozen: false,
             pending: None,
             trial: None,
+            later: Vec::with_capacity(MAX_LATER_PATCHES),
             ramps: Ramps::default(),
             outcomes: outcomes_rt,
             log: FaultLog::default(),
@@ -178,7 +184,8 @@ impl Stage {
     /// Lets go of everything, for the control thread to free and to answer.
     pub fn into_leftovers(mut self) -> Leftovers {
         self.waiting.extend(std::iter::from_fn(|| self.commands.pop().ok()));
-        Leftovers { program: self.program, pending: self.pending.map(|pending| pending.swap), trial: self.trial, commands: self.waiting }
+        let pending = self.pending.map(|pending| pending.swap);
+        Leftovers { program: self.program, pending, trial: self.trial, later: self.later, commands: self.waiting }
     }
 
     /// The tick thread begins: a trial that has been restored is watched by the clock of this thread.

@@ -241,3 +241,219 @@ fn a_program_too_large_to_be_copied_every_tick_is_rolled_back_with_what_the_fail
     expected.extend(model.ticks(15));
     assert_heard(&rig.heard, &expected);
 }
+
+/// As `trio`, failing after so many ticks of its own.
+fn bomb(ticks: i32) -> Band {
+    failing(Trouble::Overflow(ticks))
+}
+
+/// Another revision of a band, with another default and nothing else.
+fn retuned(band: &Band, step: i32) -> Band {
+    band.clone().with(|band| band.players.last_mut().unwrap().step = step)
+}
+
+/// The same as [`retuned`], of which only a comment differs.
+fn commented(band: &Band, comment: &str) -> Band {
+    band.clone().with(|band| band.config.push(format!("color.comment {comment}")))
+}
+
+#[test]
+fn a_comment_within_a_trial_does_not_disarm_it() {
+    let mut rig = Rig::start(&trio());
+    rig.play_to(10);
+    let swap = rig.swap(&bomb(100), |swap| swap.trial_ticks = TRIAL_TICKS);
+    rig.play_to(30);
+    rig.committed(swap);
+    let comment = rig.patch_to(&commented(&bomb(100), "a"), 0);
+    let comment = rig.send(comment);
+    rig.play_to(200);
+    assert_eq!(rig.applied(comment), 30);
+    match rig.progress(swap) {
+        SwapProgress::RolledBack { tick: 109, fault, to, is_partial: false } => {
+            assert_eq!((fault.kind, to), (FaultKind::IntegerOverflow, trio().artifact().manifest.revision));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_heard(&rig.heard, &Model::new(&trio()).ticks(200));
+}
+
+#[test]
+fn new_defaults_within_a_trial_are_taken_back_with_the_program_they_were_for() {
+    let mut rig = Rig::start(&trio());
+    rig.play_to(10);
+    let swap = rig.swap(&bomb(100), |swap| swap.trial_ticks = TRIAL_TICKS);
+    rig.play_to(30);
+    rig.committed(swap);
+    let patches = [(30, 7), (60, 9)].map(|(tick, step)| {
+        rig.play_to(tick);
+        let patch = rig.patch_to(&retuned(&bomb(100), step), TRIAL_TICKS);
+        let patch = rig.send(patch);
+        rig.play_to(tick + 1);
+        assert_eq!(rig.applied(patch), tick);
+        patch
+    });
+    rig.play_to(200);
+    for request in [swap, patches[0], patches[1]] {
+        match rig.progress(request) {
+            SwapProgress::RolledBack { tick: 109, to, .. } => assert_eq!(to, trio().artifact().manifest.revision),
+            other => panic!("{other:?}"),
+        }
+    }
+    let mut model = Model::new(&trio());
+    let mut expected = model.ticks(30);
+    model.player("high").1 = 7;
+    expected.extend(model.ticks(30));
+    model.player("high").1 = 9;
+    expected.extend(model.ticks(49));
+    model.player("high").1 = 100;
+    expected.extend(model.ticks(91));
+    assert_heard(&rig.heard, &expected);
+
+    // The next change starts from the revision that came back.
+    rig.current = trio().artifact();
+    let edited = trio().with(|band| band.players[0].extra = 1);
+    let swap = rig.swap(&edited, |_| {});
+    rig.play_to(210);
+    assert_eq!(rig.committed(swap).0, 200);
+}
+
+#[test]
+fn patches_that_are_on_trial_at_a_time_are_undone_together_and_each_passes_by_itself() {
+    // The default of `x` decides in which tick it fails; the comment after it does not save it.
+    let good = trio().in_trouble(Trouble::Overflow(100_000));
+    let first = retuned(&good, 7);
+    let second = first.clone().in_trouble(Trouble::Overflow(40));
+    let third = commented(&retuned(&second, 9), "b");
+    let mut rig = Rig::start(&good);
+    rig.play_to(20);
+    let mut requests = Vec::new();
+    for (tick, band) in [(20, &first), (35, &second), (50, &third)] {
+        rig.play_to(tick);
+        let patch = rig.patch_to(band, 30);
+        requests.push(rig.send(patch));
+    }
+    rig.play_to(120);
+    for request in &requests {
+        rig.applied(*request);
+    }
+    assert_eq!(rig.progress(requests[0]), SwapProgress::TrialPassed { tick: 49 });
+    assert_eq!(rig.progress(requests[1]), SwapProgress::TrialPassed { tick: 64 });
+    // `second` failed 40 ticks after its commit, when only `third` was on trial: that is not what failed, so it stays held back.
+    assert!(matches!(rig.progress(requests[2]), SwapProgress::RolledBack { tick: 74, .. }));
+
+    let mut rig = Rig::start(&good);
+    rig.play_to(20);
+    let mut requests = Vec::new();
+    for (tick, band) in [(20, &first), (35, &second), (50, &third)] {
+        rig.play_to(tick);
+        let patch = rig.patch_to(band, TRIAL_TICKS);
+        requests.push(rig.send(patch));
+    }
+    rig.play_to(120);
+    for request in &requests {
+        rig.applied(*request);
+        assert!(matches!(rig.progress(*request), SwapProgress::RolledBack { tick: 74, is_partial: false, .. }));
+    }
+    let mut model = Model::new(&trio());
+    let mut expected = model.ticks(20);
+    model.player("high").1 = 7;
+    expected.extend(model.ticks(30));
+    model.player("high").1 = 9;
+    expected.extend(model.ticks(24));
+    model.player("high").1 = 100;
+    expected.extend(model.ticks(46));
+    assert_heard(&rig.heard, &expected);
+}
+
+#[test]
+fn a_swap_within_a_trial_goes_back_to_the_last_good_program_with_the_state_of_now() {
+    let good = trio();
+    // The second revision is a bomb that the third one does not defuse; the third lacks a player, too.
+    let third = bomb(60).with(|band| drop(band.players.remove(2)));
+    let mut rig = Rig::start(&good);
+    rig.play_to(10);
+    let first = rig.swap(&bomb(90), |swap| swap.trial_ticks = TRIAL_TICKS);
+    rig.play_to(40);
+    rig.committed(first);
+    let back = super::plans::back(&third.artifact(), &good.artifact());
+    let next = rig.swap(&third, |swap| {
+        swap.trial_ticks = TRIAL_TICKS;
+        swap.back_to_good = Some(back);
+    });
+    rig.play_to(150);
+    assert_eq!(rig.progress(first), SwapProgress::TrialCutShort { tick: 40 });
+    assert_eq!(rig.committed(next).0, 40);
+    match rig.progress(next) {
+        SwapProgress::RolledBack { tick: 99, to, .. } => assert_eq!(to, good.artifact().manifest.revision),
+        other => panic!("{other:?}"),
+    }
+    // `x`, the fuse, was kept, so that the third went on where the second had been.
+    let mut model = Model::new(&good);
+    let mut expected = model.ticks(40);
+    let mid = *model.player("mid");
+    let held = expected[39][0][5];
+    let rest = model.ticks(59);
+    expected.extend(rest.into_iter().map(|mut block| {
+        // Nobody plays there; what was played last is still there.
+        block[0][5] = held;
+        block
+    }));
+    *model.player("mid") = mid;
+    expected.extend(model.ticks(51));
+    assert_heard(&rig.heard, &expected);
+}
+
+#[test]
+fn a_swap_within_the_trial_of_a_patch_goes_back_to_before_the_patch() {
+    let good = trio();
+    let mut rig = Rig::start(&good);
+    rig.play_to(10);
+    let patch = rig.patch_to(&retuned(&good, 7), TRIAL_TICKS);
+    let patch = rig.send(patch);
+    rig.play_to(20);
+    rig.applied(patch);
+    let bad = retuned(&bomb(30), 7);
+    let back = super::plans::back(&bad.artifact(), &good.artifact());
+    let swap = rig.swap(&bad, |swap| {
+        swap.trial_ticks = TRIAL_TICKS;
+        swap.back_to_good = Some(back);
+    });
+    rig.play_to(80);
+    assert_eq!(rig.progress(patch), SwapProgress::TrialCutShort { tick: 20 });
+    assert_eq!(rig.committed(swap).0, 20);
+    match rig.progress(swap) {
+        SwapProgress::RolledBack { tick: 49, to, .. } => assert_eq!(to, good.artifact().manifest.revision),
+        other => panic!("{other:?}"),
+    }
+    let mut model = Model::new(&good);
+    let mut expected = model.ticks(10);
+    model.player("high").1 = 7;
+    expected.extend(model.ticks(39));
+    model.player("high").1 = 100;
+    expected.extend(model.ticks(31));
+    assert_heard(&rig.heard, &expected);
+}
+
+#[test]
+fn a_way_to_a_program_that_is_kept_no_longer_is_not_taken() {
+    let good = trio();
+    let second = good.clone().with(|band| band.players[0].extra = 1);
+    let third = second.clone().with(|band| band.players[1].extra = 1).in_trouble(Trouble::Overflow(5));
+    let mut rig = Rig::start(&good);
+    rig.play_to(10);
+    let first = rig.swap(&second, |swap| swap.trial_ticks = 10);
+    rig.play_to(30);
+    rig.committed(first);
+    assert_eq!(rig.progress(first), SwapProgress::TrialPassed { tick: 19 });
+    let back = super::plans::back(&third.artifact(), &good.artifact());
+    let next = rig.swap(&third, |swap| {
+        swap.trial_ticks = TRIAL_TICKS;
+        swap.back_to_good = Some(back);
+    });
+    rig.play_to(50);
+    assert_eq!(rig.committed(next).0, 30);
+    match rig.progress(next) {
+        SwapProgress::RolledBack { tick: 34, to, .. } => assert_eq!(to, second.artifact().manifest.revision),
+        other => panic!("{other:?}"),
+    }
+}
