@@ -6,6 +6,8 @@
 
 use std::cell::Cell;
 use std::marker::PhantomData;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicI32};
 
 use rustix::thread::clock_nanosleep_absolute;
 use rustix::time::{ClockId, Timespec, clock_gettime};
@@ -34,7 +36,53 @@ pub fn promote_current_thread(priority: i32) -> Result<(), RealtimeDenied> {
     let parameters = libc::sched_param { sched_priority: priority };
     // SAFETY: thread 0 means the calling thread, and `parameters` is a valid structure that the call only reads.
     let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const parameters) };
-    if result == 0 { Ok(()) } else { Err(RealtimeDenied { priority, source: std::io::Error::last_os_error() }) }
+    if result != 0 {
+        return Err(RealtimeDenied { priority, source: std::io::Error::last_os_error() });
+    }
+    remember_promoted();
+    Ok(())
+}
+
+/// Threads of this process with real-time priority that are remembered; a process has one or two.
+const MAX_PROMOTED: usize = 16;
+/// Their ids; 0 where there is none.
+static PROMOTED: [AtomicI32; MAX_PROMOTED] = [const { AtomicI32::new(0) }; MAX_PROMOTED];
+/// Whether their priority has been taken from them.
+static WERE_DEMOTED: AtomicBool = AtomicBool::new(false);
+
+fn remember_promoted() {
+    // SAFETY: takes nothing, changes nothing.
+    let thread = unsafe { libc::gettid() };
+    let place = PROMOTED.iter().find(|place| {
+        let there = place.load(Relaxed);
+        (there == thread || !is_own_thread_rt(there)) && place.compare_exchange(there, thread, Release, Relaxed).is_ok()
+    });
+    // More of them than there is room for keep their priority whatever happens.
+    let _ = place;
+}
+
+/// Whether a thread of this id lives in this process: ids of threads that have ended may go to other processes.
+fn is_own_thread_rt(thread: i32) -> bool {
+    // SAFETY: signal 0 is sent to nobody; the call takes no pointers.
+    thread != 0 && unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, 0) } == 0
+}
+
+/// Takes real-time priority from every thread of this process that has been given it. Runs in the handler of SIGXCPU: the
+/// kernel says that one of them has computed for longer than its budget without waiting (FAULTS row 15), but not which.
+/// Returns whether this is the first time.
+pub fn demote_all_rt() -> bool {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    for thread in PROMOTED.iter().map(|place| place.load(Acquire)).filter(|thread| is_own_thread_rt(*thread)) {
+        // SAFETY: the id is that of a thread of ours (asked just before), and `parameters` is a valid structure that the call
+        // only reads.
+        unsafe { libc::sched_setscheduler(thread, libc::SCHED_OTHER, &raw const parameters) };
+    }
+    !WERE_DEMOTED.swap(true, Release)
+}
+
+/// Whether threads of this process have lost their real-time priority because one of them exceeded its budget.
+pub fn were_demoted() -> bool {
+    WERE_DEMOTED.load(Acquire)
 }
 
 /// Asks the kernel to wake the calling thread as exactly as it can, also when it has no real-time priority.
@@ -211,6 +259,23 @@ mod tests {
         assert!(text.is_none_or(|text| text.contains("ulimit -r")));
         let impossible = std::thread::spawn(|| promote_current_thread(1_000).is_err()).join().unwrap();
         assert!(impossible);
+    }
+
+    #[test]
+    fn threads_that_were_given_priority_can_be_made_ordinary_again() {
+        std::thread::spawn(|| {
+            if promote_current_thread(TIMER_PRIORITY).is_err() {
+                return; // Denied on this machine.
+            }
+            // SAFETY: takes no pointers; 0 is the calling thread.
+            let policy = || unsafe { libc::sched_getscheduler(0) } & !libc::SCHED_RESET_ON_FORK;
+            assert_eq!(policy(), libc::SCHED_FIFO);
+            demote_all_rt();
+            assert_eq!(policy(), libc::SCHED_OTHER);
+            assert!(were_demoted());
+        })
+        .join()
+        .unwrap();
     }
 
     #[test]

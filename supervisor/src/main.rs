@@ -6,6 +6,7 @@
 
 mod change;
 mod cli;
+mod containment;
 mod control;
 mod exit;
 mod policy;

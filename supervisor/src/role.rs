@@ -1,45 +1,71 @@
-//! The child's side of a start: connect to the supervisor that started us, exchange greetings, become the role.
+//! The child's side of a start: map the crash page, connect to the supervisor that started us, exchange greetings, give up what
+//! the role does not need, become the role.
 
+use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use ipc::channel::{self, Hello, PROTOCOL_VERSION};
+use ipc::crash::{self, Phase};
 use ipc::message::Role;
 use ipc::segment::SessionId;
 
+use crate::containment::{self, Grants};
 use crate::exit;
 
 /// Identity of this build; all processes of a session are of the same one.
 pub const BUILD: &str = env!("CONTINUO_BUILD");
 
-/// Runs this process in a role until its supervisor lets go of it. `doorway` and `session` are what the supervisor gave us.
-pub fn run(role: &str, doorway: &str, session: &str) -> ExitCode {
-    let Some(role) = Role::ALL.into_iter().find(|known| known.name() == role) else {
-        return refuse(&format!("there is no role `{role}`"));
+/// What a child is told on its command line.
+#[derive(clap::Args)]
+pub struct Arguments {
+    role: String,
+    /// Where to connect to.
+    doorway: String,
+    /// The session's id.
+    session: String,
+    /// The runtime it is started for.
+    #[arg(allow_hyphen_values = true)]
+    runtime: Option<String>,
+    /// Name of the crash page.
+    #[arg(long)]
+    page: Option<String>,
+    /// A folder it may write files into.
+    #[arg(long)]
+    writable: Vec<PathBuf>,
+}
+
+/// Runs this process in a role until its supervisor lets go of it.
+pub fn run(arguments: Arguments) -> ExitCode {
+    let Some(role) = Role::ALL.into_iter().find(|known| known.name() == arguments.role) else {
+        return refuse(&format!("there is no role `{}`", arguments.role));
     };
-    let Some(session) = SessionId::parse(session) else {
-        return refuse(&format!("`{session}` does not name a session"));
+    let Some(session) = SessionId::parse(&arguments.session) else {
+        return refuse(&format!("`{}` does not name a session", arguments.session));
     };
+    if let Some(page) = &arguments.page
+        && let Err(error) = crash::install(page)
+    {
+        return refuse(&format!("{}: {error}", role.name()));
+    }
+    // Before anything that may crash, and before the engine, which hands on to these handlers.
+    containment::crash::install();
     name_process(role);
-    abort_on_panic();
+    if let Some(runtime) = &arguments.runtime {
+        crash::set_runtime(runtime);
+    }
     let hello = Hello { protocol: PROTOCOL_VERSION, build: BUILD.to_owned(), role };
-    let (sender, receiver) = match channel::connect(doorway, &hello) {
+    let (sender, receiver) = match channel::connect(&arguments.doorway, &hello) {
         Ok(connection) => connection,
         Err(error) => return refuse(&format!("{}: {error}", role.name())),
     };
+    containment::enter(role, &Grants { writable: arguments.writable });
+    crash::phase_rt(Phase::Idle);
     match role {
         Role::CompilerWorker => compiler_worker::run(sender, receiver, session),
         Role::DeviceHost => runtime_host::device::run(sender, receiver, session),
         Role::RuntimeHost => runtime_host::host::run(sender, receiver, session),
     }
-}
-
-/// A panic on any thread of a child ends the child: a crash is a case the supervisor handles, half a process is not.
-fn abort_on_panic() {
-    let print = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        print(panic);
-        std::process::abort();
-    }));
 }
 
 /// Gives the process a name of its own in `top` and `ps`: it was executed as /proc/self/exe.
@@ -53,6 +79,7 @@ fn name_process(role: Role) {
 }
 
 fn refuse(why: &str) -> ExitCode {
-    eprintln!("continuo: {why}");
+    // Whoever started us may not listen any more.
+    let _ = writeln!(std::io::stderr(), "continuo: {why}");
     exit::ENVIRONMENT.into()
 }

@@ -154,10 +154,10 @@ pub fn set_module(base: u64, bytes: u64) {
 }
 
 /// Notes a panic. Nothing is allocated; what does not fit is cut. The first panic is kept.
-pub fn record_panic(message: &str) {
+pub fn record_panic(message: &[u8]) {
     let Some(page) = PAGE.get() else { return };
     if page.word_u64(PANIC_LENGTH).load(Acquire) == 0 {
-        store_bytes(page, PANIC, PANIC_LENGTH, message.as_bytes(), MAX_PANIC_BYTES);
+        store_bytes(page, PANIC, PANIC_LENGTH, message, MAX_PANIC_BYTES);
     }
 }
 
@@ -262,8 +262,8 @@ mod tests {
         set_runtime("drums");
         assert_eq!(page.read().runtime.as_deref(), Some("drums"));
 
-        record_panic("index out of bounds");
-        record_panic("a second one");
+        record_panic(b"index out of bounds");
+        record_panic(b"a second one");
         assert_eq!(page.read().panic.as_deref(), Some("index out of bounds"), "the first panic is kept");
 
         let caught = Caught { signal: libc::SIGSEGV, code: 1, address: 8, stack: 0x7000_0000, thread: 5, ..Caught::default() };

@@ -12,6 +12,7 @@ use rustix::process::{Resource, getrlimit};
 use serde_json::{Value, json};
 
 use super::{CommandError, devices};
+use crate::containment::{self, Files};
 use crate::policy::Verdict;
 use crate::render;
 
@@ -31,7 +32,9 @@ Examples:
   continuo doctor
   continuo doctor --json | jq '.checks[] | select(.state != \"fine\")'
 
-A check is `fine`, `limited` (it plays, but not as well as it could) or `missing` (it does not play; exit code 3).")]
+A check is `fine`, `limited` (it plays, but not as well as it could) or `missing` (it does not play; exit code 3).
+
+For debuggers and tracers: CONTINUO_SANDBOX=off leaves the child processes unconfined, CONTINUO_CORE=on lets them write core files.")]
 pub struct Arguments {
     /// Print the checks as JSON: a list `checks` of objects with `name`, `state`, `detail`, `fix`.
     #[arg(long)]
@@ -73,7 +76,7 @@ impl Check {
 
 /// Carries the command out.
 pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
-    let mut checks = vec![processor(), realtime(), locked_memory(), shared_memory(), runtime_directory(), recording()];
+    let mut checks = vec![processor(), realtime(), locked_memory(), confinement(), shared_memory(), runtime_directory(), recording()];
     checks.extend(session_and_outputs());
     if arguments.json {
         let checks: Vec<Value> = checks.iter().map(to_json).collect();
@@ -136,6 +139,25 @@ fn locked_memory() -> Check {
     let state = if bytes >= WANTED_LOCKED_BYTES || is_privileged { State::Fine } else { State::Limited };
     let fix = "put `@audio - memlock unlimited` into /etc/security/limits.d/audio.conf and log in again";
     Check::new(NAME, state, format!("limit {}", mebibytes(bytes)), fix)
+}
+
+/// What of the confinement of children (DESIGN §14) is in force.
+fn confinement() -> Check {
+    const NAME: &str = "confinement";
+    if !containment::is_wanted() {
+        let detail = format!("switched off by {}=off: children may do whatever you may", containment::VARIABLE);
+        return Check::new(NAME, State::Limited, detail, format!("unset {}", containment::VARIABLE));
+    }
+    let offered = containment::offered();
+    let calls = if offered.calls { "system calls are filtered" } else { "system calls are not filtered" };
+    let files = match offered.files {
+        Files::Confined => "files, network and signals are confined (Landlock)",
+        Files::Partly => "files are confined (Landlock), but an older kernel leaves some of it out",
+        Files::NotOffered => "files are not confined",
+    };
+    let is_complete = offered.calls && offered.files == Files::Confined;
+    let fix = "a kernel of version 6.12 or later with CONFIG_SECCOMP_FILTER and with landlock among its security modules (lsm=…)";
+    Check::new(NAME, if is_complete { State::Fine } else { State::Limited }, format!("{calls}; {files}"), fix)
 }
 
 fn shared_memory() -> Check {
@@ -236,7 +258,7 @@ mod tests {
 
     #[test]
     fn whatever_is_not_fine_comes_with_a_fix() {
-        for check in [processor(), realtime(), locked_memory(), shared_memory(), runtime_directory(), recording()] {
+        for check in [processor(), realtime(), locked_memory(), confinement(), shared_memory(), runtime_directory(), recording()] {
             assert_eq!(check.fix.is_none(), check.state == State::Fine, "{check:?}");
             assert!(check.fix.is_none_or(|fix| !fix.is_empty()));
         }

@@ -49,20 +49,7 @@ enum Command {
     #[command(flatten)]
     Client(client::Verb),
     #[command(name = crate::session::ROLE_COMMAND, hide = true)]
-    Role(RoleArguments),
-}
-
-/// How the supervisor starts this binary in another role.
-#[derive(clap::Args)]
-struct RoleArguments {
-    role: String,
-    /// Where to connect to.
-    doorway: String,
-    /// The session's id.
-    session: String,
-    /// For process lists only.
-    #[arg(allow_hyphen_values = true)]
-    runtime: Option<String>,
+    Role(crate::role::Arguments),
 }
 
 /// Why a command could not do its work, before or after its session.
@@ -98,7 +85,7 @@ pub fn main() -> ExitCode {
         Err(answer) => return explain(&answer),
     };
     let outcome = match command {
-        Command::Role(arguments) => return crate::role::run(&arguments.role, &arguments.doorway, &arguments.session),
+        Command::Role(arguments) => return crate::role::run(arguments),
         Command::Play(arguments) => play::execute(&arguments),
         Command::Up(arguments) => up::execute(&arguments),
         Command::Check(arguments) => check::execute(&arguments),

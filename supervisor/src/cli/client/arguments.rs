@@ -53,6 +53,8 @@ pub enum Verb {
     Stop(One),
     /// Tell what the session is doing.
     Status(Status),
+    /// Tell what the processes of a runtime, or of the session, died of.
+    WhyDied(WhyDied),
     /// List the revisions of a runtime.
     List(List),
     /// Push a file now and whenever it changes.
@@ -306,6 +308,14 @@ pub struct Restart {
 #[derive(Args)]
 pub struct Status {
     /// Only this runtime.
+    pub runtime: Option<String>,
+    #[command(flatten)]
+    pub talk: Talk,
+}
+
+#[derive(Args)]
+pub struct WhyDied {
+    /// Only hosts of this runtime.
     pub runtime: Option<String>,
     #[command(flatten)]
     pub talk: Talk,

@@ -4,6 +4,7 @@
 
 mod answers;
 mod arguments;
+mod deaths;
 mod events;
 
 use serde::Serialize;
@@ -55,6 +56,10 @@ pub fn execute(verb: &Verb) -> Result<Verdict, CommandError> {
         Verb::Status(status) => {
             let only = status.runtime.as_deref().map(runtime).transpose()?;
             ask(&status.talk, &protocol::Status { runtime: only }, answers::status)
+        }
+        Verb::WhyDied(why) => {
+            let only = why.runtime.as_deref().map(runtime).transpose()?;
+            ask(&why.talk, &protocol::WhyDied { runtime: only }, deaths::describe)
         }
         Verb::List(list) => ask(&list.talk, &protocol::List { runtime: runtime(&list.runtime)?, limit: list.limit }, answers::revisions),
         Verb::Watch(watch) => ask(&watch.talk, &watch.params()?, answers::watching),

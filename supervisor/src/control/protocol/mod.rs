@@ -7,6 +7,7 @@
 mod answers;
 mod change;
 mod checks;
+mod deaths;
 mod diagnostic;
 mod error;
 mod event;
@@ -21,6 +22,7 @@ mod verbs;
 pub use self::answers::*;
 pub use self::change::*;
 pub use self::checks::Unfit;
+pub use self::deaths::*;
 pub use self::diagnostic::*;
 pub use self::error::*;
 pub use self::event::*;

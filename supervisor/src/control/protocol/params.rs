@@ -167,6 +167,13 @@ params! {
         pub runtime: Option<RuntimeName>,
     }
 
+    /// Parameters of `whyDied`.
+    pub struct WhyDied {
+        /// Only hosts of this runtime.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub runtime: Option<RuntimeName>,
+    }
+
     /// Parameters of `list`.
     pub struct List {
         pub runtime: RuntimeName,

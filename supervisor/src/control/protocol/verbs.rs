@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use super::answers::*;
 use super::change::ChangeReport;
 use super::checks::*;
+use super::deaths::Deaths;
 use super::params::*;
 use super::status::{Mix, RevisionList, SessionStatus};
 
@@ -133,6 +134,8 @@ verbs! {
     Status("status") -> SessionStatus;
     /// Lists the revisions of a runtime.
     List("list") -> RevisionList { check: check_list };
+    /// Tells what processes of the session died of.
+    WhyDied("whyDied") -> Deaths;
     /// Goes back to an earlier revision.
     Rollback("rollback") -> ChangeReport { check: check_rollback };
     /// Pushes a file now and whenever it changes.
