@@ -21,6 +21,7 @@ use fixture::{Assist, Mode};
 use harness::{Host, block, expected};
 use ipc::limits::LANE_CHANNELS;
 use ipc::live::{Boundary, LiveChange, SetItem, SwapProgress};
+use ipc::state::StateView;
 use live::band::{Band, player};
 use live::rig::{Rig, get, ramp};
 use runtime_host::realtime::{RealtimeSection, is_in_section};
@@ -91,20 +92,24 @@ fn a_tick_thread_does_not_allocate() {
     host.stop();
     assert_eq!(NOTICED.load(Relaxed), 0, "worker");
 
-    change_everything();
+    change_everything(false);
     assert_eq!(NOTICED.load(Relaxed), 0, "changes while it runs");
+
+    change_everything(true);
+    assert_eq!(NOTICED.load(Relaxed), 0, "the same with checkpoints: due ones, forced ones, inputs in the log");
 }
 
 /// Every kind of change there is, some of them rolled back. A program that traps is left out: wasmtime collects the trap's
 /// backtrace on the heap.
-fn change_everything() {
+fn change_everything(keeps_state: bool) {
     let band = Band::of([player("low", 3, 1), player("high", 4, 100)]).with(|band| band.counts_initialisations = true);
-    let mut rig = Rig::start(&band);
+    let mut rig = Rig::start_keeping(&band, keeps_state);
     for round in 0..20u64 {
         let tick = round * 20;
+        let trial_ticks = 5 + round as u32;
         let moved = band.clone().with(|band| band.players.insert(0, player("first", 9, round as i32)));
         let swap = rig.swap(&moved, |swap| {
-            swap.trial_ticks = 5 + round as u32;
+            swap.trial_ticks = trial_ticks;
             swap.crossfade_frames = 500;
         });
         rig.play_to(tick + 4);
@@ -118,7 +123,9 @@ fn change_everything() {
         rig.send(patch);
         rig.play_to(tick + 8);
         rig.send(LiveChange::RollBack);
-        rig.current = moved.artifact();
+        // The patch is taken back, and with it the swap if that is on trial still.
+        let left = if trial_ticks > 8 { band.artifact() } else { moved.artifact() };
+        rig.current = left.clone();
         rig.send(LiveChange::Reset);
         let newer = rig.swap(&band, |swap| swap.boundary = Boundary::Pulse { item: "setup:runs".to_owned() });
         rig.play_to(tick + 10);
@@ -129,10 +136,14 @@ fn change_everything() {
         assert_eq!(rig.progress(newer), SwapProgress::Cancelled);
         rig.send(LiveChange::Run);
         rig.send(LiveChange::Set { values: vec![SetItem { item: "nobody".to_owned(), value: 1.0 }], ramp_ticks: 0 });
-        rig.current = moved.artifact();
+        rig.current = left;
         let back = rig.swap(&band, |swap| swap.there = None);
         rig.play_to(tick + 20);
         assert_eq!(rig.committed(back).0, tick + 12);
     }
+    // Long enough for checkpoints that nothing forces.
+    rig.play_to(700);
+    let checkpoints: Vec<_> = rig.state.iter().map(|state| StateView::open(state).unwrap().newest().unwrap()).collect();
+    assert!(checkpoints.iter().all(|newest| newest.is_some_and(|newest| newest.head.tick > 600)), "{checkpoints:?}");
     rig.host.stop();
 }

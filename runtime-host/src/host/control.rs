@@ -11,6 +11,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use ipc::channel;
+use ipc::crash::{self, Phase};
 use ipc::engine::TICK_THREAD_STACK_BYTES;
 use ipc::live::{LiveReply, LiveRequest};
 use ipc::message::{HostReply, HostRequest, HostStatus, Refusal, RunJob, StartRuntime};
@@ -220,6 +221,8 @@ impl Control {
     }
 
     fn start(&mut self, start: &StartRuntime) -> Result<(), Gone> {
+        crash::set_runtime(&start.runtime);
+        crash::phase_rt(Phase::Initialise);
         match self.start_running(start) {
             Ok(running) => {
                 let (runtime, type_id) = (running.runtime.clone(), running.type_id);
@@ -294,6 +297,8 @@ impl Control {
 
     fn resume(&mut self, request: TakeOver, began: Instant) -> Result<Result<(), Gone>, Refusal> {
         let TakeOver { start, candidates, first } = request;
+        crash::set_runtime(&start.runtime);
+        crash::phase_rt(Phase::Initialise);
         let segments: Vec<&SegmentRef> =
             start.lane.iter().chain(candidates.iter().flat_map(|candidate| [&candidate.artifact, &candidate.state])).collect();
         self.check_session(&segments)?;

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use ipc::crash;
 use ipc::engine::TICK_THREAD_STACK_BYTES;
 
 use super::horizon::Horizon;
@@ -267,8 +268,13 @@ impl TickLoop {
 
     fn tick_rt(&mut self) {
         let begin_ns = monotonic_ns_rt();
+        let revision = self.stage.revision();
+        crash::begin_tick_rt(self.tick, &revision);
         self.stage.put_clock_rt(self.runtime.clock_rt());
         self.stage.begin_rt(self.tick);
+        if self.stage.revision() != revision {
+            crash::begin_tick_rt(self.tick, &self.stage.revision());
+        }
         let has_run = self.stage.run_rt(self.tick, &mut *self.runtime);
         let non_finite = self.runtime.publish_rt(self.stage.sounding_rt(has_run));
         if non_finite > 0 {
@@ -278,6 +284,7 @@ impl TickLoop {
         self.tick += 1;
         self.stage.complete_rt(self.tick, self.runtime.clock_rt());
         self.stage.end_rt(has_run);
+        crash::end_tick_rt();
         self.count_rt(monotonic_ns_rt().saturating_sub(begin_ns));
     }
 

@@ -20,7 +20,6 @@ pub enum What {
     Freeze,
     Run,
     Reset,
-    RollBack,
 }
 
 pub fn swap(band: &Band, trial_ticks: u32, crossfade_frames: u32, ticks: u64) -> Step {

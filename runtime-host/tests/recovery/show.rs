@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipc::artifact::Artifact;
-use ipc::hash::ContentHash;
 use ipc::lane::{Block, LaneReader, SILENCE};
 use ipc::live::{LiveChange, LiveReply, LiveRequest, Patch, RequestId, SetItem, Swap, SwapProgress};
 use ipc::message::{HostReply, HostRequest, Refusal, StartRuntime};
@@ -64,6 +63,8 @@ pub struct Show {
     pub replies: Vec<LiveReply>,
     pub takeovers: Vec<TookOver>,
     generation: u64,
+    /// When anything but a status was heard last.
+    heard_at: Instant,
 }
 
 impl Show {
@@ -101,6 +102,7 @@ impl Show {
             replies: Vec::new(),
             takeovers: Vec::new(),
             generation: 1,
+            heard_at: Instant::now(),
         };
         show.ready_a_spare();
         show
@@ -135,7 +137,6 @@ impl Show {
             What::Freeze => LiveChange::Freeze,
             What::Run => LiveChange::Run,
             What::Reset => LiveChange::Reset,
-            What::RollBack => LiveChange::RollBack,
         };
         self.send(change);
     }
@@ -227,7 +228,23 @@ impl Show {
 
     fn hear_reply(&mut self) {
         let reply = self.host.next();
+        // A host that says nothing but how it is would be listened to for ever.
+        if matches!(reply, HostReply::Status(_)) {
+            assert!(self.heard_at.elapsed() < DEADLINE, "no answer to {:?}", self.open);
+        } else {
+            self.heard_at = Instant::now();
+        }
         self.hear(reply);
+    }
+
+    /// What `wanted` finds in the first answer, given or to come, in which it finds anything.
+    pub fn hear_until<T>(&mut self, wanted: impl Fn(&LiveReply) -> Option<T>) -> T {
+        loop {
+            if let Some(found) = self.replies.iter().find_map(&wanted) {
+                return found;
+            }
+            self.hear_reply();
+        }
     }
 
     fn hear(&mut self, reply: HostReply) {
@@ -308,13 +325,20 @@ impl Show {
         let next = self.spare.take().unwrap_or_else(|| process(&self.host.session));
         let last_words = self.host.kill(next);
         last_words.into_iter().for_each(|reply| self.hear(reply));
-        self.take_over(Vec::new()).unwrap();
+        let request = self.take_over_request(Vec::new());
+        self.try_take_over(request).unwrap();
         self.ready_a_spare();
     }
 
+    /// Kills the host; another one waits for what it is told.
+    pub fn kill_and_wait(&mut self) {
+        let next = process(&self.host.session);
+        let last_words = self.host.kill(next);
+        last_words.into_iter().for_each(|reply| self.hear(reply));
+    }
+
     /// Has the host of now go on; what was sent and not applied is sent again.
-    pub fn take_over(&mut self, first: Vec<LiveRequest>) -> Result<(), Refusal> {
-        let request = self.take_over_request(first);
+    pub fn try_take_over(&mut self, request: TakeOver) -> Result<(), Refusal> {
         self.host.send(HostRequest::TakeOver(Box::new(request)));
         let took_over = loop {
             match self.host.next() {
@@ -325,6 +349,11 @@ impl Show {
         };
         self.recover(took_over);
         Ok(())
+    }
+
+    /// A state segment that nobody has written to, for the first program.
+    pub fn fresh_state(&mut self) -> SegmentRef {
+        self.host.state(&self.sent[0].artifact)
     }
 
     pub fn take_over_request(&mut self, first: Vec<LiveRequest>) -> TakeOver {
@@ -376,11 +405,7 @@ impl Show {
         }
     }
 
-    pub fn revision(&self) -> ContentHash {
-        self.sent[self.current].candidate.revision
-    }
-
-    /// Ends a host that goes on, so that the test may look at what comes after it.
+    /// The host of now.
     pub fn host(&mut self) -> &mut Host {
         &mut self.host
     }

@@ -7,6 +7,7 @@ use ipc::artifact::Artifact;
 use ipc::lane::{Block, LaneReader, SILENCE};
 use ipc::live::{Boundary, Carried, LiveChange, LiveReply, LiveRequest, Patch, RequestId, SetItem, Swap, SwapProgress};
 use ipc::message::{ElementValues, HostReply, HostRequest};
+use ipc::segment::SegmentRef;
 
 use super::band::Band;
 use super::plans;
@@ -25,8 +26,8 @@ pub struct Rig {
     next_request: RequestId,
     /// Live replies that nobody has asked for yet.
     replies: Vec<LiveReply>,
-    /// Whether every swap gets a state segment.
-    pub keeps_state: bool,
+    /// Where the checkpoints of the program go that was sent last, if they are kept.
+    pub state: Option<SegmentRef>,
 }
 
 impl Rig {
@@ -38,7 +39,16 @@ impl Rig {
         Self::start_with(artifact, true, PathBuf::from("/"))
     }
 
+    /// A rig whose programs are checkpointed, or not.
+    pub fn start_keeping(band: &Band, keeps_state: bool) -> Self {
+        Self::start_as(band.artifact(), true, PathBuf::from("/"), keeps_state)
+    }
+
     pub fn start_with(artifact: Artifact, is_offline: bool, base_directory: PathBuf) -> Self {
+        Self::start_as(artifact, is_offline, base_directory, false)
+    }
+
+    fn start_as(artifact: Artifact, is_offline: bool, base_directory: PathBuf, keeps_state: bool) -> Self {
         let mut host = Host::start();
         let segment = host.publish(&artifact);
         let (lane, reader) = host.lane();
@@ -46,14 +56,16 @@ impl Rig {
         request.run_until = Some(0);
         request.is_offline = is_offline;
         request.base_directory = base_directory;
+        let state = keeps_state.then(|| host.state(&artifact));
+        request.state = state.clone();
         host.send(HostRequest::Start(request));
         host.wait_until_started();
-        Self { host, reader, current: artifact, heard: Vec::new(), next_request: 1, replies: Vec::new(), keeps_state: false }
+        Self { host, reader, current: artifact, heard: Vec::new(), next_request: 1, replies: Vec::new(), state }
     }
 
     /// A rig around a runtime that has been started already. Without a lane nothing is heard.
     pub fn around(host: Host, reader: LaneReader, current: Artifact) -> Self {
-        Self { host, reader, current, heard: Vec::new(), next_request: 1, replies: Vec::new(), keeps_state: false }
+        Self { host, reader, current, heard: Vec::new(), next_request: 1, replies: Vec::new(), state: None }
     }
 
     pub fn send(&mut self, what: LiveChange) -> RequestId {
@@ -164,7 +176,7 @@ impl Rig {
     fn swap_of(&mut self, new: Artifact, change: impl FnOnce(&mut Swap)) -> LiveChange {
         let mut swap = Swap {
             artifact: self.host.publish(&new),
-            state: self.keeps_state.then(|| self.host.state(&new)),
+            state: self.state.is_some().then(|| self.host.state(&new)),
             revision: new.manifest.revision,
             there: Some(plans::there(&self.current, &new)),
             back: Some(plans::back(&new, &self.current)),
@@ -175,6 +187,7 @@ impl Rig {
             base_directory: PathBuf::from("/"),
         };
         change(&mut swap);
+        self.state = swap.state.clone();
         self.current = new;
         LiveChange::Swap(Box::new(swap))
     }
@@ -213,6 +226,17 @@ pub fn ramp(item: &str, value: f64, ramp_ticks: u32) -> LiveChange {
 
 pub fn get(items: &[&str]) -> LiveChange {
     LiveChange::Get { items: items.iter().map(|item| (*item).to_owned()).collect() }
+}
+
+/// Time was stopped in `tick`, or goes on from there: the block is joined to the last sample before it.
+pub fn join(blocks: &mut [Block], tick: usize) {
+    let before = tick.checked_sub(1).map_or(SILENCE, |before| blocks[before]);
+    for (samples, before) in blocks[tick].iter_mut().zip(before) {
+        for (frame, sample) in samples.iter_mut().enumerate() {
+            let gain = (frame + 1) as f32 / 128.0;
+            *sample = *sample * gain + before[127] * (1.0 - gain);
+        }
+    }
 }
 
 /// The first place where two recordings differ, for a message that can be read.
