@@ -140,6 +140,9 @@ impl Policy {
             }
         }
         let runtime = self.runtime_or_new(&push.runtime)?;
+        if self.live_slot(runtime).is_none() {
+            self.runtimes[runtime].restarts.forgive();
+        }
         let wishes = Wishes {
             boundary: push.boundary.unwrap_or_default(),
             is_acknowledged: push.acknowledge,
@@ -295,6 +298,7 @@ impl Policy {
         let Some(last) = state.last.clone() else {
             return Err(ErrorReply::new(ErrorCode::WrongState, format!("`{}` has no revision to start; push one", restart.runtime)));
         };
+        self.runtimes[runtime].restarts.forgive();
         self.order_again(runtime, last.text.clone(), actions);
         Ok(Some(Answer::Restart(self.now(runtime, None))))
     }

@@ -289,7 +289,7 @@ impl Policy {
     }
 
     /// Compares a compiled edit with what runs.
-    fn classify(&self, runtime: usize, edit: Edit) -> Option<Classified> {
+    pub(super) fn classify(&self, runtime: usize, edit: Edit) -> Option<Classified> {
         let EditStage::Ready { revision, artifact } = edit.stage.clone() else { return None };
         let base = self.runtimes[runtime].current.clone();
         let report = base.as_ref().map(|base| change::classify(of(base), of(&revision), &context(base, &revision)));
@@ -425,39 +425,7 @@ impl Policy {
     }
 
     fn send_change(&mut self, slot: RuntimeIndex, what: &Classified, actions: &mut Vec<Action>) -> u64 {
-        let class = what.report.as_ref().map_or(ipc::plan::ChangeClass::B, |report| report.class);
-        let trial_ticks = trial_ticks(&what.revision);
-        let (artifact, revision) = (what.artifact.clone(), what.revision.hash());
-        let base_directory = what.edit.text.base_directory.clone();
-        let there = what.base.as_ref().map(|base| change::plan(of(base), of(&what.revision)));
-        let is_patch = is_patch(class, what.edit.wishes.boundary);
-        let request = match (is_patch, there) {
-            (true, Some(plan)) => {
-                let trial_ticks = if class == ipc::plan::ChangeClass::None { 0 } else { trial_ticks };
-                LiveChange::Patch(Box::new(Patch { artifact, revision, plan, trial_ticks, base_directory }))
-            }
-            (_, there) => {
-                let back = what.base.as_ref().map(|base| change::plan_back(of(&what.revision), of(base)));
-                let boundary = match (what.edit.wishes.boundary, what.base.as_ref().and_then(|base| base.plan.pulse.clone())) {
-                    (Boundary::Freeze, _) => HostBoundary::Freeze,
-                    (Boundary::Pulse, Some(item)) => HostBoundary::Pulse { item },
-                    (Boundary::Frame | Boundary::Pulse, _) => HostBoundary::Frame,
-                };
-                let crossfade_frames = crossfade_frames(&what.revision, what.edit.wishes);
-                LiveChange::Swap(Box::new(Swap {
-                    artifact,
-                    state: None,
-                    revision,
-                    there,
-                    back,
-                    back_to_good: None,
-                    boundary,
-                    trial_ticks,
-                    crossfade_frames,
-                    base_directory,
-                }))
-            }
-        };
+        let request = change_of(what);
         let is_swap = matches!(request, LiveChange::Swap(_));
         let content = is_swap.then(|| Arc::clone(&what.revision.plan.content));
         self.send(slot, request, content, actions)
@@ -570,6 +538,41 @@ impl Policy {
             Goal::Play { .. } | Goal::Serve => true,
             Goal::Check | Goal::Compile | Goal::Run | Goal::Bounce | Goal::ListDevices => false,
         }
+    }
+}
+
+/// What a host is asked for a change to take effect.
+fn change_of(what: &Classified) -> LiveChange {
+    let class = what.report.as_ref().map_or(ipc::plan::ChangeClass::B, |report| report.class);
+    let there = what.base.as_ref().filter(|_| is_patch(class, what.edit.wishes.boundary));
+    let Some(base) = there else { return LiveChange::Swap(Box::new(swap_of(what))) };
+    LiveChange::Patch(Box::new(Patch {
+        artifact: what.artifact.clone(),
+        revision: what.revision.hash(),
+        plan: change::plan(of(base), of(&what.revision)),
+        trial_ticks: if class == ipc::plan::ChangeClass::None { 0 } else { trial_ticks(&what.revision) },
+        base_directory: what.edit.text.base_directory.clone(),
+    }))
+}
+
+/// The change as another program that takes the place of the one that runs.
+pub(super) fn swap_of(what: &Classified) -> Swap {
+    let boundary = match (what.edit.wishes.boundary, what.base.as_ref().and_then(|base| base.plan.pulse.clone())) {
+        (Boundary::Freeze, _) => HostBoundary::Freeze,
+        (Boundary::Pulse, Some(item)) => HostBoundary::Pulse { item },
+        (Boundary::Frame | Boundary::Pulse, _) => HostBoundary::Frame,
+    };
+    Swap {
+        artifact: what.artifact.clone(),
+        state: None,
+        revision: what.revision.hash(),
+        there: what.base.as_ref().map(|base| change::plan(of(base), of(&what.revision))),
+        back: what.base.as_ref().map(|base| change::plan_back(of(&what.revision), of(base))),
+        back_to_good: None,
+        boundary,
+        trial_ticks: trial_ticks(&what.revision),
+        crossfade_frames: crossfade_frames(&what.revision, what.edit.wishes),
+        base_directory: what.edit.text.base_directory.clone(),
     }
 }
 

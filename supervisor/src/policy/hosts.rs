@@ -136,6 +136,6 @@ fn spare_said(reply: &HostReply) {
         HostReply::Prepared { .. } | HostReply::Refused { .. } | HostReply::Loaded { .. } | HostReply::Log { .. } => {}
         HostReply::Started { .. } | HostReply::Status(_) | HostReply::Faulted { .. } | HostReply::Live(_) => {}
         HostReply::RunCaptured(_) | HostReply::RunMemory { .. } | HostReply::RunDone { .. } | HostReply::RunFailed { .. } => {}
-        HostReply::TookOver(_) | HostReply::Stopped => {}
+        HostReply::TookOver(_) | HostReply::Present(_) | HostReply::Stopped => {}
     }
 }

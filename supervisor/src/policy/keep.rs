@@ -61,6 +61,9 @@ impl Keep {
     pub fn sent(&mut self, asked: &LiveRequest) {
         self.unanswered.push(asked.clone());
         let request = Some(asked.request);
+        if self.programs.iter().any(|kept| kept.request == request) {
+            return; // It was sent to another host before.
+        }
         let standing = Standing::Sent;
         match &asked.what {
             LiveChange::Swap(swap) => self.programs.push(Kept {
@@ -98,6 +101,10 @@ impl Keep {
         let Some(kept) = self.programs.iter_mut().find(|kept| kept.request == request && kept.state.is_none()) else { return false };
         kept.state = Some(state.clone());
         if let Some(swap) = &mut kept.swap {
+            swap.state = Some(state.clone());
+        }
+        let asked = self.unanswered.iter_mut().find(|asked| Some(asked.request) == request).map(|asked| &mut asked.what);
+        if let Some(LiveChange::Swap(swap)) = asked {
             swap.state = Some(state.clone());
         }
         true

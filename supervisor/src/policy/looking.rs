@@ -8,7 +8,7 @@ use super::edits::runtime_name;
 use super::hosts::Duty;
 use super::program::Phase;
 use super::runtime::Runtime;
-use super::{Child, Policy, ProgramText};
+use super::{Child, Device, Policy, ProgramText};
 use crate::control::protocol::{
     Cause, ControlStatus, DeviceStatus, ErrorCode, ErrorReply, ProcessRole, ProcessStatus, RevisionEntry, RevisionList, RevisionName,
     RuntimeState, RuntimeStatus, SessionStatus,
@@ -16,6 +16,9 @@ use crate::control::protocol::{
 
 /// Revisions that `list` names when it is not told how many.
 const LISTED: u32 = 100;
+
+/// From this load on a runtime needs more time than it has.
+const LATE_PERMILLE: u32 = 1_000;
 
 /// Similar names that an unknown item is answered with.
 const SIMILAR: usize = 8;
@@ -35,6 +38,9 @@ impl Policy {
             Phase::Quarantined if state.flight.is_some() => RuntimeState::Starting,
             Phase::Quarantined => RuntimeState::Held,
             Phase::Running if state.is_frozen => RuntimeState::Frozen,
+            Phase::Running if self.programs[slot.0].watch.is_stalled() => RuntimeState::Stuck,
+            Phase::Running if self.programs[slot.0].has_lane() && self.device != Device::Open => RuntimeState::WaitingForDevice,
+            Phase::Running if state.status.load_permille >= LATE_PERMILLE => RuntimeState::Late,
             Phase::Running => RuntimeState::Running,
             Phase::Held => RuntimeState::Held,
             Phase::Done | Phase::Failed if state.flight.is_some() => RuntimeState::Starting,
@@ -83,7 +89,7 @@ impl Policy {
             underruns: state.lane.underruns,
             lost_ticks: state.status.lost_ticks,
             non_finite: state.status.non_finite,
-            restarts: state.slot.map_or(0, |slot| self.programs[slot.0].restarts.total),
+            restarts: state.restarts.total,
             mix: self.mix_of(runtime),
             peak: state.lane.peak,
         }
@@ -154,6 +160,13 @@ pub fn rollback_target(runtime: &Runtime, wanted: Option<&RevisionName>) -> Resu
         [first, rest @ ..] if rest.iter().all(|entry| entry.hash == first.hash) => Ok(first.text.clone()),
         [..] => Err(unknown(format!("{} could mean several revisions; name more digits", wanted.as_str()))),
     }
+}
+
+/// The newest text that passed its trial, other than the one that plays now.
+pub fn last_good(runtime: &Runtime) -> Option<ProgramText> {
+    let current = runtime.current.as_ref().map(|current| current.text.hash());
+    let good = runtime.history.iter().rev().filter(|entry| entry.is_good);
+    good.filter(|entry| Some(entry.text.hash()) != current).find(|entry| !runtime.refused.contains_key(&entry.text.hash())).map(|entry| entry.text.clone())
 }
 
 /// Items whose name or whose module's name is like this one's.

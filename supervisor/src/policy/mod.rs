@@ -10,6 +10,7 @@
 //! whatever has become possible, then [`Policy::conclude`] decides whether the session is over. The latter two look at the
 //! state only, never at the event, so that the order in which events come in does not matter.
 
+mod blame;
 mod calls;
 pub mod deadlines;
 mod describe;
@@ -32,6 +33,7 @@ mod runtime;
 mod script;
 #[cfg(test)]
 mod simulation;
+mod stalls;
 mod starting;
 #[cfg(test)]
 mod tests;
@@ -39,13 +41,14 @@ mod vocabulary;
 
 use std::collections::BTreeMap;
 
-use ipc::segment::SegmentRef;
+use ipc::hash::ContentHash;
 
 use self::hosts::Duty;
 use self::process::{Death, Process};
 use self::program::{Lane, Phase, Program};
 use self::restarts::{Intensity, Restarts};
 use self::runtime::{Edit, Runtime};
+pub use self::stalls::Watched;
 pub use self::vocabulary::*;
 use crate::control::protocol::ChangeId;
 
@@ -104,8 +107,8 @@ struct Loss {
     end: Option<ProcessEnd>,
     /// What we have killed it for, or why it never came.
     cause: Option<String>,
-    /// The tick it was executing.
-    tick: Option<u64>,
+    /// The tick it was executing, and of which revision.
+    tick: Option<(ContentHash, u64)>,
 }
 
 /// The state machine of one session.
@@ -131,6 +134,11 @@ pub struct Policy {
     has_worker_joined: bool,
     /// What is settled now, a host did that has died since.
     is_by_recovery: bool,
+    /// When a look was last asked for, and when one was last taken.
+    asked_look_ms: u64,
+    last_look_ms: u64,
+    /// How long the device host has said nothing, as far as we have seen it.
+    device_silent_ms: u64,
     /// Events that came from processes that are not there any more.
     stale: u64,
     programs: Vec<Program>,
@@ -185,6 +193,9 @@ impl Policy {
             session_intensity: Intensity::OF_SESSION,
             has_worker_joined: false,
             is_by_recovery: false,
+            asked_look_ms: 0,
+            last_look_ms: 0,
+            device_silent_ms: 0,
             stale: 0,
             programs: texts.iter().map(|text| Program::new(text.name.clone())).collect(),
             texts,
@@ -300,14 +311,6 @@ impl Policy {
         }
     }
 
-    /// Every lane of a program that may run, for those who look how far they are.
-    pub fn lanes(&self) -> impl Iterator<Item = (RuntimeIndex, &SegmentRef)> {
-        self.programs.iter().enumerate().filter_map(|(index, program)| match &program.lane {
-            Lane::Created(lane) if !program.phase.is_over() => Some((RuntimeIndex(index), lane)),
-            Lane::Created(_) | Lane::None | Lane::Asked | Lane::Gone => None,
-        })
-    }
-
     /// Last counters of the host that runs a runtime.
     pub fn counters(&self, name: &str) -> Option<&ipc::message::HostStatus> {
         edits::find(&self.runtimes, name).map(|runtime| &self.runtimes[runtime].status)
@@ -352,7 +355,7 @@ impl Policy {
         let compiling = self.compiling.map(|compiling| compiling.deadline_ms);
         let processes = self.processes.values().filter_map(Process::deadline_ms);
         let pauses = (0..self.programs.len()).filter_map(|runtime| self.host_deadline_ms(RuntimeIndex(runtime)));
-        let restarts = [self.spare_deadline_ms(), self.worker_deadline_ms(), self.device_deadline_ms()].into_iter().flatten();
+        let restarts = [self.spare_deadline_ms(), self.worker_deadline_ms(), self.device_deadline_ms(), self.look_deadline_ms()].into_iter().flatten();
         processes.chain(programs).chain(stage).chain(device).chain(compiling).chain(pauses).chain(restarts).min()
     }
 
@@ -403,7 +406,7 @@ impl Policy {
             },
             Event::StateCreated { runtime, request, state } => self.state_created(runtime, request, state, actions),
             Event::StateNotCreated { runtime, reason } => self.state_not_created(runtime, reason, actions),
-            Event::Looked { .. } => {}
+            Event::Looked { found } => self.looked(now_ms, &found, actions),
             Event::LaneNotCreated { runtime, reason } => {
                 self.fail(runtime, Failure::NoLane { reason }, Verdict::Environment, actions);
             }
@@ -488,7 +491,7 @@ impl Policy {
         self.processes.get(&child).unwrap_or(const { &ABSENT })
     }
 
-    fn died(&mut self, now_ms: u64, child: Child, end: ProcessEnd, tick: Option<u64>, actions: &mut Vec<Action>) {
+    fn died(&mut self, now_ms: u64, child: Child, end: ProcessEnd, tick: Option<(ContentHash, u64)>, actions: &mut Vec<Action>) {
         let Some(process) = self.processes.get_mut(&child) else { return self.stale += 1 };
         let pid = process.pid;
         let cause = process.cause.take();

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use ipc::hash::ContentHash;
 use ipc::recovery::TookOver;
 use ipc::segment::SegmentRef;
 
+use super::blame::Remedy;
 use super::keep::Keep;
-use super::restarts::Restarts;
 use super::runtime::Revision;
+use super::stalls::Watch;
 use super::vocabulary::{CompileSettings, HostIndex, Plan};
 
 /// How often an artifact that arrived damaged is made anew before the program is given up.
@@ -123,7 +125,11 @@ pub struct Program {
     pub host: Option<HostIndex>,
     /// What it takes to go on with it in another one.
     pub keep: Keep,
-    pub restarts: Restarts,
+    pub watch: Watch,
+    /// Where it was killed the last time, and by which revision.
+    pub last_death: Option<(ContentHash, u64)>,
+    /// What the next takeover is to begin with, because the revision that ran is to blame for the death.
+    pub remedy: Option<Remedy>,
     /// That it cannot be recovered has been told.
     pub is_risk_told: bool,
     /// Workers that have died of its text.
@@ -163,7 +169,9 @@ impl Program {
             is_retiring: false,
             host: None,
             keep: Keep::default(),
-            restarts: Restarts::default(),
+            watch: Watch::default(),
+            last_death: None,
+            remedy: None,
             recovered: None,
             is_risk_told: false,
             worker_deaths: 0,

@@ -8,8 +8,10 @@ use ipc::message::{StartRuntime, WorkerReply};
 use ipc::recovery::{TakeOver, TookOver};
 use ipc::segment::SegmentRef;
 
+use super::blame::Opening;
 use super::hosts::Duty;
 use super::program::{Lane, Phase, Recovered};
+use super::stalls::Watch;
 use super::{Action, Child, Device, Failure, HostIndex, Loss, Policy, Report, RuntimeIndex, Stage, Target, Verdict, deadlines, looking};
 use crate::control::protocol::ErrorCode;
 
@@ -47,17 +49,29 @@ impl Policy {
             Phase::Starting { artifact, .. } => program.phase = Phase::Ready { artifact, plan },
             Phase::Running | Phase::Held | Phase::Recovering { .. } => program.phase = Phase::Recovering { deadline_ms: None },
         }
-        let is_borne = program.restarts.died(now_ms, intensity);
+        program.watch = Watch::default();
         let was_running = matches!(program.phase, Phase::Recovering { .. });
+        let is_borne = program.runtime.is_none_or(|named| self.runtimes[named].restarts.died(now_ms, intensity));
         let is_borne = self.session_restarts.died(now_ms, session_intensity) && is_borne;
         if !is_borne {
             return self.quarantine(runtime, loss, verdict, actions);
         }
-        if was_running && !is_protected {
+        if !was_running {
+            return;
+        }
+        if !is_protected {
             return self.start_over(runtime, actions);
         }
-        if was_running {
-            self.next_generation(runtime);
+        self.next_generation(runtime);
+        if !self.find_blame(runtime, loss.tick, actions) {
+            self.hold_blamed(runtime, actions);
+        }
+    }
+
+    /// A host has come so far that what goes wrong next is another story.
+    pub(super) fn settled(&mut self, runtime: RuntimeIndex) {
+        if let Some(named) = self.programs[runtime.0].runtime {
+            self.runtimes[named].restarts.is_ready();
         }
     }
 
@@ -102,6 +116,7 @@ impl Policy {
         if let (Some(text), Some(named)) = (last, named) {
             self.order_again(named, text, actions);
         }
+        // Its deaths count on: it is the same runtime.
     }
 
     /// Finds a host for everything that has none, and tells those that are to take over.
@@ -119,7 +134,7 @@ impl Policy {
     pub(super) fn host_deadline_ms(&self, runtime: RuntimeIndex) -> Option<u64> {
         let program = &self.programs[runtime.0];
         (self.is_live() && self.stage == Stage::Working && program.host.is_none() && needs_host(&program.phase))
-            .then_some(program.restarts.not_before_ms)
+            .then(|| program.runtime.map_or(0, |named| self.runtimes[named].restarts.not_before_ms))
     }
 
     fn find_host(&mut self, now_ms: u64, runtime: RuntimeIndex, actions: &mut Vec<Action>) {
@@ -144,10 +159,23 @@ impl Policy {
         if !self.process(Child::Host(host)).is_joined() {
             return;
         }
-        let Some(order) = self.take_over_order(runtime) else { return self.start_over(runtime, actions) };
+        let opening = self.opening(runtime);
+        let Some(mut order) = self.take_over_order(runtime) else { return self.start_over(runtime, actions) };
+        let mut made = None;
+        match opening {
+            Opening::Plain => {}
+            Opening::NotYet => return,
+            Opening::Never => return self.hold_blamed(runtime, actions),
+            Opening::Again { request } => order.first.push(request),
+            Opening::With { request, content } => {
+                order.first.push(request);
+                made = content.map(|content| (runtime, content));
+            }
+        }
+        order.first.iter().for_each(|asked| self.programs[runtime.0].keep.sent(asked));
         let deadline_ms = Some(now_ms + deadlines::START_RUNTIME_MS);
         self.programs[runtime.0].phase = Phase::Recovering { deadline_ms };
-        actions.push(Action::TakeOver { host, order: Box::new(order) });
+        actions.push(Action::TakeOver { host, order: Box::new(order), content: made });
     }
 
     /// What a host is told that goes on with a program.
@@ -183,7 +211,8 @@ impl Policy {
         }
         program.phase = if took.is_held { Phase::Held } else { Phase::Running };
         program.ticks = program.ticks.max(took.next_tick);
-        program.restarts.is_ready();
+        self.settled(runtime);
+        let program = &self.programs[runtime.0];
         let pid = program.host.map_or(0, |host| self.process(Child::Host(host)).pid);
         let named = self.programs[runtime.0].runtime.filter(|named| self.runtimes[*named].slot == Some(runtime));
         if let Some(named) = named {
@@ -220,6 +249,7 @@ impl Policy {
             }
         }
         self.settle_trial(runtime, took, actions);
+        self.remedied(runtime, took.revision, actions);
         self.ask_again(runtime, again, actions);
     }
 

@@ -74,6 +74,8 @@ impl Policy {
             HostReply::Live(reply) if self.script.is_some() => self.script_said(&reply, actions),
             HostReply::Live(reply) => self.live_said(now_ms, runtime, reply, actions),
             HostReply::TookOver(took) => self.took_over(now_ms, runtime, took, actions),
+            // Heard before the session goes on.
+            HostReply::Present(_) => {}
             HostReply::Prepared { .. } => {}
             HostReply::Stopped => self.host_stopped(now_ms, runtime, actions),
         }
@@ -90,7 +92,7 @@ impl Policy {
                 if !has_audio {
                     self.first_frame.get_or_insert(frames);
                 }
-                program.restarts.is_ready();
+                self.settled(runtime);
                 self.slot_started(now_ms, runtime, actions);
             }
             Phase::Queued | Phase::Compiling | Phase::Inspecting { .. } | Phase::Ready { .. } => {}
@@ -263,6 +265,7 @@ impl Policy {
         self.frames = self.frames.max(status.frames);
         self.frames_at_ms = now_ms;
         self.device_restarts.is_ready();
+        self.device_silent_ms = 0;
         self.device_xruns = status.device_xruns;
         for lane in &mut status.lanes {
             let Some(slot) = self.named(&lane.runtime) else { continue };

@@ -15,6 +15,7 @@ use ipc::plan::ChangeReport;
 use ipc::segment::SegmentRef;
 
 use super::log::Logged;
+use super::restarts::Restarts;
 use super::vocabulary::{CompileSettings, Plan, ProgramText, RuntimeIndex};
 use crate::control::Ticket;
 use crate::control::protocol::{Answer, AnswerWhen, Boundary, Cause, ChangeClass, ChangeId, Timings};
@@ -267,6 +268,7 @@ pub struct Runtime {
     pub cause: Option<Cause>,
     pub status: HostStatus,
     pub lane: LaneStatus,
+    pub restarts: Restarts,
 }
 
 impl Runtime {
@@ -292,6 +294,7 @@ impl Runtime {
             cause: None,
             status: HostStatus::default(),
             lane: LaneStatus::default(),
+            restarts: Restarts::default(),
         }
     }
 

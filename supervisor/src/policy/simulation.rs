@@ -152,6 +152,9 @@ impl World {
 
     /// Whatever may have to be recovered can be.
     fn check_keep(&self) {
+        if self.policy.stage != Stage::Working {
+            return;
+        }
         for program in &self.policy.programs {
             for kept in program.keep.programs() {
                 let names = [Some(&kept.artifact), kept.state.as_ref()].into_iter().flatten();
@@ -163,9 +166,6 @@ impl World {
             if is_there && self.policy.is_live() {
                 self.promise(program.keep.current().is_some(), "the revision that runs is not kept");
             }
-            let hosts =
-                self.policy.hosts.values().filter(|duty| matches!(duty, Duty::Program(runtime) if runtime.0 < self.policy.programs.len()));
-            self.promise(hosts.count() <= self.policy.hosts.len(), "hosts are counted");
         }
     }
 
@@ -313,7 +313,7 @@ impl World {
     fn dies(&mut self, child: Child, end: ProcessEnd) {
         if let Some(is_going) = self.alive.get_mut(&child).filter(|is_going| !**is_going) {
             *is_going = true;
-            self.coming.push(Event::Died { child, end, tick: Some(self.now_ms / 8) });
+            self.coming.push(Event::Died { child, end, tick: Some((ContentHash::of(&[b"tick"]), self.now_ms / 8)) });
         }
     }
 

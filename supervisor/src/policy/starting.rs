@@ -21,6 +21,7 @@ impl Policy {
         // First of all: somebody may be about to miss a block.
         self.advance_recovery(now_ms, actions);
         self.advance_parts(now_ms, actions);
+        self.advance_looks(now_ms, actions);
         self.compile_next(now_ms, actions);
         self.compile_next_edit(now_ms, actions);
         self.advance_edits(now_ms, actions);

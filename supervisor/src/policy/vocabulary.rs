@@ -253,8 +253,8 @@ pub enum Event {
     Died {
         child: Child,
         end: ProcessEnd,
-        /// For a host: the tick it was executing, where it has left word of that.
-        tick: Option<u64>,
+        /// For a host: the tick it was executing, and of which revision.
+        tick: Option<(ContentHash, u64)>,
     },
     WorkerSaid {
         generation: u64,
@@ -386,6 +386,8 @@ pub enum Action {
     TakeOver {
         host: HostIndex,
         order: Box<TakeOver>,
+        /// The program and the runtime of a swap that is to come first: it gets a state segment, as with `Live`.
+        content: Option<(RuntimeIndex, Arc<Content>)>,
     },
     /// See how far the runtimes are; answered by `Looked`.
     Look,

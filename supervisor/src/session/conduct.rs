@@ -5,14 +5,17 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ipc::artifact::Artifact;
 use ipc::channel::{Doorway, Hello, PROTOCOL_VERSION};
-use ipc::crash::CrashPage;
+use ipc::crash::{CrashPage, Phase};
+use ipc::hash::ContentHash;
 use ipc::live::{LiveChange, LiveRequest, RequestId};
 use ipc::message::{CompileGoal, CompileRequest, DeviceRequest, HostRequest, OpenDevice, RunJob, StartRuntime, WorkerRequest};
+use ipc::recovery::TakeOver;
 use ipc::segment::SegmentRef;
 
 use super::calls::CallQueue;
@@ -31,7 +34,7 @@ use crate::control::protocol::{self, Answer, ErrorCode, ErrorReply, Pong, Topic}
 use crate::control::{Address, Identity, ListenError, Server, SessionName, Ticket};
 use crate::policy::{
     Action, Child, CompileSettings, Content, Event, Goal, HostIndex, Inspection, Part, Plan, Policy, ProcessEnd, Progress, Report,
-    RuntimeIndex, Verdict,
+    RuntimeIndex, Verdict, Watched,
 };
 
 /// Events that may wait for the main thread. When it is busy the threads of the children wait in turn, so that nothing a
@@ -191,10 +194,10 @@ impl Shell<'_> {
 
     fn run(&mut self, incoming: &Receiver<Incoming>) -> Verdict {
         loop {
-            while let Some(event) = self.pending.pop_front() {
+            while let Some(mut event) = self.pending.pop_front() {
                 let dead = if let Event::Died { child, .. } = &event { Some(*child) } else { None };
-                if let Event::Died { child, end, .. } = &event {
-                    self.bury(*child, *end);
+                if let Event::Died { child, end, tick } = &mut event {
+                    *tick = self.bury(*child, *end);
                 }
                 let now_ms = self.now_ms();
                 for action in self.policy.step(now_ms, event) {
@@ -215,11 +218,14 @@ impl Shell<'_> {
         }
     }
 
-    /// Keeps what a dead child has left behind.
-    fn bury(&mut self, child: Child, end: ProcessEnd) {
-        let Some(member) = self.children.get(&child) else { return };
+    /// Keeps what a dead child has left behind. Returns the tick it was executing, and of which revision.
+    fn bury(&mut self, child: Child, end: ProcessEnd) -> Option<(ContentHash, u64)> {
+        let member = self.children.get(&child)?;
         let (role, pid, tail) = (child.role(), member.process.pid, member.process.tail.clone());
-        self.obituaries.add(Obituary { role, pid, end, record: member.page.read(), tail });
+        let record = member.page.read();
+        let tick = record.revision.zip(record.tick).filter(|_| record.phase == Phase::Tick);
+        self.obituaries.add(Obituary { role, pid, end, record, tail });
+        tick
     }
 
     fn now_ms(&self) -> u64 {
@@ -308,7 +314,7 @@ impl Shell<'_> {
             Action::Forget { host, runtime, except } => {
                 self.post(Child::Host(host), Letter::Host(HostRequest::Forget { runtime, except }));
             }
-            Action::TakeOver { host, order } => self.post(Child::Host(host), Letter::Host(HostRequest::TakeOver(order))),
+            Action::TakeOver { host, order, content } => self.take_over(host, order, content),
             Action::Look => {
                 let found = self.look();
                 self.pending.push_back(Event::Looked { found });
@@ -603,13 +609,25 @@ impl Shell<'_> {
         self.post(Child::Host(host), Letter::Host(HostRequest::Live(request)));
     }
 
+    /// Tells a host to go on where another one stopped; a swap that is to come first gets a place for its checkpoints.
+    fn take_over(&mut self, host: HostIndex, mut order: Box<TakeOver>, content: Option<(RuntimeIndex, Arc<Content>)>) {
+        let first = order.first.first_mut().map(|asked| (asked.request, &mut asked.what));
+        if let (Some((request, LiveChange::Swap(swap))), Some((runtime, content))) = (first, content) {
+            swap.state = self.create_state(runtime, Some(request), &content);
+        }
+        self.post(Child::Host(host), Letter::Host(HostRequest::TakeOver(order)));
+    }
+
     /// How far every runtime is whose work can be counted.
     fn look(&self) -> Vec<Progress> {
-        let progress = |(runtime, lane): (RuntimeIndex, &SegmentRef)| {
-            let (done, due) = self.segments.lane(&lane.name)?;
+        let progress = |(runtime, watched): (RuntimeIndex, Watched<'_>)| {
+            let (done, due) = match watched {
+                Watched::Lane(lane) => self.segments.lane(lane)?,
+                Watched::State(state) => self.segments.ticks(state).map(|done| (done, done.saturating_add(1)))?,
+            };
             Some(Progress { runtime, done, due })
         };
-        self.policy.lanes().filter_map(progress).collect()
+        self.policy.watched().filter_map(progress).collect()
     }
 
     fn open_device(&mut self, sample_rate: u32, first_frame: u64, part: u64) {

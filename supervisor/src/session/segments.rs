@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use ipc::manifest::Manifest;
+use ipc::state::StateView;
 use ipc::segment::{self, Segment, SegmentError, SegmentRef, SessionId};
 use ipc::{lane, state};
 
@@ -16,11 +17,13 @@ const GENERATION: u64 = 1;
 pub struct Segments {
     session: SessionId,
     held: HashMap<String, Segment>,
+    /// State segments, for looking on.
+    states: HashMap<String, StateView>,
 }
 
 impl Segments {
     pub fn new(session: SessionId) -> Self {
-        Self { session, held: HashMap::new() }
+        Self { session, held: HashMap::new(), states: HashMap::new() }
     }
 
     /// A lane for a runtime that delivers blocks.
@@ -30,7 +33,11 @@ impl Segments {
 
     /// A place for the checkpoints of a program.
     pub fn create_state(&mut self, manifest: &Manifest) -> Result<SegmentRef, SegmentError> {
-        state::create(&self.session, GENERATION, manifest).map(|segment| self.hold(segment))
+        let state = state::create(&self.session, GENERATION, manifest).map(|segment| self.hold(segment))?;
+        if let Ok(view) = StateView::open(&state) {
+            self.states.insert(state.name.clone(), view);
+        }
+        Ok(state)
     }
 
     fn hold(&mut self, segment: Segment) -> SegmentRef {
@@ -41,10 +48,16 @@ impl Segments {
 
     /// Nobody needs this segment by its name any more, whoever has made it.
     pub fn release(&mut self, name: &str) {
+        self.states.remove(name);
         match self.held.remove(name) {
             Some(mut segment) => segment.unlink(),
             None => segment::remove_name(&self.session, name),
         }
+    }
+
+    /// How many ticks are complete, as a state segment says.
+    pub fn ticks(&self, name: &str) -> Option<u64> {
+        self.states.get(name).map(StateView::completed_ticks)
     }
 
     /// How far a lane is: blocks written, blocks wanted.

@@ -139,7 +139,12 @@ impl World {
                 self.host_says(host, reply);
             }
             Action::Forget { .. } => {}
-            Action::TakeOver { host, order } => self.take_over(host, *order),
+            Action::TakeOver { host, order, content } => {
+                if let (Some((runtime, _)), Some(first)) = (content, order.first.first()) {
+                    self.create_state(runtime, Some(first.request));
+                }
+                self.take_over(host, *order);
+            }
             Action::Answer { ticket, .. } => {
                 self.promise(self.clients.asked.contains(&ticket), "nobody has asked");
                 let is_first = self.clients.answered.insert(ticket);
@@ -177,7 +182,8 @@ impl World {
         // What waited in the dead host is lost with it.
         self.clients.pending.remove(&runtime);
         for asked in &order.first {
-            self.clients.lives.entry(runtime).or_default().applied.push((asked.request, 1));
+            let swap = if let LiveChange::Swap(swap) = &asked.what { Some(swap.revision) } else { None };
+            self.clients.applies(runtime, asked.request, swap);
         }
         let life = self.clients.lives.entry(runtime).or_default();
         let took = TookOver {

@@ -1,0 +1,129 @@
+//! The same tick kills twice: then the revision is to blame, and another one takes its place with its state (DESIGN §10). Part
+//! of the state machine: see the parent module.
+//!
+//! While the revision is on trial the host itself still has what ran before, and is told to go back to it. Later the last
+//! good text is compiled once more, and the host that takes over swaps to it before it publishes anything. Where there is no
+//! good revision the runtime is held. Whatever a user pushes meanwhile is taken instead.
+
+use std::sync::Arc;
+
+use ipc::hash::ContentHash;
+use ipc::live::{LiveChange, LiveRequest};
+
+use super::edits::{Order, swap_of};
+use super::program::Phase;
+use super::runtime::{EditStage, Flight, Way, Wishes};
+use super::{Action, Content, Policy, Report, RuntimeIndex, Verdict, looking};
+use crate::control::protocol::{Boundary, ChangeClass};
+
+/// What a revision did, and what is to take its place.
+#[derive(Clone, Debug)]
+pub struct Remedy {
+    pub revision: ContentHash,
+    pub cause: String,
+    /// Whether the trial is to be ended; else another revision is being compiled.
+    pub is_rollback: bool,
+}
+
+/// How a takeover is to begin.
+pub(super) enum Opening {
+    /// As things were.
+    Plain,
+    /// With this request; a swap's program gets a state segment.
+    With { request: LiveRequest, content: Option<Arc<Content>> },
+    /// With this request, which an earlier host has been given already.
+    Again { request: LiveRequest },
+    /// What is to come first is not ready yet.
+    NotYet,
+    /// There is nothing to begin with: the runtime is held.
+    Never,
+}
+
+impl Policy {
+    /// Whether this death, in this tick of this revision, is the second of its kind; if so, finds the remedy. Returns whether
+    /// the program can go on.
+    pub(super) fn find_blame(&mut self, runtime: RuntimeIndex, tick: Option<(ContentHash, u64)>, actions: &mut Vec<Action>) -> bool {
+        let program = &mut self.programs[runtime.0];
+        let is_again = tick.is_some() && program.last_death == tick;
+        program.last_death = tick.or(program.last_death);
+        let (true, Some((revision, number))) = (is_again, tick) else { return true };
+        let Some(named) = program.runtime.filter(|named| self.runtimes[*named].slot == Some(runtime)) else { return true };
+        let cause = format!("it killed its host twice in tick {number}");
+        let state = &mut self.runtimes[named];
+        let blamed = state.trial.as_ref().map(|trial| Arc::clone(&trial.revision)).filter(|on_trial| on_trial.hash() == revision);
+        let is_rollback = blamed.is_some();
+        let Some(blamed) = blamed.or_else(|| state.current.clone()) else { return true };
+        state.refuse(blamed.text.hash(), looking::cause(cause.clone(), Some(revision.into()), None));
+        if let Some(entry) = state.history.iter_mut().rev().find(|entry| entry.hash == blamed.hash()) {
+            entry.refused = Some(looking::cause(cause.clone(), Some(revision.into()), None));
+            entry.is_good = false;
+        }
+        self.programs[runtime.0].remedy = Some(Remedy { revision, cause, is_rollback });
+        if is_rollback || self.runtimes[named].incoming.is_some() {
+            return true;
+        }
+        let Some(good) = looking::last_good(&self.runtimes[named]) else { return false };
+        let wishes = Wishes { is_acknowledged: true, ..Wishes::default() };
+        let order = Order { text: good, wishes, asker: None, is_plan: false, is_forced: true, detect_us: 0 };
+        self.order(named, order, actions);
+        true
+    }
+
+    /// How the next takeover of a program begins.
+    pub(super) fn opening(&mut self, runtime: RuntimeIndex) -> Opening {
+        let Some(remedy) = self.programs[runtime.0].remedy.clone() else { return Opening::Plain };
+        if remedy.is_rollback {
+            self.last_live_request += 1;
+            let request = LiveRequest { request: self.last_live_request, at_tick: None, what: LiveChange::RollBack };
+            return Opening::With { request, content: None };
+        }
+        let Some(named) = self.programs[runtime.0].runtime else { return Opening::Plain };
+        // One that a host has died of before it took effect is sent once more.
+        let sent = self.programs[runtime.0].keep.unanswered.iter().find(|asked| self.is_flight(named, asked.request));
+        if let Some(request) = sent.cloned() {
+            self.programs[runtime.0].keep.answered(request.request);
+            return Opening::Again { request };
+        }
+        let Some(edit) = &self.runtimes[named].incoming else { return Opening::Never };
+        match edit.stage {
+            EditStage::Queued | EditStage::Compiling | EditStage::Inspecting { .. } => Opening::NotYet,
+            EditStage::Ready { .. } => self.swap_first(named),
+        }
+    }
+
+    fn swap_first(&mut self, named: usize) -> Opening {
+        let Some(mut edit) = self.runtimes[named].incoming.take() else { return Opening::Never };
+        edit.wishes = Wishes { boundary: Boundary::Frame, is_acknowledged: true, crossfade_ms: 0 };
+        let Some(what) = self.classify(named, edit) else { return Opening::Never };
+        if what.class() == ChangeClass::T {
+            return Opening::Never; // Only a new host could run it.
+        }
+        let content = Some(Arc::clone(&what.revision.plan.content));
+        let swap = swap_of(&what);
+        self.last_live_request += 1;
+        let request = LiveRequest { request: self.last_live_request, at_tick: None, what: LiveChange::Swap(Box::new(swap)) };
+        let way = Way::Host { request: request.request };
+        self.runtimes[named].flight = Some(Flight { what, way, recalled: None });
+        Opening::With { request, content }
+    }
+
+    /// The program has gone on without the revision that was to blame.
+    pub(super) fn remedied(&mut self, runtime: RuntimeIndex, to: ContentHash, actions: &mut Vec<Action>) {
+        let Some(remedy) = self.programs[runtime.0].remedy.take() else { return };
+        self.programs[runtime.0].last_death = None;
+        if to == remedy.revision {
+            return;
+        }
+        let (from, cause) = (remedy.revision, remedy.cause);
+        actions.push(Action::Tell(Report::RolledBack { runtime, from, to, cause, line: None }));
+    }
+
+    /// There is no revision to go back to.
+    pub(super) fn hold_blamed(&mut self, runtime: RuntimeIndex, actions: &mut Vec<Action>) {
+        let cause = self.programs[runtime.0].remedy.take().map(|remedy| remedy.cause).unwrap_or_default();
+        let cause = format!("{cause}, and there is no good revision to go back to; push another text, or `restart` it");
+        if !matches!(self.programs[runtime.0].phase, Phase::Quarantined) {
+            self.hold_back(runtime, cause, Verdict::Program, actions);
+        }
+    }
+}

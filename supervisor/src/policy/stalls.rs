@@ -1,0 +1,130 @@
+//! Who makes no progress although work is due. Part of the state machine: see the parent module.
+//!
+//! The shell looks at counters in shared memory, which move whether the host talks or not. Only the time that the supervisor
+//! itself has seen counts: a look that comes late says more about us than about the hosts, so a starved supervisor kills
+//! nobody.
+
+use super::program::{Lane, Phase};
+use super::{Action, Device, Policy, Progress, Report, RuntimeIndex, Stage};
+
+/// From one look to the next.
+const LOOK_MS: u64 = 50;
+
+/// A look that comes later than this after the one before it does not count.
+const LATE_LOOK_MS: u64 = 2 * LOOK_MS;
+
+/// From here on a standstill is told: long after the lead has drained, and more than a moment's pressure on the machine.
+const TELL_MS: u64 = 100;
+
+/// A device host that plays reports about ten times a second. It may have to wait for a sound server meanwhile.
+const DEVICE_SILENT_MS: u64 = 3_000;
+
+/// When a host that makes no progress is given up, by its runtime type: what its listeners can bear, and for the types that
+/// nobody listens to what a single tick may take within its work budget.
+fn patience_ms(runtime_type: &str) -> u64 {
+    match runtime_type {
+        "audio" => 500,
+        "midi" => 250,
+        "frame" => 2_000,
+        _ => 10_000,
+    }
+}
+
+/// What is known of a program's progress.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Watch {
+    done: u64,
+    stalled_ms: u64,
+}
+
+impl Watch {
+    /// Whether people have been told that it makes no progress.
+    pub fn is_stalled(&self) -> bool {
+        self.stalled_ms >= TELL_MS
+    }
+}
+
+impl Policy {
+    /// Asks for a look as often as is needed.
+    pub(super) fn advance_looks(&mut self, now_ms: u64, actions: &mut Vec<Action>) {
+        if self.look_deadline_ms().is_some_and(|due_ms| due_ms <= now_ms) {
+            self.asked_look_ms = now_ms;
+            actions.push(Action::Look);
+        }
+    }
+
+    pub(super) fn look_deadline_ms(&self) -> Option<u64> {
+        let is_running = self.programs.iter().any(|program| matches!(program.phase, Phase::Running | Phase::Held));
+        (self.is_live() && self.stage == Stage::Working && is_running).then_some(self.asked_look_ms + LOOK_MS)
+    }
+
+    pub(super) fn looked(&mut self, now_ms: u64, found: &[Progress], actions: &mut Vec<Action>) {
+        let since_ms = now_ms.saturating_sub(self.last_look_ms);
+        self.last_look_ms = now_ms;
+        let seen_ms = if since_ms <= LATE_LOOK_MS { since_ms } else { 0 };
+        for progress in found {
+            self.look_at(now_ms, *progress, seen_ms, actions);
+        }
+        self.look_at_device(now_ms, seen_ms, actions);
+    }
+
+    fn look_at(&mut self, now_ms: u64, progress: Progress, seen_ms: u64, actions: &mut Vec<Action>) {
+        let Progress { runtime, done, due } = progress;
+        let Some(program) = self.programs.get_mut(runtime.0) else { return };
+        let is_running = matches!(program.phase, Phase::Running | Phase::Held);
+        let before = program.watch;
+        if !is_running || due <= done || done != before.done {
+            program.watch = Watch { done, stalled_ms: 0 };
+            if is_running && before.is_stalled() {
+                actions.push(Action::Tell(Report::Resumed { runtime, stalled_ms: before.stalled_ms }));
+            }
+            return;
+        }
+        let stalled_ms = before.stalled_ms + seen_ms;
+        program.watch.stalled_ms = stalled_ms;
+        if stalled_ms >= TELL_MS && !before.is_stalled() {
+            actions.push(Action::Tell(Report::Stalled { runtime, stalled_ms }));
+        }
+        let runtime_type = program.revision.as_ref().map_or("", |revision| revision.plan.runtime_type.as_str());
+        if stalled_ms >= patience_ms(runtime_type)
+            && let Some(host) = self.host(runtime)
+        {
+            let reason = format!("it has made no progress for {stalled_ms} ms although work is due");
+            self.stuck(now_ms, host, reason, actions);
+        }
+    }
+
+    fn look_at_device(&mut self, now_ms: u64, seen_ms: u64, actions: &mut Vec<Action>) {
+        if self.device != Device::Open {
+            self.device_silent_ms = 0;
+            return;
+        }
+        self.device_silent_ms += seen_ms;
+        if self.device_silent_ms >= DEVICE_SILENT_MS {
+            let reason = format!("it has said nothing for {} ms", self.device_silent_ms);
+            self.device_silent_ms = 0;
+            self.stuck(now_ms, self.device(), reason, actions);
+        }
+    }
+
+    /// Where every program's progress can be seen: in its lane, or, where it has none, in its state segment.
+    pub fn watched(&self) -> impl Iterator<Item = (RuntimeIndex, Watched<'_>)> {
+        self.programs.iter().enumerate().filter_map(|(index, program)| {
+            let watched = match (&program.lane, program.keep.current()) {
+                (Lane::Created(lane), _) => Watched::Lane(&lane.name),
+                (Lane::None | Lane::Asked | Lane::Gone, Some(current)) => Watched::State(&current.state.as_ref()?.name),
+                (Lane::None | Lane::Asked | Lane::Gone, None) => return None,
+            };
+            let is_frozen = program.runtime.is_some_and(|runtime| self.runtimes[runtime].is_frozen);
+            let is_counted = matches!(watched, Watched::Lane(_)) || (!is_frozen && program.phase == Phase::Running);
+            is_counted.then_some((RuntimeIndex(index), watched))
+        })
+    }
+}
+
+/// The segment that shows how far a program is.
+#[derive(Clone, Copy, Debug)]
+pub enum Watched<'a> {
+    Lane(&'a str),
+    State(&'a str),
+}
