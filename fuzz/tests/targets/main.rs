@@ -5,6 +5,7 @@
 
 mod artifact;
 mod lanes;
+mod layouts;
 mod messages;
 mod plans;
 mod programs;

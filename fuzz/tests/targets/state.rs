@@ -17,6 +17,9 @@ use crate::programs;
 /// Highest sequence number that a reader believes.
 const LAST_SEQUENCE: u64 = 1 << 52;
 
+/// Where the head of the first slot begins, in bytes of the payload.
+const FIRST_HEAD: usize = 128;
+
 /// Bytes of one damage in an input: the word it is done to, and what it becomes.
 const DAMAGE_BYTES: usize = 11;
 
@@ -64,20 +67,23 @@ impl Victim {
     }
 }
 
-fn head(tick: u64) -> Head {
-    Head {
-        tick,
-        has_begun: true,
-        role: Role::Running { kept: Some(1) },
-        revision: ContentHash::of(&[b"program"]),
-        is_frozen: false,
-        failed_in_a_row: 1,
-        trial: Some(OpenTrial { request: 9, is_patch: true, ticks_left: 5, fade_done_frames: 128, fade_total_frames: 4_800 }),
-    }
+/// The head of a checkpoint of which nothing has been said but that it is complete.
+fn blank_head(session: &Session, manifest: &Manifest) -> Head {
+    let segment = state::create(session.id(), 1, manifest).expect("there is room");
+    segment.word_u64(FIRST_HEAD).store(1, Relaxed);
+    let view = state::StateView::open(segment.reference()).expect("a new state segment");
+    view.newest().expect("zeros are a head").expect("it is complete").head
+}
+
+/// What a host says of the state in a tick.
+fn head(blank: Head, tick: u64) -> Head {
+    let trial = OpenTrial { request: 9, is_patch: true, ticks_left: 5, fade_done_frames: 128, fade_total_frames: 4_800 };
+    let (role, revision) = (Role::Running { kept: Some(1) }, ContentHash::of(&[b"program"]));
+    Head { tick, has_begun: true, role, revision, failed_in_a_row: 1, trial: Some(trial), ..blank }
 }
 
 /// Two checkpoints with ramps, requests and a log after the newer one.
-fn written(session: &Session, manifest: &Manifest) -> Segment {
+fn written(session: &Session, manifest: &Manifest, blank: Head) -> Segment {
     let segment = state::create(session.id(), 1, manifest).expect("there is room");
     let mut writer = StateWriter::open(segment.reference(), manifest).expect("a new state segment");
     let write = Write { memory: 0, address: 8, element: ElementType::Float32, bytes: [1, 2, 3, 4, 0, 0, 0, 0] };
@@ -87,8 +93,8 @@ fn written(session: &Session, manifest: &Manifest) -> Segment {
         applied.push_rt(number, 10 + number);
     }
     let memory = vec![7; 65_536];
-    writer.checkpoint_rt(1, &head(20), &[], &applied, |_| &memory);
-    writer.checkpoint_rt(2, &head(30), &[ramp, ramp], &applied, |_| &memory);
+    writer.checkpoint_rt(1, &head(blank, 20), &[], &applied, |_| &memory);
+    writer.checkpoint_rt(2, &head(blank, 30), &[ramp, ramp], &applied, |_| &memory);
     assert!(writer.log_set_rt(7, 31, 0, &[write]) && writer.log_set_rt(8, 32, 4, &[write, write]));
     writer.complete_rt(33, Some(Clock { start_ns: 1_000, next: 34 }));
     segment
@@ -112,7 +118,7 @@ fn read_all(reference: &SegmentRef, manifest: &Manifest) {
     let (Ok(_), Ok(applied), Ok(_)) = (reader.ramps(&newest), reader.applied(&newest), reader.inputs(&newest)) else { return };
     // It can be gone on from: the next checkpoint goes into the slot that was not restored, and is whole whatever was there.
     let mut writer = reader.into_writer(&newest);
-    writer.checkpoint_rt(newest.sequence + 1, &head(newest.head.tick), &[], &applied, |_| &[]);
+    writer.checkpoint_rt(newest.sequence + 1, &newest.head, &[], &applied, |_| &[]);
     let view = state::StateView::open(reference).expect("the segment is as long as before");
     let next = view.newest().expect("nothing damaged is left in the heads");
     assert_eq!(next.map(|next| next.sequence), Some(newest.sequence + 1));
@@ -124,7 +130,7 @@ fn state_segments() {
     let mut manifest = programs::artifact().manifest;
     manifest.memories.truncate(1);
     manifest.memories[0].pages = 1;
-    let segment = written(&session, &manifest);
+    let segment = written(&session, &manifest, blank_head(&session, &manifest));
     let reference = segment.reference().clone();
     let victim = Victim::new(segment);
     let target = Target {
