@@ -20,6 +20,7 @@ pub mod manifest;
 pub mod message;
 pub mod plan;
 pub mod recovery;
+pub mod rendezvous;
 pub mod segment;
 pub mod state;
 pub mod words;

@@ -10,7 +10,7 @@ use crate::fault::Fault;
 use crate::hash::ContentHash;
 use crate::live::{LiveReply, LiveRequest};
 use crate::manifest::Manifest;
-use crate::recovery::{Prepare, TakeOver, TookOver};
+use crate::recovery::{Prepare, Presence, TakeOver, TookOver};
 use crate::segment::SegmentRef;
 
 /// What a process of the one binary does.
@@ -199,6 +199,8 @@ pub enum HostReply {
     Prepared { runtime: String, revision: ContentHash },
     /// The runtime goes on here.
     TookOver(Box<TookOver>),
+    /// To a supervisor that has taken another one's place: the runtime runs here.
+    Present(Box<Presence>),
     /// The runtime has ended.
     Stopped,
 }

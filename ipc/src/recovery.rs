@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::hash::ContentHash;
-use crate::live::{LiveRequest, RequestId, Swap};
+use crate::live::{LiveReply, LiveRequest, RequestId, Swap};
 use crate::message::StartRuntime;
 use crate::segment::SegmentRef;
 
@@ -46,7 +46,8 @@ pub struct Prepare {
 /// Go on with this runtime. Answered by `HostReply::TookOver` or `HostReply::Refused`; from then on this host is no spare any more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TakeOver {
-    /// As the dead host was started, with the next generation; the artifact and state segment in it do not count.
+    /// As the dead host was started, with the next generation; the artifact and state segment in it do not count. A horizon
+    /// is to be raised again.
     pub start: StartRuntime,
     /// What may have been running, oldest first: at least the last program that is known to have been committed, and every
     /// program that was sent since. The one of the newest complete checkpoint is the one that ran.
@@ -72,7 +73,9 @@ pub struct TookOver {
     /// Requests that had taken effect, with their ticks, oldest first. Those of the last
     /// `limits::MAX_LIVE_REQUESTS` are known; a request that is not among them and was not answered has not been applied.
     pub applied: Vec<(RequestId, u64)>,
-    /// The change that is on trial, and how many ticks it still has to complete.
+    /// The change that is on trial, and how many ticks it still has to complete. Every other trial is over, as if it had been
+    /// cut short: that of a patch always is, because what it would have gone back to died with the host. Trials that pass or
+    /// fail in the ticks that are executed again are reported afterwards, as usual.
     pub trial: Option<(RequestId, u32)>,
     pub is_frozen: bool,
     pub is_held: bool,
@@ -80,4 +83,26 @@ pub struct TookOver {
     pub was_prepared: bool,
     /// From the request to the first tick that is due being possible, in microseconds.
     pub took_us: u64,
+}
+
+/// Answers that a host remembers for the next supervisor: far more than are on their way when one dies.
+pub const MAX_REMEMBERED_ANSWERS: usize = 256;
+
+/// What a host that plays tells the next supervisor of its session, first of all.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Presence {
+    pub runtime: String,
+    pub generation: u64,
+    /// The revision that runs.
+    pub revision: ContentHash,
+    /// The next tick to be published.
+    pub next_tick: u64,
+    pub is_frozen: bool,
+    pub is_held: bool,
+    /// The newest request that has come in. A newer one has been lost on its way.
+    pub last_request: Option<RequestId>,
+    /// The last answers to requests, oldest first, heard by the last supervisor or not. Values that were read are not among them.
+    pub answers: Vec<LiveReply>,
+    /// How it took the runtime over from a host that died, if it did.
+    pub took_over: Option<Box<TookOver>>,
 }

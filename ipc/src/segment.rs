@@ -2,8 +2,9 @@
 //!
 //! Who creates and who destroys: a [`Session`] belongs to the supervisor and holds a lock file beside its segments; a
 //! segment belongs to the process that created it, which removes its name when every party has mapped it
-//! ([`Segment::unlink`]) or when it drops it. If the owner is killed the name stays; the next session's [`sweep`] finds the
-//! lock of the dead session free and removes everything under its prefix.
+//! ([`Segment::unlink`]) or when it drops it. If the owner is killed the name stays. Every child is a [`Member`] of its
+//! session: as long as one lives, its supervisor may be replaced by another one ([`Session::adopt`]), which finds all names
+//! where they were. When nobody is left, the next session's [`sweep`] removes everything under the prefix.
 //!
 //! Immutable content (artifacts) is never read in place: [`read_checked`] makes a private copy, checks its length and hash,
 //! and only then hands it out. Mutable content is reached through atomics only; there is no `&mut` to shared bytes.
@@ -23,8 +24,13 @@ use crate::hash::ContentHash;
 const SHM_DIRECTORY: &str = "/dev/shm";
 /// Prefix of every name that Continuo creates there.
 const NAME_PREFIX: &str = "continuo-";
-/// Ending of a session's lock file.
+/// Ending of a session's lock file, which its supervisor holds.
 const LOCK_SUFFIX: &str = ".session";
+/// Ending of the lock file that is held, shared, by every child of a session.
+const MEMBERS_SUFFIX: &str = ".members";
+/// How often, and at what intervals, a lock is tried again that somebody may only be looking at.
+const LOOKS: u32 = 40;
+const LOOK_INTERVAL: std::time::Duration = std::time::Duration::from_millis(5);
 const MAGIC: [u8; 8] = *b"CONTINUO";
 /// Version of the segment layouts; a peer with another one is refused.
 const FORMAT_VERSION: u32 = 1;
@@ -91,7 +97,6 @@ pub enum SegmentError {
 #[derive(Debug)]
 pub struct Session {
     id: SessionId,
-    lock_path: PathBuf,
     _lock: File,
 }
 
@@ -121,20 +126,66 @@ impl Session {
             let lock = File::options().write(true).create_new(true).mode(0o600).open(&lock_path).map_err(|e| os("create", e))?;
             // A sweeper may have taken the file between its creation and our lock; then it is gone, and we try again.
             if lock.try_lock().is_ok() && fs::metadata(&lock_path).is_ok_and(|at_path| same_file(&at_path, &lock)) {
-                return Ok(Self { id, lock_path, _lock: lock });
+                File::options().write(true).create_new(true).mode(0o600).open(members_path(&id)).map_err(|e| os("create", e))?;
+                return Ok(Self { id, _lock: lock });
             }
         }
+    }
+
+    /// Takes the place of the supervisor that this session has lost. `None`: it has one, or nothing is left of it.
+    pub fn adopt(id: &SessionId) -> Option<Self> {
+        let lock_path = lock_path(id);
+        for _ in 0..LOOKS {
+            let lock = File::options().write(true).open(&lock_path).ok()?;
+            if lock.try_lock().is_ok() {
+                let is_there = fs::metadata(&lock_path).is_ok_and(|at_path| same_file(&at_path, &lock));
+                return is_there.then(|| Self { id: id.clone(), _lock: lock });
+            }
+            // A supervisor holds it for good, one that only looks for a moment.
+            std::thread::sleep(LOOK_INTERVAL);
+        }
+        None
     }
 
     pub fn id(&self) -> &SessionId {
         &self.id
     }
+
+    /// Removes the names of the session's segments that `is_needed` does not want.
+    pub fn retain(&self, is_needed: impl Fn(&str) -> bool) {
+        remove_names_of(&self.id, is_needed);
+    }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        remove_names_of(&self.id);
-        let _ = fs::remove_file(&self.lock_path);
+        remove_all_of(&self.id);
+    }
+}
+
+/// A child's part in a session: while it lives, nobody takes the session's names for remains.
+#[derive(Debug)]
+pub struct Member {
+    id: SessionId,
+    lock: File,
+}
+
+impl Member {
+    /// Joins a session. `None`: nothing is left of it.
+    pub fn join(id: &SessionId) -> Option<Self> {
+        let path = members_path(id);
+        let lock = File::open(&path).ok()?;
+        lock.try_lock_shared().ok()?;
+        fs::metadata(&path).is_ok_and(|at_path| same_file(&at_path, &lock)).then(|| Self { id: id.clone(), lock })
+    }
+
+    /// Leaves. The last one of a session without a supervisor removes what is left of it in shared memory, and is told so.
+    pub fn leave(self) -> bool {
+        let Self { id, lock } = self;
+        drop(lock);
+        let Claim::Dead { .. } = claim(&id) else { return false };
+        remove_all_of(&id);
+        true
     }
 }
 
@@ -142,26 +193,38 @@ fn same_file(at_path: &fs::Metadata, held: &File) -> bool {
     held.metadata().is_ok_and(|held| held.ino() == at_path.ino() && held.dev() == at_path.dev())
 }
 
-/// Whether a session of this id is alive: its supervisor holds the lock.
-pub fn is_alive(id: &SessionId) -> bool {
-    matches!(claim(id), Claim::Alive)
+/// Whether a session of this id has a supervisor.
+pub fn has_supervisor(id: &SessionId) -> bool {
+    // Shared, so that those who look at the same time do not take each other for the supervisor.
+    File::open(lock_path(id)).is_ok_and(|lock| lock.try_lock_shared().is_err())
 }
 
-/// What is known of a session whose lock was tried.
+/// Whether anybody of this session is alive: its supervisor, or a child that waits for the next one.
+pub fn is_alive(id: &SessionId) -> bool {
+    has_supervisor(id) || File::open(members_path(id)).is_ok_and(|members| members.try_lock().is_err())
+}
+
+/// What is known of a session whose locks were tried.
 enum Claim {
     Alive,
-    /// Its lock is ours while this is held, so nobody can take it for a session of their own.
+    /// Its locks are ours while this is held, so nobody can take it for a session of their own.
     Dead {
-        _lock: Option<File>,
+        _locks: [Option<File>; 2],
     },
 }
 
 fn claim(id: &SessionId) -> Claim {
-    match File::open(lock_path(id)) {
-        Ok(lock) if lock.try_lock().is_err() => Claim::Alive,
-        Ok(lock) => Claim::Dead { _lock: Some(lock) },
-        Err(_) => Claim::Dead { _lock: None },
+    // The supervisor first: a session with one is left alone altogether, so that its children can join it.
+    if has_supervisor(id) {
+        return Claim::Alive;
     }
+    let locks = [members_path(id), lock_path(id)].map(|path| File::open(path).ok());
+    let are_ours = locks.iter().flatten().all(|lock| lock.try_lock().is_ok());
+    if are_ours { Claim::Dead { _locks: locks } } else { Claim::Alive }
+}
+
+fn members_path(id: &SessionId) -> PathBuf {
+    Path::new(SHM_DIRECTORY).join(format!("{NAME_PREFIX}{}{MEMBERS_SUFFIX}", id.0))
 }
 
 fn lock_path(id: &SessionId) -> PathBuf {
@@ -175,8 +238,7 @@ pub fn sweep() -> Vec<SessionId> {
         // The claim is held until everything is gone: a session that is just being opened under this lock sees that it
         // has lost it, and opens another one.
         if let Claim::Dead { .. } = &claim(&id) {
-            remove_names_of(&id);
-            let _ = fs::remove_file(lock_path(&id));
+            remove_all_of(&id);
             dead.push(id);
         }
     }
@@ -196,9 +258,15 @@ fn names() -> Vec<String> {
     entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
-fn remove_names_of(id: &SessionId) {
+fn remove_all_of(id: &SessionId) {
+    remove_names_of(id, |_| false);
+    let _ = fs::remove_file(members_path(id));
+    let _ = fs::remove_file(lock_path(id));
+}
+
+fn remove_names_of(id: &SessionId, is_needed: impl Fn(&str) -> bool) {
     let prefix = format!("{NAME_PREFIX}{}-", id.0);
-    for name in names().iter().filter(|name| name.starts_with(&prefix)) {
+    for name in names().iter().filter(|name| name.starts_with(&prefix) && !is_needed(name)) {
         let _ = fs::remove_file(Path::new(SHM_DIRECTORY).join(name));
     }
 }
@@ -206,7 +274,8 @@ fn remove_names_of(id: &SessionId) {
 /// Removes the name of a segment of this session, whoever created it: mappings live on. Foreign names, and names that are gone
 /// already, are left alone.
 pub fn remove_name(session: &SessionId, name: &str) {
-    let is_ours = name.strip_prefix(NAME_PREFIX).and_then(|rest| rest.strip_prefix(session.as_str())).is_some_and(|rest| rest.starts_with('-'));
+    let is_ours =
+        name.strip_prefix(NAME_PREFIX).and_then(|rest| rest.strip_prefix(session.as_str())).is_some_and(|rest| rest.starts_with('-'));
     if is_ours && check_name(name).is_ok() {
         let _ = rustix::shm::unlink(format!("/{name}"));
     }
@@ -295,6 +364,11 @@ impl Segment {
             self.memory.set_owner(false);
             let _ = rustix::shm::unlink(format!("/{}", self.reference.name));
         }
+    }
+
+    /// Lets the name be, whatever becomes of this process: somebody else will remove it.
+    pub fn leave_name(&mut self) {
+        self.memory.set_owner(false);
     }
 
     /// Length of the payload in bytes.
@@ -511,7 +585,67 @@ mod tests {
         let before = names().len();
         let result = Segment::create(session.id(), SegmentKind::Lane, 1, 1 << 50);
         assert!(result.is_err());
-        assert_eq!(names().iter().filter(|n| n.contains(session.id().as_str()) && !n.ends_with(LOCK_SUFFIX)).count(), 0, "{before}");
+        assert_eq!(
+            names()
+                .iter()
+                .filter(|n| n.contains(session.id().as_str()) && !n.ends_with(LOCK_SUFFIX) && !n.ends_with(MEMBERS_SUFFIX))
+                .count(),
+            0,
+            "{before}"
+        );
+    }
+
+    /// A session whose supervisor has been killed, with one segment.
+    fn orphaned() -> (SessionId, SegmentRef) {
+        let session = Session::open().unwrap();
+        let mut segment = Segment::create(session.id(), SegmentKind::Lane, 1, 64).unwrap();
+        segment.leave_name();
+        let (id, reference) = (session.id().clone(), segment.reference().clone());
+        // As if its process had been killed: the lock goes, the names stay.
+        let Session { _lock, .. } = &session;
+        _lock.unlock().unwrap();
+        std::mem::forget(session);
+        (id, reference)
+    }
+
+    #[test]
+    fn a_session_keeps_its_names_as_long_as_a_child_of_it_lives() {
+        let (id, segment) = orphaned();
+        let (first, second) = (Member::join(&id).unwrap(), Member::join(&id).unwrap());
+        assert!(!has_supervisor(&id) && is_alive(&id));
+        assert!(!sweep().contains(&id));
+        assert!(path_of(&segment).exists());
+        assert!(!first.leave(), "somebody else is still there");
+        assert!(path_of(&segment).exists());
+        assert!(second.leave(), "the last one");
+        assert!(!path_of(&segment).exists() && !is_alive(&id));
+        assert!(names().iter().all(|name| !name.contains(id.as_str())), "the lock files included");
+        assert!(Member::join(&id).is_none());
+    }
+
+    #[test]
+    fn a_session_without_a_supervisor_is_taken_over_once_with_its_names() {
+        let (id, segment) = orphaned();
+        let member = Member::join(&id).unwrap();
+        let adopted = Session::adopt(&id).unwrap();
+        assert!(has_supervisor(&id));
+        assert!(Session::adopt(&id).is_none(), "it has one now");
+        assert!(!member.leave(), "which looks after the names");
+        let unneeded = Segment::create(&id, SegmentKind::Lane, 1, 64).unwrap();
+        adopted.retain(|name| name == segment.name);
+        assert!(path_of(&segment).exists() && !path_of(unneeded.reference()).exists());
+        drop(adopted);
+        assert!(!path_of(&segment).exists());
+        assert!(Session::adopt(&id).is_none(), "nothing is left of it");
+    }
+
+    #[test]
+    fn a_living_session_is_not_taken_from_its_supervisor() {
+        let session = Session::open().unwrap();
+        let member = Member::join(session.id()).unwrap();
+        assert!(Session::adopt(session.id()).is_none());
+        assert!(!member.leave());
+        assert!(lock_path(session.id()).exists());
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub enum Event {
     },
     /// The next supervisor has come.
     Attached(Connection),
+    /// There will be no next supervisor.
+    Abandoned,
     /// A search for a device is over.
     Found(Found),
     /// A stream has lost its device.
@@ -100,6 +102,7 @@ impl Control {
             Event::Request(request) => return self.on_request(request, now),
             Event::Closed { link } => return self.on_closed(link, now),
             Event::Attached(connection) => return self.on_attached(connection),
+            Event::Abandoned => return self.on_abandoned(now),
             Event::Found(found) => self.session.as_mut().and_then(Session::outputs).map(|outputs| outputs.on_found(found, now)),
             Event::Lost(lost) => self.session.as_mut().and_then(Session::outputs).map(|outputs| outputs.on_lost(&lost, now)),
             Event::Rendered => self.session.as_mut().map(Session::on_rendered),
@@ -129,9 +132,7 @@ impl Control {
     fn await_supervisor(&self, grace: &Grace) -> bool {
         let (next_supervisor, attached_in) = (Arc::clone(&grace.next_supervisor), self.events_in.clone());
         let job = move || {
-            if let Some(connection) = next_supervisor() {
-                let _ = attached_in.send(Event::Attached(connection));
-            }
+            let _ = attached_in.send(next_supervisor().map_or(Event::Abandoned, Event::Attached));
         };
         std::thread::Builder::new().name("rendezvous".into()).spawn(job).is_ok()
     }
@@ -145,6 +146,13 @@ impl Control {
         self.supervisor = Supervisor::Present(link);
         let replies = self.session.as_ref().map(Session::describe).unwrap_or_default();
         self.send_all(replies)
+    }
+
+    /// Nobody needs to be waited for any longer.
+    fn on_abandoned(&mut self, now: Instant) -> Flow {
+        let Supervisor::Awaited { .. } = self.supervisor else { return Flow::Continue };
+        self.supervisor = Supervisor::Gone;
+        self.begin_end(now)
     }
 
     fn on_request(&mut self, request: DeviceRequest, now: Instant) -> Flow {

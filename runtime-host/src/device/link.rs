@@ -12,26 +12,12 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use ipc::message::{DeviceReply, DeviceRequest};
+pub use ipc::rendezvous::{Connection, Grace};
 
 use super::control::Event;
 
 /// Replies that wait for the supervisor from which on status reports are left out: three seconds of them.
 const MAX_WAITING_STATUS: usize = 32;
-
-/// Both ends of a channel to a supervisor that has been greeted.
-pub struct Connection {
-    pub sender: ipc::channel::Sender,
-    pub receiver: ipc::channel::Receiver,
-}
-
-/// What happens when the supervisor is gone while an output is open.
-#[derive(Clone)]
-pub struct Grace {
-    /// How long the device host plays on without a supervisor, before it fades out and ends.
-    pub period: Duration,
-    /// Waits for the next supervisor of the session, on a thread of its own. `None`: there will not be one.
-    pub next_supervisor: Arc<dyn Fn() -> Option<Connection> + Send + Sync>,
-}
 
 /// An open link.
 pub struct Link {
