@@ -1,8 +1,8 @@
 //! The worker process: takes requests, compiles, publishes artifacts in shared memory, and answers (DESIGN §2, §4).
 //!
 //! Owner: the supervisor, which starts it, gives it a deadline, and starts another one if it dies. It has one thread, opens no files
-//! and no devices. It owns the segments it publishes until the supervisor releases them, and removes all that are left when
-//! the channel closes. It must never keep anything a restart would miss: what it remembers are caches.
+//! and no devices. It holds the segments it publishes until the supervisor releases them. When the channel closes it leaves their
+//! names as they are: they are the session's, and the next supervisor may need them. It must never keep anything a restart would miss: what it remembers are caches.
 
 use std::collections::HashMap;
 use std::process::ExitCode;
@@ -34,6 +34,7 @@ pub fn run(sender: Sender, receiver: Receiver, session: SessionId) -> ExitCode {
     loop {
         let texts = Texts::default();
         if let Some(code) = worker.serve(&sender, &receiver, &Caches::new(&texts)) {
+            worker.published.values_mut().for_each(Segment::leave_name);
             return code;
         }
     }
