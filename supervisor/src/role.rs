@@ -63,7 +63,11 @@ pub fn run(arguments: Arguments) -> ExitCode {
     crash::phase_rt(Phase::Idle);
     match role {
         Role::CompilerWorker => compiler_worker::run(sender, receiver, session),
-        Role::DeviceHost => runtime_host::device::run(sender, receiver, session),
+        Role::DeviceHost => {
+            // Hosts do so themselves, once they are set up.
+            runtime_host::realtime::lock_memory();
+            runtime_host::device::run(sender, receiver, session)
+        }
         Role::RuntimeHost => runtime_host::host::run(sender, receiver, session),
     }
 }

@@ -19,8 +19,8 @@ pub const REALTIME_BUDGET_US: u64 = 400_000;
 const HOST_DATA_BYTES: u64 = 4 << 30;
 /// Largest file in bytes that a host or the worker may write: segments of shared memory.
 const SEGMENT_FILE_BYTES: u64 = 2 << 30;
-/// Descriptors of a worker or a host: a few for channels, one for each program that is loaded.
-const HOST_DESCRIPTORS: u64 = 256;
+/// Descriptors of a worker or a host: a few for channels, some for each program that is loaded, published or kept ready.
+const HOST_DESCRIPTORS: u64 = 1_024;
 /// Descriptors of the device host: sound libraries take some for each port of each client.
 const DEVICE_DESCRIPTORS: u64 = 4_096;
 

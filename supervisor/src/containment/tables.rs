@@ -142,7 +142,7 @@ pub const CHANNELS: &[&str] = &[
     "shutdown",
 ];
 
-/// Asking who one is and what there is.
+/// Asking who one is and what there is, and whether the supervisor lives.
 pub const QUESTIONS: &[&str] = &[
     "getegid",
     "geteuid",
@@ -155,6 +155,7 @@ pub const QUESTIONS: &[&str] = &[
     "getrlimit",
     "getrusage",
     "getuid",
+    "pidfd_open",
     "prlimit64",
     "setrlimit",
     "sysinfo",
@@ -191,7 +192,6 @@ pub const SOUND: &[&str] = &[
     "mknodat",
     "name_to_handle_at",
     "pause",
-    "pidfd_open",
     "pipe",
     "process_vm_readv",
     "rename",
