@@ -87,7 +87,8 @@ pub struct Swap {
     /// For how many ticks the old revision is kept, to take over when this one fails; 0 for no trial.
     pub trial_ticks: u32,
     /// Frames over which an `audio` runtime blends from the old revision's sound to the new one's; 0 for none. The old
-    /// program goes on ticking meanwhile; if the trial fails, what `back` does not carry goes on from there.
+    /// program goes on ticking meanwhile; if the trial fails, what `back` does not carry goes on from there. There is none
+    /// where `back_to_good` is the way back: only one old program is kept.
     pub crossfade_frames: u32,
     /// Folder that relative asset paths start from.
     pub base_directory: PathBuf,

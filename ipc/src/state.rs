@@ -52,6 +52,8 @@ pub struct Head {
     pub role: Role,
     pub revision: ContentHash,
     pub is_frozen: bool,
+    /// What is heard in this tick does not go on from what was heard before, and is joined to it.
+    pub has_break: bool,
     /// Failing ticks in a row; from some number on the program is held.
     pub failed_in_a_row: u32,
     pub trial: Option<OpenTrial>,

@@ -30,6 +30,7 @@ fn head(tick: u64) -> Head {
         role: Role::Running { kept: Some(3) },
         revision: ContentHash::of(&[b"program"]),
         is_frozen: true,
+        has_break: true,
         failed_in_a_row: 7,
         trial: Some(OpenTrial { request: 9, is_patch: true, ticks_left: 5, fade_done_frames: 128, fade_total_frames: 4_800 }),
     }

@@ -15,6 +15,7 @@ const IS_KEPT: u64 = 1 << 1;
 const IS_FROZEN: u64 = 1 << 2;
 const HAS_TRIAL: u64 = 1 << 3;
 const IS_PATCH: u64 = 1 << 4;
+const HAS_BREAK: u64 = 1 << 5;
 
 /// Two halves of a word.
 pub fn pack(low: u32, high: u32) -> u64 {
@@ -47,6 +48,7 @@ pub fn head_to_words_rt(head: &Head, extent: Extent) -> [u64; HEAD_WORDS] {
     words[2] = flag(head.has_begun, HAS_BEGUN)
         | flag(head.role == Role::Kept, IS_KEPT)
         | flag(head.is_frozen, IS_FROZEN)
+        | flag(head.has_break, HAS_BREAK)
         | flag(head.trial.is_some(), HAS_TRIAL)
         | flag(is_patch, IS_PATCH);
     words[3] = pack(head.failed_in_a_row, head.trial.map_or(0, |trial| trial.ticks_left));
@@ -78,6 +80,7 @@ pub fn head_from_words(words: &[u64; HEAD_WORDS]) -> (Head, Extent) {
         role: if is(IS_KEPT) { Role::Kept } else { Role::Running { kept: Some(words[4]).filter(|kept| *kept != 0) } },
         revision: ContentHash(revision),
         is_frozen: is(IS_FROZEN),
+        has_break: is(HAS_BREAK),
         failed_in_a_row,
         trial: is(HAS_TRIAL).then_some(trial),
     };

@@ -7,8 +7,10 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use ipc::artifact::DefaultBytes;
+use ipc::hash::ContentHash;
 use ipc::limits::MAX_ASSET_BYTES;
 use ipc::message::Refusal;
+use ipc::plan::{CopyRange, MigrationPlan, Place};
 
 use super::engine::Engine;
 use crate::registry::Settings;
@@ -58,6 +60,49 @@ pub fn read_all(settings: &Settings, base_directory: &Path) -> Result<Vec<Defaul
         }));
     }
     Ok(parts)
+}
+
+/// Bytes of a file that are in a program's memory, or were written there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    place: Place,
+    bytes: u32,
+    content: ContentHash,
+}
+
+/// What it means to write these parts.
+pub fn loaded(parts: &[DefaultBytes]) -> Vec<Loaded> {
+    let loaded = |part: &DefaultBytes| Loaded {
+        place: Place { memory: part.memory, address: part.address },
+        bytes: part.bytes.len() as u32,
+        content: ContentHash::of(&[&part.bytes]),
+    };
+    parts.iter().map(loaded).collect()
+}
+
+/// The parts that an edit has to write: those whose bytes are not carried over from where the same bytes have been loaded
+/// before. What the program has made of these since is state like any other, and is not overwritten by a file that has not
+/// changed (DESIGN §9).
+pub fn to_write(parts: Vec<DefaultBytes>, before: &[Loaded], plan: &MigrationPlan, keeps_memory: bool) -> Vec<DefaultBytes> {
+    let is_carried = |old: &Loaded, new: &Loaded| match keeps_memory {
+        true => old.place == new.place,
+        false => plan.copies.iter().any(|copy| carries(copy, old, new)),
+    };
+    let is_there = |part: &DefaultBytes| {
+        let new = loaded(std::slice::from_ref(part));
+        new.iter().any(|new| {
+            let is_same = |old: &&Loaded| old.bytes == new.bytes && old.content == new.content;
+            before.iter().filter(is_same).any(|old| is_carried(old, new))
+        })
+    };
+    parts.into_iter().filter(|part| !is_there(part)).collect()
+}
+
+fn carries(copy: &CopyRange, old: &Loaded, new: &Loaded) -> bool {
+    let offset = old.place.address.wrapping_sub(copy.from.address);
+    old.place.memory == copy.from.memory
+        && u64::from(offset) + u64::from(old.bytes) <= u64::from(copy.bytes)
+        && new.place == (Place { address: copy.to.address.wrapping_add(offset), ..copy.to })
 }
 
 /// Reads as much of the file as its largest item holds.
@@ -117,6 +162,26 @@ fn hex(digit: u8) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn plan(copies: Vec<CopyRange>) -> MigrationPlan {
+        let hash = ContentHash::of(&[b"any"]);
+        let (relocations, targets, patches, pointers, resets) = Default::default();
+        MigrationPlan { from: hash, to: hash, copies, relocations, targets, patches, pointers, resets, reruns_init_only: false }
+    }
+
+    #[test]
+    fn bytes_of_a_file_are_written_where_they_are_new_and_nowhere_else() {
+        let part = |address, bytes: &[u8]| DefaultBytes { memory: 0, address, bytes: bytes.to_vec() };
+        let place = |address| Place { memory: 0, address };
+        let before = loaded(&[part(64, b"kick"), part(128, b"snare")]);
+        let copies = |from, to, bytes| plan(vec![CopyRange { from: place(from), to: place(to), bytes }]);
+        let written = |part: DefaultBytes, plan: &MigrationPlan| to_write(vec![part], &before, plan, false).len();
+        assert_eq!(written(part(96, b"kick"), &copies(60, 92, 8)), 0, "it moved with its item");
+        assert_eq!(written(part(96, b"kick"), &copies(60, 92, 7)), 1, "its item was cut off");
+        assert_eq!(written(part(96, b"kick"), &copies(60, 88, 8)), 1, "another item is there now");
+        assert_eq!(written(part(96, b"kack"), &copies(60, 92, 8)), 1, "the file has changed");
+        assert_eq!(to_write(vec![part(64, b"kick"), part(128, b"share")], &before, &plan(Vec::new()), true), [part(128, b"share")]);
+    }
 
     #[test]
     fn paths_and_file_urls_are_files_and_the_rest_is_not() {

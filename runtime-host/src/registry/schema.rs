@@ -52,6 +52,8 @@ impl ConfigKey {
 /// Keys of every runtime type. What is not used yet is checked all the same, so that a mistake shows when it is made.
 const GENERAL: &[ConfigKey] = &[
     ConfigKey { path: "runtime", kind: ValueKind::Text },
+    // Read at the end of each tick, so that it has to be high there to be seen.
+    ConfigKey { path: "pulse", kind: ValueKind::Memory },
     ConfigKey { path: "recompileDebounceDelay", kind: ValueKind::Whole },
     ConfigKey { path: "bin.*.url", kind: ValueKind::Text },
     ConfigKey { path: "bin.*.memory", kind: ValueKind::Memory },

@@ -77,6 +77,7 @@ fn what_is_right_or_for_the_editor_is_silent() {
         &["font", "ibmvga8x16"],
         &["webUI.grid", "true"],
         &["export.fileName", "song"],
+        &["pulse", "assist:counter"],
         &["recompileDebounceDelay", "500"],
         &["midi.inputs.pads.port", "0"],
         &["midi.inputs.pads.callback", "on_pad"],

@@ -144,6 +144,7 @@ impl Stage {
             role: Role::Running { kept: checkpoints.kept },
             revision: program.revision(),
             is_frozen: self.is_frozen,
+            has_break: self.has_break,
             failed_in_a_row: self.failed_in_a_row,
             trial: trial.as_ref().map(open_trial_rt),
         };
@@ -179,6 +180,7 @@ fn kept_head_rt(swap: &SwapWork, tick: u64, has_begun: bool) -> Head {
         role: Role::Kept,
         revision: swap.program.revision(),
         is_frozen: false,
+        has_break: false,
         failed_in_a_row: swap.failed_in_a_row,
         trial: None,
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ipc::live::RequestId;
 use ipc::state::Write;
 
-use super::handover::{Action, Command, Fade, GetWork, Outcome, PatchWork, Reason, ResetWork, SetWork, SwapWork, Trial};
+use super::handover::{Action, Command, GetWork, Outcome, PatchWork, Reason, ResetWork, SetWork, SwapWork, Trial};
 use super::ramps::Ramps;
 use super::stage::{HOLD_AFTER_TICKS, Pending, Stage};
 use crate::host::engine::Engine;
@@ -31,13 +31,15 @@ impl Stage {
         swap.program.write_rt(&swap.assets);
         std::mem::swap(&mut self.program, &mut swap.program);
         swap.failed_in_a_row = std::mem::take(&mut self.failed_in_a_row);
+        self.has_break |= self.is_fading_rt();
         let is_old_heard = self.tick_frames > 0 && swap.failed_in_a_row < HOLD_AFTER_TICKS;
         self.succeed_rt(&mut swap, tick);
         self.checkpoints.swapped_rt(swap.request, tick);
         self.show_held_rt();
         self.ramps.follow_rt(swap.there.as_deref().map(Migration::plan));
         if !is_old_heard || swap.leads_past {
-            swap.fade = Fade::default(); // There is nothing to hear of the old program, or it is kept no longer.
+            // There is nothing to hear of the old program, or it is kept no longer.
+            self.has_break |= is_old_heard && !std::mem::take(&mut swap.fade).is_over();
         }
         let (request, there, now) = (swap.request, swap.there.clone(), self.identity_rt());
         self.trial = Some(Trial::Swap(swap));
@@ -68,11 +70,11 @@ impl Stage {
             Action::Set(set) => self.set_rt(request, at_tick, set, tick),
             Action::Get(get) => self.get_rt(request, at_tick, get, tick),
             Action::Freeze => {
-                self.is_frozen = true;
+                self.has_break |= !std::mem::replace(&mut self.is_frozen, true);
                 self.applied_rt(request, at_tick, Action::Freeze, tick);
             }
             Action::Run => {
-                self.is_frozen = false;
+                self.has_break |= std::mem::replace(&mut self.is_frozen, false);
                 self.applied_rt(request, at_tick, Action::Run, tick);
             }
             Action::CancelSwap => match self.pending.take() {
@@ -104,6 +106,9 @@ impl Stage {
         let refused = |patch: Box<PatchWork>| Command { request: patch.request, at_tick, action: Action::Patch(patch) };
         if patch.migration.plan().from != self.program.revision() {
             return self.refuse_rt(refused(patch), Reason::OtherRevision);
+        }
+        if patch.migration.plan().patches.is_empty() && !patch.migration.plan().reruns_init_only && patch.assets.is_empty() {
+            return self.rename_rt(patch, tick);
         }
         self.report_rest_rt();
         // What it does is done to the memory, even if it is undone again at once.
@@ -138,6 +143,21 @@ impl Stage {
         patch.is_untouched = patch.snapshot.is_some() && self.ramps.is_empty_rt();
         self.tell_rt(Outcome::Patched { request: patch.request, tick, carried, now });
         self.join_trial_rt(patch, tick);
+    }
+
+    /// A patch that changes nothing that runs gives the program another name.
+    fn rename_rt(&mut self, patch: Box<PatchWork>, tick: u64) {
+        self.report_rest_rt();
+        self.program.set_revision(patch.revision);
+        self.checkpoints.applied_rt(patch.request, tick);
+        // Whoever saves a held program's text wants it to try again.
+        self.failed_in_a_row = 0;
+        self.show_held_rt();
+        self.tell_rt(Outcome::Patched { request: patch.request, tick, carried: Carried::default(), now: self.identity_rt() });
+        if patch.trial_ticks > 0 {
+            self.tell_rt(Outcome::TrialPassed { request: patch.request, tick });
+        }
+        self.tell_rt(Outcome::Retired(Trial::Patch(patch)));
     }
 
     fn reset_rt(&mut self, request: RequestId, at_tick: Option<u64>, mut reset: Box<ResetWork>, tick: u64) {

@@ -36,6 +36,8 @@ pub struct Deadline {
     window_cpu_ns: u64,
     /// Ticks of the sum so far.
     summed_ticks: u32,
+    /// The thread has computed something else besides the ticks of the sum.
+    is_sum_mixed: bool,
 }
 
 impl Deadline {
@@ -44,10 +46,10 @@ impl Deadline {
         let limit_ns = tick_ns.saturating_mul(MAX_TICK_LENGTHS).max(LEAST_LIMIT_NS);
         let ticks_of_least = u32::try_from(LEAST_WINDOW_NS / tick_ns.max(1)).unwrap_or(u32::MAX);
         let window_ticks = WINDOW_TICKS.max(ticks_of_least);
-        Self { limit_ns, tick_ns, seen_cpu_ns: 0, since_ns: 0, window_ticks, window_cpu_ns: 0, summed_ticks: 0 }
+        Self { limit_ns, tick_ns, seen_cpu_ns: 0, since_ns: 0, window_ticks, window_cpu_ns: 0, summed_ticks: 0, is_sum_mixed: false }
     }
 
-    /// A trial begins on the calling thread, or what it computed besides the revision on trial has ended.
+    /// A trial begins on the calling thread.
     pub fn begin_rt(&mut self) {
         let cpu_ns = thread_cpu_ns_rt();
         self.see_rt(cpu_ns);
@@ -59,15 +61,26 @@ impl Deadline {
     }
 
     fn sum_from_rt(&mut self, cpu_ns: u64) {
-        (self.window_cpu_ns, self.summed_ticks) = (cpu_ns, 0);
+        (self.window_cpu_ns, self.summed_ticks, self.is_sum_mixed) = (cpu_ns, 0, false);
     }
 
-    /// Whether a tick that took `spent_ns` of wall time, or the last ticks together, took too much processor time.
-    pub fn is_exceeded_rt(&mut self, spent_ns: u64) -> bool {
+    /// Whether a tick that took `spent_ns` of wall time, or the last ticks together, took too much processor time. The ticks
+    /// of a crossfade, in which the revision is not alone on the thread, are not summed up.
+    pub fn is_exceeded_rt(&mut self, spent_ns: u64, is_alone: bool) -> bool {
         if spent_ns > self.limit_ns && self.judge_rt(thread_cpu_ns_rt()) {
             return true;
         }
         self.since_ns = self.since_ns.saturating_add(spent_ns);
+        self.is_sum_mixed |= !is_alone;
+        if self.is_sum_mixed && is_alone {
+            let cpu_ns = thread_cpu_ns_rt();
+            self.see_rt(cpu_ns);
+            self.sum_from_rt(cpu_ns);
+            return false;
+        }
+        if self.is_sum_mixed {
+            return false;
+        }
         self.summed_ticks += 1;
         self.summed_ticks >= self.window_ticks && self.judge_sum_rt(thread_cpu_ns_rt())
     }
@@ -97,7 +110,7 @@ mod tests {
     #[test]
     fn a_tick_that_was_only_kept_waiting_is_not_too_long() {
         let mut deadline = Deadline { seen_cpu_ns: 1_000, ..Deadline::new(TICK_NS) };
-        assert!(!deadline.is_exceeded_rt(TICK_NS));
+        assert!(!deadline.is_exceeded_rt(TICK_NS, true));
         assert!(!deadline.judge_rt(1_000 + TICK_NS + 500_000), "late by the wall clock, but it computed for half a millisecond");
         assert!(deadline.judge_rt(1_000 + TICK_NS + 500_000 + 4 * TICK_NS));
     }
@@ -105,7 +118,7 @@ mod tests {
     #[test]
     fn earlier_ticks_are_not_counted_against_a_late_one() {
         let mut deadline = Deadline { seen_cpu_ns: 5, ..Deadline::new(TICK_NS) };
-        let late = (0..u64::from(WINDOW_TICKS) - 1).filter(|_| deadline.is_exceeded_rt(1_000_000)).count();
+        let late = (0..u64::from(WINDOW_TICKS) - 1).filter(|_| deadline.is_exceeded_rt(1_000_000, true)).count();
         assert_eq!(late, 0);
         assert!(!deadline.judge_rt(5 + 31_000_000 + 2 * TICK_NS));
     }
@@ -135,6 +148,6 @@ mod tests {
         deadline.begin_rt();
         let before_ns = thread_cpu_ns_rt();
         while thread_cpu_ns_rt() < before_ns + LEAST_LIMIT_NS + 1_000 {}
-        assert!(deadline.is_exceeded_rt(LEAST_LIMIT_NS + 1_000));
+        assert!(deadline.is_exceeded_rt(LEAST_LIMIT_NS + 1_000, true));
     }
 }

@@ -17,13 +17,14 @@ use super::handover::{Action, Command, GetWork, Identity, Outcome, Reason, SetWo
 use super::layouts::Layouts;
 use super::prepare::{self, Workshop};
 use super::stage::Leftovers;
+use crate::host::assets;
 use crate::host::engine::Loader;
 use crate::host::failure::Failure;
 use crate::host::fault_log::Report;
 use crate::host::migration;
 use crate::host::start::plain_refusal;
 use crate::host::tick_thread::TickThread;
-use crate::registry::RuntimeType;
+use crate::registry::{self, RuntimeType};
 
 /// What a desk is for.
 pub struct Office {
@@ -50,6 +51,22 @@ impl Desk {
     /// A desk for a runtime whose program `running` is about to run; it is among `layouts`.
     pub fn new(office: Office, running: Identity, layouts: Layouts) -> Self {
         Self { office, layouts, running, undoable: Vec::new(), waiting: 0 }
+    }
+
+    /// What runs, as far as the outcomes that have been seen tell.
+    pub fn revision(&self) -> ipc::hash::ContentHash {
+        self.running.revision
+    }
+
+    /// Takes down what the files of the program that runs hold, so that an edit writes only what is new. For a program that
+    /// has just been begun or taken over; a file that cannot be read any more is read again with the next edit.
+    pub fn note_assets(&mut self) {
+        let Some(layout) = self.layouts.of_revision(self.running.revision) else { return };
+        let settings = registry::settings(layout.manifest());
+        let id = layout.id;
+        if let Ok(parts) = assets::read_all(&settings, &self.office.base_directory) {
+            self.layouts.set_assets(id, assets::loaded(&parts));
+        }
     }
 
     /// Whether an answer is to be expected from the tick thread.
@@ -252,6 +269,8 @@ impl Desk {
             Action::Patch(patch) => {
                 if let Some(layout) = self.layouts.of_revision(patch.revision).map(|layout| layout.id) {
                     self.layouts.remove_revision(layout, patch.revision);
+                    // Nobody knows any more what of the files is there.
+                    self.layouts.set_assets(layout, Vec::new());
                 }
             }
             Action::CancelSwap | Action::Reset(_) | Action::Freeze | Action::Run | Action::RollBack | Action::Set(_) | Action::Get(_) => {}

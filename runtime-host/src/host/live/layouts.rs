@@ -12,6 +12,7 @@ use ipc::hash::ContentHash;
 use ipc::manifest::{Manifest, SourcePoint};
 
 use super::handover::{ForLayouts, Identity, LayoutId};
+use crate::host::assets::Loaded;
 use crate::host::failure::Failure;
 
 /// Names the program that a runtime starts with.
@@ -36,6 +37,8 @@ pub struct Layout {
     pub id: LayoutId,
     /// Sizes of its memories in bytes.
     pub sizes: Vec<u64>,
+    /// What was read from files into its memories last.
+    pub assets: Vec<Loaded>,
     /// The manifest that its code was loaded with.
     code: Arc<Manifest>,
     /// Oldest first.
@@ -75,7 +78,15 @@ impl Layouts {
 
     /// A program has been built.
     pub fn add(&mut self, id: LayoutId, sizes: Vec<u64>, revision: Revision) {
-        self.layouts.push(Layout { id, sizes, code: Arc::clone(&revision.manifest), revisions: vec![revision] });
+        let assets = Vec::new();
+        self.layouts.push(Layout { id, sizes, assets, code: Arc::clone(&revision.manifest), revisions: vec![revision] });
+    }
+
+    /// These bytes of files are, or are about to be, in the memories of a program.
+    pub fn set_assets(&mut self, id: LayoutId, assets: Vec<Loaded>) {
+        if let Some(layout) = self.find_mut(id) {
+            layout.assets = assets;
+        }
     }
 
     /// A program has been freed.

@@ -42,6 +42,11 @@ impl Workshop<'_> {
         let mut engine = self.loader.load_checked(&artifact, FunctionImports::Refused).map_err(|e| e.to_refusal())?;
         let settings = registry::settings(engine.manifest());
         let assets = assets::read_all(&settings, &swap.base_directory)?;
+        let loaded = assets::loaded(&assets);
+        let assets = match &swap.there {
+            Some(plan) => assets::to_write(assets, assets_before(plan, layouts), plan, false),
+            None => assets,
+        };
         fill(&mut engine, &artifact, swap.there.is_some(), self.runtime_type)?;
         let state = swap.state.as_ref().map(|state| open_state(state, self.session, engine.manifest())).transpose()?;
         let binding = (self.runtime_type.bind)(self.runtime_type, &settings, &engine);
@@ -62,6 +67,7 @@ impl Workshop<'_> {
         let layout = layouts.next_id();
         let revision = Revision { manifest: Arc::clone(engine.manifest()), image: Arc::new(artifact.image) };
         layouts.add(layout, sizes, revision);
+        layouts.set_assets(layout, loaded);
         Ok(SwapWork {
             request,
             program: Box::new(Program::new(engine, binding, layout, state)),
@@ -83,6 +89,8 @@ impl Workshop<'_> {
         let artifact = self.read(&patch.artifact, patch.revision)?;
         let settings = registry::settings(&artifact.manifest);
         let assets = assets::read_all(&settings, &patch.base_directory)?;
+        let loaded = assets::loaded(&assets);
+        let assets = assets::to_write(assets, assets_before(&patch.plan, layouts), &patch.plan, true);
         let (layout, sizes) = source(&patch.plan, layouts)?;
         check_revision("plan's destination", patch.plan.to, patch.revision)?;
         let wants_snapshot = patch.trial_ticks > 0 || patch.plan.reruns_init_only;
@@ -91,6 +99,7 @@ impl Workshop<'_> {
         let migration = Migration::prepare(patch.plan, sizes.clone(), sizes).map_err(plan_refusal)?;
         let revision = Revision { manifest: Arc::new(artifact.manifest), image: Arc::new(artifact.image) };
         layouts.add_revision(layout, revision);
+        layouts.set_assets(layout, loaded);
         Ok(PatchWork {
             request,
             migration,
@@ -146,6 +155,11 @@ fn check_revision(what: &str, found: ContentHash, announced: ContentHash) -> Res
 
 fn plan_refusal(error: impl std::fmt::Display) -> Refusal {
     plain_refusal(format!("the migration plan cannot be carried out: {error}"))
+}
+
+/// What was read from files into the memories that a plan starts from.
+fn assets_before<'a>(plan: &MigrationPlan, layouts: &'a Layouts) -> &'a [assets::Loaded] {
+    layouts.of_revision(plan.from).map_or(&[], |layout| &layout.assets)
 }
 
 /// The layout that a plan starts from, and the sizes of its memories.

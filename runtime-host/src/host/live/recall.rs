@@ -4,6 +4,7 @@
 //! the ticks come out as they did before, failing ones included. What comes of them (a trial that passes or is rolled back,
 //! failures to report) is reported like everything else, and may have been reported before.
 
+use ipc::crash;
 use ipc::hash::ContentHash;
 use ipc::live::RequestId;
 use ipc::state::{Applied, Head, Logged, LoggedSet, Ramp, Role};
@@ -33,6 +34,7 @@ impl Stage {
         let Recalled { head, sequence, ramps, applied, inputs, trial } = recalled;
         self.failed_in_a_row = head.failed_in_a_row;
         self.is_frozen = head.is_frozen;
+        self.has_break = head.has_break;
         self.has_begun = head.has_begun;
         self.ramps.recall(&ramps);
         self.checkpoints.sequence = sequence;
@@ -54,10 +56,12 @@ impl Stage {
         for tick in first..=end {
             self.begin_again_rt(tick, std::iter::from_fn(|| inputs.next_if(|input| input.tick() <= tick)));
             if tick < end {
+                crash::begin_tick_rt(tick, &self.program.revision());
                 let has_run = self.run_rt(tick, runtime);
                 self.end_rt(has_run);
             }
         }
+        crash::end_tick_rt();
         self.is_replaying = false;
         self.has_begun = true;
     }

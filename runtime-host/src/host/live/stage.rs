@@ -104,6 +104,8 @@ pub struct Stage {
     pub(super) program: Box<Program>,
     pub(super) failed_in_a_row: u32,
     pub(super) is_frozen: bool,
+    /// The sound of this tick does not go on from that of the one before.
+    pub(super) has_break: bool,
     pub(super) pending: Option<Pending>,
     /// The oldest change that is on trial; also a crossfade under way.
     pub(super) trial: Option<Trial>,
@@ -140,6 +142,9 @@ pub struct Sounding<'a> {
     pub program: Option<&'a Program>,
     /// What is blended out meanwhile.
     pub fading: Option<Fading<'a>>,
+    /// It does not go on from what was heard before: time was stopped or goes on, a crossfade was cut off. Joined to it
+    /// with a short ramp, it does not click.
+    pub has_break: bool,
 }
 
 impl Stage {
@@ -159,6 +164,7 @@ impl Stage {
             program,
             failed_in_a_row: 0,
             is_frozen: false,
+            has_break: false,
             pending: None,
             trial: None,
             later: Vec::with_capacity(MAX_LATER_PATCHES),
@@ -317,10 +323,11 @@ impl Stage {
     /// A tick of a program on trial that took too long has failed, too.
     fn judge_rt(&mut self, outcome: Result<(), Failure>, spent_ns: u64) -> Result<(), Failure> {
         let is_on_trial = self.is_on_trial_rt();
+        let is_alone = !self.is_fading_rt();
         let is_exceeded = outcome.is_ok()
             && is_on_trial
             && !self.is_replaying
-            && self.deadline.as_mut().is_some_and(|deadline| deadline.is_exceeded_rt(spent_ns));
+            && self.deadline.as_mut().is_some_and(|deadline| deadline.is_exceeded_rt(spent_ns, is_alone));
         if is_exceeded { Err(Failure::DEADLINE_EXCEEDED) } else { outcome }
     }
 
@@ -345,7 +352,10 @@ impl Stage {
         match swap.program.tick_rt() {
             Ok(()) => self.has_fading_run = true,
             // It is on its way out; there is nothing more to hear of it.
-            Err(_) => swap.fade.done_frames = swap.fade.total_frames,
+            Err(_) => {
+                swap.fade.done_frames = swap.fade.total_frames;
+                self.has_break = true;
+            }
         }
     }
 
@@ -355,7 +365,7 @@ impl Stage {
             Some(Trial::Swap(swap)) if self.has_fading_run => Some(Fading { program: &swap.program, fade: swap.fade }),
             Some(Trial::Swap(_) | Trial::Patch(_)) | None => None,
         };
-        Sounding { program: has_run.then_some(&*self.program), fading }
+        Sounding { program: has_run.then_some(&*self.program), fading, has_break: self.has_break }
     }
 
     // -------------------------------------------------------------------------------------------------- end of a tick
@@ -369,6 +379,7 @@ impl Stage {
             edge.has_risen |= is_high && !edge.was_high;
             edge.was_high = is_high;
         }
+        self.has_break = false;
         let tick_frames = self.tick_frames;
         if let Some(Trial::Swap(swap)) = &mut self.trial
             && self.has_fading_run

@@ -33,6 +33,11 @@ impl Stage {
         }
     }
 
+    /// Whether a crossfade is under way.
+    pub(super) fn is_fading_rt(&self) -> bool {
+        matches!(&self.trial, Some(Trial::Swap(swap)) if !swap.fade.is_over())
+    }
+
     pub(super) fn begin_trial_rt(&mut self) {
         if self.is_on_trial_rt()
             && let Some(deadline) = &mut self.deadline
@@ -182,6 +187,7 @@ impl Stage {
     /// tick.
     pub(super) fn roll_back_rt(&mut self, tick: u64, failure: Failure) {
         let failed = self.identity_rt();
+        self.has_break |= self.swap_on_trial_rt().is_some() && self.is_fading_rt();
         let has_start = self.restore_patched_rt();
         if self.swap_on_trial_rt().is_some()
             && let Some(Trial::Swap(mut swap)) = self.trial.take()

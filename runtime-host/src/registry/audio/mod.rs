@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use ipc::lane::{Block, LaneWriter, SILENCE};
+use ipc::lane::{Block, LaneReader, LaneWriter, SILENCE};
 use ipc::limits::{BLOCK_FRAMES, DEFAULT_SAMPLE_RATE_HZ, SAMPLE_RATE_RANGE_HZ};
 
 use super::runtime::{Assembly, BuildError, Runtime};
@@ -24,6 +24,10 @@ const IN_LEFT: &str = "audioRuntime.audioInBufferLAddress";
 
 /// Blocks over which a runtime that ends fades out: 10.7 ms at 48 kHz.
 const FADE_BLOCKS: u32 = 4;
+
+/// How a block is joined to what was heard before, if it does not go on from there: the last sample is held and blended into
+/// it, which takes 2.7 ms at 48 kHz.
+const JOIN: Fade = Fade { done_frames: 0, total_frames: BLOCK_FRAMES as u32 };
 
 pub const TYPE: RuntimeType = RuntimeType {
     id: "audio",
@@ -56,7 +60,13 @@ fn bind(ty: &RuntimeType, settings: &Settings, engine: &Engine) -> Binding {
 }
 
 fn build(assembly: &Assembly<'_>) -> Result<Box<dyn Runtime>, BuildError> {
-    let lane = LaneWriter::open(assembly.start.lane.as_ref().ok_or(BuildError::NoLane(TYPE.id))?)?;
+    let reference = assembly.start.lane.as_ref().ok_or(BuildError::NoLane(TYPE.id))?;
+    let lane = LaneWriter::open(reference)?;
+    let mut block = SILENCE;
+    if let Some(last) = lane.next_block().checked_sub(1) {
+        // Another host has written it. Should it be gone, nobody can have heard it lately.
+        let _ = LaneReader::<ipc::segment::Segment>::open(reference)?.read_rt(last, &mut block);
+    }
     let sample_rate_hz = u64::from(assembly.start.sample_rate);
     let tick_ns = (BLOCK_FRAMES as u64 * 1_000_000_000).checked_div(sample_rate_hz).ok_or(BuildError::NoSampleRate)?;
     Ok(Box::new(AudioRuntime {
@@ -64,7 +74,7 @@ fn build(assembly: &Assembly<'_>) -> Result<Box<dyn Runtime>, BuildError> {
         tick_ns,
         is_offline: assembly.start.is_offline,
         input: [0.0; BLOCK_FRAMES],
-        block: SILENCE,
+        block,
         fading: SILENCE,
         fade_blocks_left: None,
     }))
@@ -77,6 +87,7 @@ struct AudioRuntime {
     is_offline: bool,
     /// What the program hears. Silence as long as no microphone is attached.
     input: [f32; BLOCK_FRAMES],
+    /// The last block that was delivered.
     block: Block,
     /// What a program that is blended out makes.
     fading: Block,
@@ -143,10 +154,14 @@ impl Runtime for AudioRuntime {
     }
 
     fn publish_rt(&mut self, sounding: Sounding<'_>) -> u64 {
+        let last = self.block.map(|samples| [samples[BLOCK_FRAMES - 1]; BLOCK_FRAMES]);
         let mut non_finite = read_block_rt(sounding.program, &mut self.block);
         if let Some(Fading { program, fade }) = sounding.fading {
             non_finite += read_block_rt(Some(program), &mut self.fading);
             blend_rt(&mut self.block, &self.fading, fade);
+        }
+        if sounding.has_break {
+            blend_rt(&mut self.block, &last, JOIN);
         }
         self.fade_rt();
         self.lane.write_rt(&self.block);

@@ -5,7 +5,7 @@ use ipc::live::{Boundary, LiveChange, SwapProgress};
 use ipc::message::{HostReply, HostRequest};
 
 use super::band::{Band, Model, player};
-use super::rig::{Rig, assert_heard, set};
+use super::rig::{Rig, assert_heard, join, set};
 
 fn solo() -> Band {
     Band::of([player("beat", 3, 1)])
@@ -96,6 +96,8 @@ fn a_frozen_runtime_is_silent_keeps_its_state_and_counts_its_ticks() {
     let mut expected = model.ticks(10);
     expected.extend([SILENCE; 20]);
     expected.extend(model.ticks(20));
+    join(&mut expected, 10);
+    join(&mut expected, 30);
     assert_heard(&rig.heard, &expected);
 }
 
@@ -110,6 +112,8 @@ fn a_swap_that_waits_for_a_freeze_is_committed_with_it() {
     assert_eq!((rig.applied(freeze), rig.committed(swap).0, rig.applied(run)), (25, 25, 28));
     let mut expected = changed_at(25, &variant(10), 37);
     expected.splice(25..25, [SILENCE; 3]);
+    join(&mut expected, 25);
+    join(&mut expected, 28);
     assert_heard(&rig.heard, &expected);
 }
 
@@ -165,4 +169,62 @@ fn everything_that_waits_is_answered_once_when_the_runtime_ends() {
     assert_eq!(rig.rest(), []);
     let orphan = rig.send(LiveChange::Freeze);
     assert!(rig.refused(orphan).contains("no program"));
+}
+
+/// A program whose left output is a constant, so that every step is heard.
+fn level(level: f32) -> ipc::artifact::Artifact {
+    let mut text = String::from("8f4e/v1\n\nconstants env\n; @config audioRuntime.audioOutBufferLAddress out:left\n");
+    text += "const SAMPLE_RATE 48000\nconstantsEnd\n\nentry main\nmodule out\nfloat[] left 128\nint at\n";
+    text += &format!(
+        "loop 128\npush &left\npush at\npush 4\nmul\nadd\npush {level:?}\nstore\npush &at\npush at\npush 1\nadd\npush 127\nand\nstore\nloopEnd\n"
+    );
+    super::band::compile(&(text + "moduleEnd\nentryEnd\n\nfunction buffer\n#export\ncall main\nfunctionEnd\n"))
+}
+
+/// The largest step from one sample to the next on the left.
+fn largest_step(blocks: &[ipc::lane::Block]) -> f32 {
+    let samples: Vec<f32> = blocks.iter().flat_map(|block| block[0]).collect();
+    samples.windows(2).map(|pair| (pair[1] - pair[0]).abs()).fold(0.0, f32::max)
+}
+
+#[test]
+fn stopping_time_and_cutting_a_crossfade_off_make_no_step() {
+    let mut rig = Rig::start_artifact(level(0.25));
+    rig.send_at(Some(10), LiveChange::Freeze);
+    rig.send_at(Some(20), LiveChange::Run);
+    rig.play_to(40);
+    assert_eq!((rig.heard[11], rig.heard[30][0][64]), (SILENCE, 0.25));
+    assert!(largest_step(&rig.heard[1..]) < 0.0021, "{}", largest_step(&rig.heard[1..]));
+
+    // A crossfade that is cut off by the next swap, and one that its program does not live to see the end of.
+    let fade = rig.swap_between(&level(0.75), |swap| swap.crossfade_frames = 9_600);
+    rig.play_to(70);
+    let next = rig.swap_between(&level(0.125), |_| {});
+    rig.play_to(100);
+    rig.wait_until_pending(fade);
+    rig.wait_until_pending(next);
+    assert!(rig.committed(next).0 > rig.committed(fade).0);
+    assert_eq!(rig.heard[99][0], [0.125; 128]);
+    assert!(largest_step(&rig.heard[1..]) < 0.0051, "{}", largest_step(&rig.heard[1..]));
+}
+
+#[test]
+fn a_comment_does_not_end_a_crossfade() {
+    let mut rig = Rig::start(&solo());
+    rig.play_to(10);
+    let swap = rig.swap(&variant(0).with(|band| band.players[0].ballast = 3), |swap| swap.crossfade_frames = 6_400);
+    rig.play_to(20);
+    rig.committed(swap);
+    let with_comment = variant(0).with(|band| {
+        band.players[0].ballast = 3;
+        band.config.push("color.comment a".to_owned());
+    });
+    let comment = rig.patch_to(&with_comment, 0);
+    let comment = rig.send(comment);
+    rig.play_to(80);
+    assert_eq!(rig.applied(comment), 20);
+    // Both sound the same, to the rounding of the blend.
+    for (heard, expected) in rig.heard.iter().zip(Model::new(&solo()).ticks(80)) {
+        assert!((heard[0][3] - expected[0][3]).abs() < 1e-3, "{} and not {}", heard[0][3], expected[0][3]);
+    }
 }

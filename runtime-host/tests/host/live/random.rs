@@ -4,7 +4,7 @@ use ipc::lane::{Block, SILENCE};
 use ipc::live::{LiveChange, SwapProgress};
 
 use super::band::{Band, Model, Player, Trouble, player};
-use super::rig::{Rig, assert_heard, set};
+use super::rig::{Rig, assert_heard, join, set};
 
 const EDITS: usize = 300;
 /// Players there may be.
@@ -135,6 +135,8 @@ impl Session {
         self.is_frozen = !self.is_frozen;
         self.play(1);
         self.rig.applied(request);
+        let tick = self.expected.len() - 1;
+        join(&mut self.expected, tick);
     }
 }
 

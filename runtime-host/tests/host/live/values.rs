@@ -161,3 +161,42 @@ fn an_item_that_is_gone_when_its_tick_comes_is_refused_and_one_that_moved_is_fou
     assert_eq!(rig.applied(moved), 32);
     assert_eq!(rig.values(read), (32, vec![ints(&[1_000])]));
 }
+
+#[test]
+fn an_edit_writes_what_a_file_holds_only_where_that_is_new() {
+    let folder = crate::fixture::Folder::new("live-asset");
+    let file = folder.0.join("kick.raw");
+    let write = |words: [i32; 2]| std::fs::write(&file, words.map(i32::to_le_bytes).as_flattened()).unwrap();
+    write([5, 6]);
+    let sampler = |comment: &str, step: i32| {
+        let with_ballast = super::band::Player { ballast: 2, ..player("low", 3, step) };
+        Band::of([with_ballast]).with(|band| {
+            let url = format!("bin.kick.url file://{}", file.display());
+            band.config = vec![url, "bin.kick.memory low:ballast".to_owned(), format!("color.comment {comment}")];
+        })
+    };
+    let mut rig = Rig::start(&sampler("a", 1));
+    let read = |rig: &mut Rig| {
+        let values = rig.send(get(&["low:ballast"]));
+        let next = rig.heard.len() as u64 + 1;
+        rig.play_to(next);
+        rig.values(values).1
+    };
+    rig.play_to(5);
+    assert_eq!(read(&mut rig), [ElementValues::Int(vec![5, 6])]);
+    rig.send(set("low:ballast[0]", 99.0));
+    let kept = [ElementValues::Int(vec![99, 6])];
+    // A comment, another default, other code: what the program has made of the file stays.
+    for band in [sampler("b", 1), sampler("b", 2)] {
+        let patch = rig.patch_to(&band, 0);
+        rig.send(patch);
+        assert_eq!(read(&mut rig), kept);
+    }
+    rig.swap(&sampler("b", 2).with(|band| band.players[0].extra = 1), |_| {});
+    assert_eq!(read(&mut rig), kept);
+    // Another file is another content.
+    write([7, 8]);
+    let patch = rig.patch_to(&sampler("c", 2).with(|band| band.players[0].extra = 1), 0);
+    rig.send(patch);
+    assert_eq!(read(&mut rig), [ElementValues::Int(vec![7, 8])]);
+}
