@@ -4,6 +4,7 @@ mod artifacts;
 mod assets;
 mod audio;
 mod fixture;
+#[allow(dead_code)] // Hosts in processes of their own are for the tests of recovery.
 mod harness;
 mod live;
 mod runs;

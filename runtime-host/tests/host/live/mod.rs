@@ -6,6 +6,7 @@
 
 pub mod band;
 pub mod plans;
+#[allow(dead_code)] // Programs that are checkpointed are for the test of allocations.
 pub mod rig;
 
 mod boundaries;
