@@ -10,3 +10,4 @@ pub mod playing;
 pub mod programs;
 pub mod remains;
 pub mod rpc;
+pub mod soak;

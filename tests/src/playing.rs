@@ -17,10 +17,10 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Environment variable that marks a run with everything it starts.
 const MARK: &str = "CONTINUO_TEST_RUN";
 
-/// The binary that `cargo build` made beside this test.
+/// The binary that `cargo build` made beside this test, or beside this program.
 pub fn binary() -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
-    let profile = test.ancestors().find(|folder| folder.ends_with("deps")).and_then(Path::parent).expect("a test lies in target/*/deps");
+    let profile = test.ancestors().find(|folder| folder.ends_with("deps")).unwrap_or(&test).parent().expect("a file lies in a folder");
     let binary = profile.join("continuo");
     assert!(binary.exists(), "{} is missing: build it first with `cargo build`", binary.display());
     binary
@@ -90,8 +90,17 @@ pub struct Playing {
 impl Playing {
     /// Starts `continuo play --json ARGUMENTS` with these additional environment variables.
     pub fn start(folder: &Folder, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::command(folder, "play", arguments, environment)
+    }
+
+    /// The same for `continuo up --json ARGUMENTS`.
+    pub fn up(folder: &Folder, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::command(folder, "up", arguments, environment)
+    }
+
+    fn command(folder: &Folder, name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = continuo(folder);
-        command.args(["play", "--json"]).args(arguments).envs(environment.iter().copied());
+        command.args([name, "--json"]).args(arguments).envs(environment.iter().copied());
         let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary can be started");
         let (sender, events) = channel();
         let lines = BufReader::new(process.stdout.take().expect("piped")).lines();
@@ -153,6 +162,12 @@ impl Playing {
             assert!(Instant::now() < deadline, "processes are left: {:?}", self.processes());
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Waits for a supervisor that has been killed, and leaves to another one what it has left.
+    pub fn leave(mut self) {
+        let _ = self.process.wait();
+        std::mem::forget(self); // Dropping it would end what is to go on.
     }
 
     /// Sends a signal to the supervisor.

@@ -123,6 +123,18 @@ impl Peer {
         }
     }
 
+    /// The next event, if one comes within `patience`.
+    pub fn next_event(&mut self, patience: Duration) -> Option<Value> {
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Some(event);
+            }
+            let message = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()?;
+            self.sort(message);
+        }
+    }
+
     /// Waits for the next event about this change in one of these states and returns its `progress`.
     pub fn progress(&mut self, change: u64, states: &[&str]) -> Value {
         let is_wanted = |event: &Value| event["change"] == change && states.iter().any(|state| event["progress"]["state"] == *state);
