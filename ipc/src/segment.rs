@@ -13,7 +13,8 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 use serde::{Deserialize, Serialize};
 use shared_memory::{Shmem, ShmemConf, ShmemError};
@@ -98,6 +99,8 @@ pub enum SegmentError {
 pub struct Session {
     id: SessionId,
     _lock: File,
+    /// Whether its names go with this value.
+    is_ours: AtomicBool,
 }
 
 /// Names a session: sixteen hexadecimal digits, random, so that two sessions never meet.
@@ -127,24 +130,30 @@ impl Session {
             // A sweeper may have taken the file between its creation and our lock; then it is gone, and we try again.
             if lock.try_lock().is_ok() && fs::metadata(&lock_path).is_ok_and(|at_path| same_file(&at_path, &lock)) {
                 File::options().write(true).create_new(true).mode(0o600).open(members_path(&id)).map_err(|e| os("create", e))?;
-                return Ok(Self { id, _lock: lock });
+                return Ok(Self { id, _lock: lock, is_ours: AtomicBool::new(true) });
             }
         }
     }
 
-    /// Takes the place of the supervisor that this session has lost. `None`: it has one, or nothing is left of it.
+    /// Takes the place of the supervisor that this session has lost. `None`: it has one, or nothing is left of it. The names
+    /// outlive this value until they are [kept](Self::keep).
     pub fn adopt(id: &SessionId) -> Option<Self> {
         let lock_path = lock_path(id);
         for _ in 0..LOOKS {
             let lock = File::options().write(true).open(&lock_path).ok()?;
             if lock.try_lock().is_ok() {
                 let is_there = fs::metadata(&lock_path).is_ok_and(|at_path| same_file(&at_path, &lock));
-                return is_there.then(|| Self { id: id.clone(), _lock: lock });
+                return is_there.then(|| Self { id: id.clone(), _lock: lock, is_ours: AtomicBool::new(false) });
             }
             // A supervisor holds it for good, one that only looks for a moment.
             std::thread::sleep(LOOK_INTERVAL);
         }
         None
+    }
+
+    /// The session's names go with this value from now on.
+    pub fn keep(&self) {
+        self.is_ours.store(true, Relaxed);
     }
 
     pub fn id(&self) -> &SessionId {
@@ -159,7 +168,9 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        remove_all_of(&self.id);
+        if self.is_ours.load(Relaxed) {
+            remove_all_of(&self.id);
+        }
     }
 }
 
@@ -369,6 +380,11 @@ impl Segment {
     /// Lets the name be, whatever becomes of this process: somebody else will remove it.
     pub fn leave_name(&mut self) {
         self.memory.set_owner(false);
+    }
+
+    /// Takes on the name of a segment that another process created: it goes with this value.
+    pub fn own_name(&mut self) {
+        self.memory.set_owner(true);
     }
 
     /// Length of the payload in bytes.
@@ -602,9 +618,8 @@ mod tests {
         segment.leave_name();
         let (id, reference) = (session.id().clone(), segment.reference().clone());
         // As if its process had been killed: the lock goes, the names stay.
-        let Session { _lock, .. } = &session;
-        _lock.unlock().unwrap();
-        std::mem::forget(session);
+        session.is_ours.store(false, Relaxed);
+        drop(session);
         (id, reference)
     }
 
@@ -634,6 +649,10 @@ mod tests {
         let unneeded = Segment::create(&id, SegmentKind::Lane, 1, 64).unwrap();
         adopted.retain(|name| name == segment.name);
         assert!(path_of(&segment).exists() && !path_of(unneeded.reference()).exists());
+        drop(adopted);
+        assert!(path_of(&segment).exists(), "a supervisor that could not go on has changed nothing");
+        let adopted = Session::adopt(&id).unwrap();
+        adopted.keep();
         drop(adopted);
         assert!(!path_of(&segment).exists());
         assert!(Session::adopt(&id).is_none(), "nothing is left of it");

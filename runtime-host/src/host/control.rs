@@ -3,22 +3,25 @@
 //! One event at a time, from three sources: the supervisor's requests (read by a thread that does nothing else), a run
 //! without a clock (on its own thread), and the end of the tick thread. While a runtime runs it also looks at the tick
 //! thread's queues and counters from time to time. It never waits for the program: a tick that does not end leaves it free
-//! to say so, and only the supervisor decides to kill.
+//! to say so, and only the supervisor decides to kill. When the supervisor is gone a runtime that runs plays on for as long as
+//! its [`Grace`] says, and tells the next one where it is.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
-use ipc::channel;
+use ipc::channel::Receiver as Requests;
 use ipc::crash::{self, Phase};
 use ipc::engine::TICK_THREAD_STACK_BYTES;
 use ipc::live::{LiveReply, LiveRequest};
 use ipc::message::{HostReply, HostRequest, HostStatus, Refusal, RunJob, StartRuntime};
-use ipc::recovery::{Prepare, TakeOver};
+use ipc::recovery::{Prepare, Presence, TakeOver, TookOver};
+use ipc::rendezvous::{Connection, Grace};
 use ipc::segment::{SegmentRef, SessionId};
 
 use super::engine::Loader;
+use super::line::{Gone, Line};
 use super::live::desk::{Desk, Office};
 use super::live::layouts::{Layouts, Revision};
 use super::run_job;
@@ -44,6 +47,10 @@ pub enum Event {
     Request(HostRequest),
     /// The supervisor is gone, or speaks nonsense.
     Closed,
+    /// The next supervisor has come.
+    Attached(Connection),
+    /// There will be no next supervisor.
+    Abandoned,
     /// A run without a clock has something to say.
     JobReply(HostReply),
     /// It is over; its last reply, unless it was cancelled.
@@ -54,11 +61,14 @@ pub enum Event {
 /// A runtime that ticks, or fades out.
 struct Running {
     runtime: String,
+    generation: u64,
     type_id: &'static str,
     /// Where changes of it come in and answers go out.
     desk: Desk,
     tick_thread: TickThread,
     next_status: Instant,
+    /// How it was taken over from a host that died, if it was.
+    took_over: Option<Box<TookOver>>,
 }
 
 enum State {
@@ -78,13 +88,11 @@ impl Running {
     }
 }
 
-/// The supervisor cannot be reached any more.
-struct Gone;
-
 /// The control thread's own.
 pub struct Control {
     session: SessionId,
-    replies: channel::Sender,
+    replies: Line,
+    grace: Option<Grace>,
     events: Receiver<Event>,
     event_sender: SyncSender<Event>,
     loader: Loader,
@@ -94,12 +102,19 @@ pub struct Control {
 }
 
 impl Control {
-    /// Starts to read requests from `receiver`.
-    pub fn new(replies: channel::Sender, receiver: channel::Receiver, session: SessionId, loader: Loader) -> std::io::Result<Self> {
+    /// Starts to read requests.
+    pub fn new(connection: Connection, session: SessionId, loader: Loader, grace: Option<Grace>) -> std::io::Result<Self> {
         let (event_sender, events) = mpsc::sync_channel(EVENT_QUEUE);
-        let requests = event_sender.clone();
-        std::thread::Builder::new().name("requests".to_owned()).spawn(move || read_requests(&receiver, &requests))?;
-        Ok(Self { session, replies, events, event_sender, loader, spare: Spare::default(), state: State::Idle })
+        let replies = Line::new(connection.sender);
+        let control = Self { session, replies, grace, events, event_sender, loader, spare: Spare::default(), state: State::Idle };
+        control.listen(connection.receiver)?;
+        Ok(control)
+    }
+
+    /// Reads the supervisor's requests on a thread of their own.
+    fn listen(&self, receiver: Requests) -> std::io::Result<()> {
+        let requests = self.event_sender.clone();
+        std::thread::Builder::new().name("requests".to_owned()).spawn(move || read_requests(&receiver, &requests)).map(drop)
     }
 
     /// Handles events until the supervisor is gone, then ends what runs.
@@ -109,7 +124,9 @@ impl Control {
                 Some(event) => self.handle(event),
                 None => Ok(()),
             };
-            if outcome.and_then(|()| self.look_at_tick_thread()).is_err() {
+            let is_over = outcome.and_then(|()| self.look_at_tick_thread()).is_err();
+            // Without a supervisor there is nothing to do but to play on.
+            if is_over || (self.replies.is_cut() && !matches!(self.state, State::Running(_))) {
                 return self.end();
             }
         }
@@ -193,15 +210,52 @@ impl Control {
                 self.state = state;
                 Ok(())
             }
-            (state, Event::Closed) => {
+            (State::Running(running), Event::Closed) => {
+                self.state = State::Running(running);
+                self.await_supervisor()
+            }
+            (state, Event::Closed | Event::Abandoned) => {
                 self.state = state;
                 Err(Gone)
+            }
+            (state, Event::Attached(connection)) => {
+                self.state = state;
+                self.attach(connection)
             }
         }
     }
 
+    /// The supervisor is gone: plays on for the next one, if there can be one.
+    fn await_supervisor(&mut self) -> Result<(), Gone> {
+        let grace = self.grace.clone().ok_or(Gone)?;
+        self.replies.cut();
+        let events = self.event_sender.clone();
+        let wait = move || drop(events.send((grace.next_supervisor)().map_or(Event::Abandoned, Event::Attached)));
+        std::thread::Builder::new().name("rendezvous".to_owned()).spawn(wait).map(drop).map_err(|_| Gone)
+    }
+
+    /// The next supervisor has come: tells it what runs here, and what has happened of late.
+    fn attach(&mut self, connection: Connection) -> Result<(), Gone> {
+        let State::Running(running) = &self.state else { return Err(Gone) };
+        let diary = self.replies.diary();
+        let presence = Presence {
+            runtime: running.runtime.clone(),
+            generation: running.generation,
+            revision: running.desk.revision(),
+            next_tick: running.tick_thread.counters().ticks(),
+            is_frozen: diary.is_frozen,
+            is_held: running.tick_thread.counters().is_held(),
+            last_request: diary.last_request,
+            answers: diary.answers(),
+            took_over: running.took_over.clone(),
+        };
+        self.replies.mend(connection.sender);
+        self.send(HostReply::Present(Box::new(presence)))?;
+        self.listen(connection.receiver).map_err(|_| Gone)
+    }
+
     fn send(&self, reply: HostReply) -> Result<(), Gone> {
-        send(&self.replies, reply)
+        self.replies.send(&reply)
     }
 
     fn log(&self, runtime: &str, line: String) -> Result<(), Gone> {
@@ -228,9 +282,18 @@ impl Control {
                 let (runtime, type_id) = (running.runtime.clone(), running.type_id);
                 self.state = State::Running(running);
                 self.log(&runtime, log_lines::initialized(type_id))?;
-                self.send(HostReply::Started { runtime })
+                self.send(HostReply::Started { runtime })?;
+                self.note_assets();
+                Ok(())
             }
             Err(reason) => self.refuse(&start.artifact, reason),
+        }
+    }
+
+    /// Once the program sounds: what files have brought into its memory.
+    fn note_assets(&mut self) {
+        if let State::Running(running) = &mut self.state {
+            running.desk.note_assets();
         }
     }
 
@@ -270,7 +333,8 @@ impl Control {
         };
         let tick_thread =
             TickThread::start(opening, options).map_err(|error| machine_refusal(format!("the tick thread cannot be started: {error}")))?;
-        Ok(Running { runtime: start.runtime.clone(), type_id: runtime_type.id, desk, tick_thread, next_status: Instant::now() })
+        let (runtime, generation) = (start.runtime.clone(), start.generation);
+        Ok(Running { runtime, generation, type_id: runtime_type.id, desk, tick_thread, next_status: Instant::now(), took_over: None })
     }
 
     fn keep_ready(&mut self, prepare: &Prepare) -> Result<(), Gone> {
@@ -289,6 +353,7 @@ impl Control {
             Ok(log) => {
                 // What was kept ready for others is of no use here any more.
                 self.spare = Spare::default();
+                self.note_assets();
                 log
             }
             Err(reason) => self.refuse(&segment, reason),
@@ -307,11 +372,13 @@ impl Control {
         let mut running = self.run_opening(&start, desk, runtime_type, opening)?;
         // A reply that cannot be sent is noticed with the next one.
         let mut replies = Vec::new();
+        self.replies.diary().is_frozen = took_over.is_frozen;
         for change in first {
             running.desk.take(change, &self.loader, &mut running.tick_thread, &mut |reply| replies.push(reply));
         }
         running.tick_thread.begin();
         took_over.took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        running.took_over = Some(Box::new(took_over.clone()));
         let log = HostReply::Log { runtime: start.runtime, line: log_lines::initialized(runtime_type.id) };
         self.state = State::Running(running);
         let told = std::iter::once(HostReply::TookOver(Box::new(took_over))).chain(cut_short).chain(replies).chain([log]);
@@ -320,6 +387,7 @@ impl Control {
 
     fn change(&mut self, request: LiveRequest) {
         let State::Running(running) = &mut self.state else { return };
+        self.replies.diary().ask(&request);
         // A reply that cannot be sent is noticed with the next one.
         let mut reply = |reply| drop(self.replies.send(&reply));
         // What has happened before the request is heard before it is prepared.
@@ -392,27 +460,20 @@ impl Control {
     }
 }
 
-fn send(replies: &channel::Sender, reply: HostReply) -> Result<(), Gone> {
-    replies.send(&reply).map_err(|_| Gone)
-}
-
-fn send_status(replies: &channel::Sender, running: &Running) -> Result<(), Gone> {
+fn send_status(replies: &Line, running: &Running) -> Result<(), Gone> {
     let counters = running.tick_thread.counters();
-    send(
-        replies,
-        HostReply::Status(HostStatus {
-            runtime: running.runtime.clone(),
-            ticks: counters.ticks(),
-            load_permille: counters.take_load_permille(),
-            lost_ticks: counters.lost_ticks(),
-            non_finite: counters.non_finite(),
-            is_realtime: counters.is_realtime(),
-            is_held: counters.is_held(),
-        }),
-    )
+    replies.send(&HostReply::Status(HostStatus {
+        runtime: running.runtime.clone(),
+        ticks: counters.ticks(),
+        load_permille: counters.take_load_permille(),
+        lost_ticks: counters.lost_ticks(),
+        non_finite: counters.non_finite(),
+        is_realtime: counters.is_realtime(),
+        is_held: counters.is_held(),
+    }))
 }
 
-fn read_requests(receiver: &channel::Receiver, events: &SyncSender<Event>) {
+fn read_requests(receiver: &Requests, events: &SyncSender<Event>) {
     loop {
         let event = receiver.receive().map_or(Event::Closed, Event::Request);
         let is_last = matches!(event, Event::Closed);

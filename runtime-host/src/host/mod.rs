@@ -12,6 +12,7 @@ pub mod failure;
 pub mod fault_log;
 pub mod horizon;
 pub mod items;
+mod line;
 pub mod live;
 pub mod migration;
 pub mod program;
@@ -26,6 +27,7 @@ use std::process::ExitCode;
 use ipc::channel::{Receiver, Sender};
 use ipc::engine::TICK_THREAD_STACK_BYTES;
 use ipc::message::{HostReply, Refusal};
+use ipc::rendezvous::{Connection, Grace};
 use ipc::segment::SessionId;
 
 use crate::realtime::lock_memory;
@@ -34,28 +36,33 @@ use engine::Loader;
 
 /// Runs a host until the supervisor closes its channel.
 pub fn run(sender: Sender, receiver: Receiver, session: SessionId) -> ExitCode {
+    run_with_grace(Connection { sender, receiver }, session, None)
+}
+
+/// As [`run`]; but when the supervisor is gone while a runtime runs, it plays on for the next one to come.
+pub fn run_with_grace(connection: Connection, session: SessionId, grace: Option<Grace>) -> ExitCode {
     lock_memory();
     // Defaults and init-only modules of programs run on the control thread, so it needs a stack for programs.
     let control = std::thread::Builder::new()
         .name("control".to_owned())
         .stack_size(TICK_THREAD_STACK_BYTES)
-        .spawn(move || run_control(sender, receiver, session));
+        .spawn(move || run_control(connection, session, grace));
     match control.map(|thread| thread.join()) {
         Ok(Ok(code)) => code,
         Ok(Err(_)) | Err(_) => ExitCode::FAILURE,
     }
 }
 
-fn run_control(sender: Sender, receiver: Receiver, session: SessionId) -> ExitCode {
+fn run_control(connection: Connection, session: SessionId, grace: Option<Grace>) -> ExitCode {
     let loader = match Loader::new() {
         Ok(loader) => loader,
         Err(error) => {
             let reason = Refusal { message: error.to_string(), line: None, is_damaged: false, is_machine: true };
-            let _ = sender.send(&HostReply::Refused { segment: String::new(), reason });
+            let _ = connection.sender.send(&HostReply::Refused { segment: String::new(), reason });
             return ExitCode::FAILURE;
         }
     };
-    match Control::new(sender, receiver, session, loader) {
+    match Control::new(connection, session, loader, grace) {
         Ok(control) => {
             control.run();
             ExitCode::SUCCESS
