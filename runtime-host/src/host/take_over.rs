@@ -19,7 +19,7 @@ use super::live::handover::{Fade, PreparedBoundary, SwapWork, Trial};
 use super::live::layouts::{FIRST_LAYOUT, Layouts, Revision};
 use super::live::recall::Recalled;
 use super::live::snapshot::Snapshot;
-use super::migration::Migration;
+use super::migration::{Migration, PlanError};
 use super::program::Program;
 use super::spare::{Loaded, Spare};
 use super::start::{Prepared, find_type, plain_refusal, prepare};
@@ -141,7 +141,12 @@ impl TakingOver<'_> {
                 let mut layouts = Layouts::new(old.sizes.clone(), old.revision.clone());
                 let id = layouts.next_id();
                 layouts.add(id, running.sizes.clone(), running.revision.clone());
-                (Some(trial(&kept, old, &running)?), layouts)
+                // Plans were checked when the swap came. Should one not fit now, playing on is worth more than the way back.
+                let trial = trial(&kept, old, &running).ok();
+                if trial.is_none() {
+                    layouts.remove(FIRST_LAYOUT);
+                }
+                (trial, layouts)
             }
             None => (None, Layouts::new(running.sizes.clone(), running.revision.clone())),
         };
@@ -303,9 +308,8 @@ impl<'a> TakingOver<'a> {
 }
 
 /// What a swap is after its commit, once more.
-fn trial(kept: &Kept<'_>, old: Restored, running: &Restored) -> Result<Trial, Refusal> {
+fn trial(kept: &Kept<'_>, old: Restored, running: &Restored) -> Result<Trial, PlanError> {
     let Kept { open, swap, .. } = kept;
-    let refused = |error: super::migration::PlanError| plain_refusal(format!("the migration plan cannot be carried out: {error}"));
     let wants_snapshot = open.ticks_left > 0 && swap.back.is_some();
     let snapshot = wants_snapshot.then(|| Snapshot::for_program(&running.revision.manifest)).flatten();
     let snapshot_sizes = snapshot.as_ref().map_or_else(|| running.sizes.clone(), Snapshot::sizes);
@@ -317,8 +321,8 @@ fn trial(kept: &Kept<'_>, old: Restored, running: &Restored) -> Result<Trial, Re
     Ok(Trial::Swap(Box::new(SwapWork {
         request: kept.request,
         program: old.program,
-        there: there.map_err(refused)?.map(Arc::new),
-        back: back.map_err(refused)?,
+        there: there?.map(Arc::new),
+        back: back?,
         back_to_good: None,
         leads_past,
         boundary: PreparedBoundary::Frame,
