@@ -1,6 +1,7 @@
 //! Random edits, sets, freezes and failures with random kills, against the same without them.
 
 use ipc::live::Boundary;
+use ipc::recovery::TookOver;
 
 use super::script::{Step, What};
 use super::show::{NONE, Show, Violence};
@@ -102,6 +103,9 @@ fn random_edits_with_random_kills_sound_like_the_same_edits_without_them() {
     let violence = Violence { in_a_hundred: 50, requests_in_a_hundred: 25, is_spare_warm: true };
     let show = Show::new(first.artifact(), violence, seed).play(&script);
     assert!(show.takeovers.len() > STEPS / 4);
+    let has = |what: fn(&TookOver) -> bool| show.takeovers.iter().any(what);
+    assert!(has(|took| took.replayed_ticks > 0) && has(|took| took.trial.is_some()) && has(|took| took.is_frozen));
+    assert!(has(|took| took.was_prepared) && has(|took| took.restored_tick == took.next_tick));
     println!("{} takeovers, {} ticks", show.takeovers.len(), show.heard.len());
     assert_heard(&show.heard, &expected.heard);
 }
