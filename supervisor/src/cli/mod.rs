@@ -21,7 +21,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::control::ClientError;
+use crate::control::{ClientError, ListenError};
 use crate::exit;
 use crate::policy::Verdict;
 use crate::render;
@@ -73,6 +73,8 @@ impl CommandError {
         match self {
             Self::Input(_) | Self::Source(_) => Verdict::Input,
             Self::Client(ClientError::NoSession { .. }) => Verdict::Input,
+            // A name that is taken is the user's to change.
+            Self::Conduct(ConductError::Control(ListenError::Owned { .. })) => Verdict::Input,
             Self::Session(_) | Self::Conduct(_) | Self::Client(_) => Verdict::Environment,
         }
     }

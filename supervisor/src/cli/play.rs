@@ -15,6 +15,9 @@ use crate::render::sentences::Sentences;
 use crate::render::{self, json};
 use crate::session::{Audience, Job, LiveSetup, OutputChoice, ProgramText, SoundOutput};
 
+/// The session that commands talk to when they name none.
+const DEFAULT_SESSION: &str = "default";
+
 /// Play programs until Ctrl-C.
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -142,6 +145,8 @@ impl Audience for Player {
     fn listens(&mut self, session: &str) {
         if self.is_json {
             render::print(&json!({ "event": "listening", "session": session }).to_string());
+        } else if session != DEFAULT_SESSION {
+            self.line.say(&format!("this session is called {session}: other commands find it with --session {session}"));
         }
     }
 

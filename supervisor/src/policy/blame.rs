@@ -59,12 +59,12 @@ impl Policy {
             entry.is_good = false;
         }
         self.programs[runtime.0].remedy = Some(Remedy { revision, cause, is_rollback });
-        if is_rollback || self.runtimes[named].incoming.is_some() {
+        if is_rollback || !self.runtimes[named].incoming.is_empty() {
             return true;
         }
         let Some(good) = looking::last_good(&self.runtimes[named]) else { return false };
         let wishes = Wishes { is_acknowledged: true, ..Wishes::default() };
-        let order = Order { text: good, wishes, asker: None, is_plan: false, is_forced: true, detect_us: 0 };
+        let order = Order { is_forced: true, ..Order::of(good, wishes, None) };
         self.order(named, order, actions);
         true
     }
@@ -84,7 +84,7 @@ impl Policy {
             self.programs[runtime.0].keep.answered(request.request);
             return Opening::Again { request };
         }
-        let Some(edit) = &self.runtimes[named].incoming else { return Opening::Never };
+        let Some(edit) = self.runtimes[named].incoming.last() else { return Opening::Never };
         match edit.stage {
             EditStage::Queued | EditStage::Compiling | EditStage::Inspecting { .. } => Opening::NotYet,
             EditStage::Ready { .. } => self.swap_first(named),
@@ -92,7 +92,7 @@ impl Policy {
     }
 
     fn swap_first(&mut self, named: usize) -> Opening {
-        let Some(mut edit) = self.runtimes[named].incoming.take() else { return Opening::Never };
+        let Some(mut edit) = self.runtimes[named].incoming.pop() else { return Opening::Never };
         edit.wishes = Wishes { boundary: Boundary::Frame, is_acknowledged: true, crossfade_ms: 0 };
         let Some(what) = self.classify(named, edit) else { return Opening::Never };
         if what.class() == ChangeClass::T {
@@ -103,7 +103,7 @@ impl Policy {
         self.last_live_request += 1;
         let request = LiveRequest { request: self.last_live_request, at_tick: None, what: LiveChange::Swap(Box::new(swap)) };
         let way = Way::Host { request: request.request };
-        self.runtimes[named].flight = Some(Flight { what, way, recalled: None });
+        self.runtimes[named].flight = Some(Flight { what, way, good: None, recalled: None });
         Opening::With { request, content }
     }
 

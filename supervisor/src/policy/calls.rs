@@ -7,13 +7,13 @@ use std::path::PathBuf;
 
 use ipc::live::{LiveChange, SetItem};
 
-use super::edits::{Order, answer_error, find, runtime_name};
+use super::edits::{Order, answer_error, find, runtime_name, stale};
 use super::log::Logged;
 use super::program::Phase;
-use super::runtime::{Asker, ChangeVerb, Question, Recall, Runtime, Way, Wishes};
+use super::runtime::{Asker, ChangeVerb, Classified, Question, Recall, Runtime, Way, Wishes};
 use super::{Action, Policy, ProgramText, Stage, looking};
 use crate::control::protocol::{
-    Answer, AnswerWhen, Boundary, Cancel, Cancelled, Confirm, Deaths, ErrorCode, ErrorReply, Get, Pong, Push, Restart, Rollback,
+    Answer, AnswerWhen, Boundary, Cancel, Cancelled, Confirm, Deaths, ErrorCode, ErrorReply, Get, Pong, Progress, Push, Restart, Rollback,
     RuntimeName, RuntimeNow, Set, ShuttingDown, Verb, Watch, Watching,
 };
 use crate::control::{Call, Ticket};
@@ -113,7 +113,7 @@ impl Policy {
     /// Index of a runtime that exists.
     pub(super) fn runtime(&self, name: &RuntimeName) -> Result<usize, ErrorReply> {
         find(&self.runtimes, name.as_str()).ok_or_else(|| {
-            let known = self.runtimes.iter().map(|runtime| runtime.name.clone()).collect();
+            let known = self.runtimes.iter().filter(|runtime| !runtime.is_vacant()).map(|runtime| runtime.name.clone()).collect();
             ErrorReply::new(ErrorCode::UnknownRuntime, format!("there is no runtime `{name}`")).in_field("params.runtime").with_known(known)
         })
     }
@@ -121,6 +121,13 @@ impl Policy {
     fn runtime_or_new(&mut self, name: &RuntimeName) -> Result<usize, ErrorReply> {
         if let Some(runtime) = find(&self.runtimes, name.as_str()) {
             return Ok(runtime);
+        }
+        if let Some(vacant) = self.runtimes.iter().position(Runtime::is_vacant) {
+            // What its hosts were called is not used a second time.
+            let generation = self.runtimes[vacant].generation;
+            self.runtimes[vacant] = Runtime::new(name.as_str().to_owned());
+            self.runtimes[vacant].generation = generation;
+            return Ok(vacant);
         }
         if self.runtimes.len() >= MAX_RUNTIMES {
             return Err(ErrorReply::new(ErrorCode::Exhausted, format!("a session has {MAX_RUNTIMES} runtimes at most")));
@@ -132,11 +139,9 @@ impl Policy {
     fn push(&mut self, ticket: Ticket, push: &Push, text: Option<ProgramText>, actions: &mut Vec<Action>) -> Result<(), ErrorReply> {
         let text = text.ok_or_else(no_text)?;
         if let Some(base) = &push.base {
-            let current = find(&self.runtimes, push.runtime.as_str()).and_then(|runtime| self.runtimes[runtime].current.clone());
-            let found = current.map(|current| current.hash().to_string()).unwrap_or_default();
-            if !found.starts_with(base.as_str()) {
-                let message = format!("`{}` is at revision {}, not {}", push.runtime, short(&found), short(base.as_str()));
-                return Err(ErrorReply::new(ErrorCode::StaleGeneration, message).in_field("params.base").with_known(vec![found]));
+            let present = find(&self.runtimes, push.runtime.as_str()).and_then(|runtime| self.runtimes[runtime].present());
+            if let Some(error) = stale(push.runtime.as_str(), base, present) {
+                return Err(error);
             }
         }
         let runtime = self.runtime_or_new(&push.runtime)?;
@@ -149,7 +154,7 @@ impl Policy {
             crossfade_ms: push.crossfade_ms.unwrap_or(0),
         };
         let asker = Some(Asker { ticket, when: push.answer, verb: ChangeVerb::Push });
-        self.order(runtime, Order { text, wishes, asker, is_plan: false, is_forced: push.force, detect_us: 0 }, actions);
+        self.order(runtime, Order { base: push.base.clone(), is_forced: push.force, ..Order::of(text, wishes, asker) }, actions);
         Ok(())
     }
 
@@ -163,29 +168,29 @@ impl Policy {
         let text = text.ok_or_else(no_text)?;
         let runtime = self.runtime(name)?;
         let asker = Some(Asker { ticket, when: AnswerWhen::Planned, verb: ChangeVerb::Plan });
-        let order = Order { text, wishes: Wishes::default(), asker, is_plan: true, is_forced: true, detect_us: 0 };
+        let order = Order { is_plan: true, is_forced: true, ..Order::of(text, Wishes::default(), asker) };
         self.order(runtime, order, actions);
         Ok(())
     }
 
     fn confirm_call(&mut self, now_ms: u64, ticket: Ticket, confirm: &Confirm, actions: &mut Vec<Action>) -> Result<(), ErrorReply> {
-        let is_it = |runtime: &Runtime| runtime.waiting.as_ref().is_some_and(|waiting| waiting.edit.change == confirm.change);
-        let Some(runtime) = self.runtimes.iter().position(is_it) else {
+        let is_it = |waiting: &&Classified| waiting.edit.change == confirm.change;
+        let found = self.runtimes.iter().enumerate().find_map(|(runtime, state)| Some((runtime, state.waiting.iter().find(is_it)?)));
+        let Some((runtime, waiting)) = found else {
             let message = format!("change {} does not wait for an acknowledgement", confirm.change.0);
             return Err(ErrorReply::new(ErrorCode::UnknownChange, message).in_field("params.change"));
         };
-        let before = self.runtimes[runtime].waiting.as_ref().map(|waiting| waiting.edit.wishes).unwrap_or_default();
+        let before = waiting.edit.wishes;
         let wishes = Wishes {
             boundary: confirm.boundary.unwrap_or(before.boundary),
             is_acknowledged: true,
             crossfade_ms: confirm.crossfade_ms.unwrap_or(before.crossfade_ms),
         };
-        self.confirm(now_ms, runtime, wishes, Asker { ticket, when: confirm.answer, verb: ChangeVerb::Confirm }, actions);
-        Ok(())
+        let asker = Asker { ticket, when: confirm.answer, verb: ChangeVerb::Confirm };
+        self.confirm(now_ms, runtime, confirm.change, wishes, asker, actions)
     }
 
     fn cancel(&mut self, ticket: Ticket, cancel: &Cancel, actions: &mut Vec<Action>) -> Result<Option<Answer>, ErrorReply> {
-        use crate::control::protocol::Progress;
         let change = cancel.change;
         let error = || ErrorReply::new(ErrorCode::NotApplied, format!("change {} was cancelled", change.0));
         if let Some(edit) = self.take_edit(change) {
@@ -193,7 +198,9 @@ impl Policy {
             return Ok(Some(Answer::Cancel(Cancelled { change })));
         }
         for runtime in 0..self.runtimes.len() {
-            if let Some(waiting) = self.runtimes[runtime].waiting.take_if(|waiting| waiting.edit.change == change) {
+            let position = self.runtimes[runtime].waiting.iter().position(|waiting| waiting.edit.change == change);
+            if let Some(position) = position {
+                let waiting = self.runtimes[runtime].waiting.remove(position);
                 self.end_edit(waiting.edit, error(), Progress::Cancelled {}, actions);
                 return Ok(Some(Answer::Cancel(Cancelled { change })));
             }
@@ -305,29 +312,49 @@ impl Policy {
 
     /// Starts a runtime again that does not run, with this text.
     pub(super) fn order_again(&mut self, runtime: usize, text: ProgramText, actions: &mut Vec<Action>) {
-        let order = Order { text, wishes: Wishes::default(), asker: None, is_plan: false, is_forced: true, detect_us: 0 };
+        let order = Order { is_forced: true, ..Order::of(text, Wishes::default(), None) };
         self.order(runtime, order, actions);
     }
 
     fn stop_runtime(&mut self, ticket: Ticket, name: &RuntimeName, actions: &mut Vec<Action>) -> Result<Option<Answer>, ErrorReply> {
         let runtime = self.runtime(name)?;
-        let Some(slot) = self.live_slot(runtime) else { return Ok(Some(Answer::Stop(self.now(runtime, None)))) };
+        self.call_off(runtime, actions);
+        self.let_go_of_standby(runtime, actions);
+        let running = self.runtimes[runtime].slot.filter(|slot| !self.programs[slot.0].phase.is_over());
+        let Some(slot) = running else { return Ok(Some(Answer::Stop(self.now(runtime, None)))) };
         self.runtimes[runtime].stop_askers.push(ticket);
         self.retire(slot, actions);
         Ok(None)
     }
 
+    /// Ends every edit of a runtime that has not taken effect.
+    fn call_off(&mut self, runtime: usize, actions: &mut Vec<Action>) {
+        let state = &mut self.runtimes[runtime];
+        let waiting = std::mem::take(&mut state.waiting).into_iter().map(|waiting| waiting.edit);
+        let edits: Vec<_> = std::mem::take(&mut state.incoming).into_iter().chain(waiting).collect();
+        for edit in edits {
+            let error = ErrorReply::new(ErrorCode::NotApplied, format!("`{}` has been stopped", edit.text.name));
+            self.end_edit(edit, error, Progress::Cancelled {}, actions);
+        }
+        if let Some(flight) = &mut self.runtimes[runtime].flight
+            && let Way::NewHost { slot } = flight.way
+        {
+            flight.recalled.get_or_insert(Recall::Cancelled { ticket: None });
+            self.retire(slot, actions);
+        }
+    }
+
     /// Goes back to an earlier revision: its text is an edit like any other.
     fn roll_back(&mut self, ticket: Ticket, rollback: &Rollback, actions: &mut Vec<Action>) -> Result<(), ErrorReply> {
         let runtime = self.runtime(&rollback.runtime)?;
-        let target = looking::rollback_target(&self.runtimes[runtime], rollback.revision.as_ref())?;
+        let (target, origin) = looking::rollback_target(&self.runtimes[runtime], rollback.revision.as_ref())?;
         let wishes = Wishes {
             boundary: rollback.boundary.unwrap_or_default(),
             is_acknowledged: rollback.acknowledge,
             crossfade_ms: rollback.crossfade_ms.unwrap_or(0),
         };
         let asker = Some(Asker { ticket, when: rollback.answer, verb: ChangeVerb::Rollback });
-        self.order(runtime, Order { text: target, wishes, asker, is_plan: false, is_forced: false, detect_us: 0 }, actions);
+        self.order(runtime, Order { origin: Some(origin), ..Order::of(target, wishes, asker) }, actions);
         Ok(())
     }
 
@@ -346,8 +373,8 @@ impl Policy {
     pub(super) fn file_changed(&mut self, name: &str, text: ProgramText, detect_us: u64, actions: &mut Vec<Action>) {
         let Some(runtime) = find(&self.runtimes, name) else { return };
         let state = &self.runtimes[runtime];
-        let newest = state.incoming.as_ref().map(|edit| &edit.text);
-        let newest = newest.or(state.waiting.as_ref().map(|waiting| &waiting.edit.text));
+        let newest = state.incoming.last().map(|edit| &edit.text);
+        let newest = newest.or(state.waiting.last().map(|waiting| &waiting.edit.text));
         let newest = newest.or(state.flight.as_ref().map(|flight| &flight.what.edit.text));
         let newest = newest.or(state.current.as_ref().map(|current| &current.text));
         // Saved without a change, or back to what plays: nothing is to be done, and nothing is superseded.
@@ -355,7 +382,7 @@ impl Policy {
             return;
         }
         let wishes = Wishes { boundary: state.watch_boundary, ..Wishes::default() };
-        self.order(runtime, Order { text, wishes, asker: None, is_plan: false, is_forced: false, detect_us }, actions);
+        self.order(runtime, Order { detect_us, ..Order::of(text, wishes, None) }, actions);
     }
 
     /// A watched file has changed and cannot be read: what plays goes on playing.
@@ -416,8 +443,4 @@ fn logged(what: &LiveChange) -> Logged {
 
 fn no_text() -> ErrorReply {
     ErrorReply::new(ErrorCode::Internal, "the program's text has not been read")
-}
-
-fn short(hash: &str) -> &str {
-    hash.get(..8).unwrap_or(if hash.is_empty() { "none" } else { hash })
 }

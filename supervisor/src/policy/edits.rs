@@ -6,18 +6,22 @@
 
 use std::sync::Arc;
 
+use ipc::hash::ContentHash;
 use ipc::live::{Boundary as HostBoundary, LiveChange, LiveRequest, Patch, Swap};
 use ipc::message::{CompileOutcome, CompileTimings};
 
 use super::hosts::Duty;
 use super::program::{COMPILE_ATTEMPTS, Phase, Program};
-use super::runtime::{Asker, Classified, Edit, EditStage, Flight, HistoryEntry, Recall, Revision, Runtime, Way, Wishes};
+use super::runtime::{
+    Asker, Classified, Edit, EditStage, Flight, HistoryEntry, MAX_INCOMING, MAX_WAITING, Recall, Revision, Runtime, Way, Wishes,
+};
 use super::{
     Action, Compiling, EditNews, Failure, Goal, Inspection, Policy, ProgramText, Report, RuntimeIndex, Target, deadlines, describe,
 };
 use crate::change;
 use crate::control::protocol::{
-    Answer, AnswerWhen, Boundary, ChangeEvent, ChangeId, ChangeReport, ChangeState, ErrorCode, ErrorReply, Progress, RuntimeName, Timings,
+    Answer, AnswerWhen, Boundary, ChangeEvent, ChangeId, ChangeReport, ChangeState, ErrorCode, ErrorReply, Progress, RevisionName,
+    RuntimeName, Timings,
 };
 
 /// Plans that may wait for the worker at a time, over all runtimes.
@@ -30,10 +34,21 @@ const TRIAL_SECONDS: u32 = 1;
 pub(super) struct Order {
     pub text: ProgramText,
     pub wishes: Wishes,
+    /// The revision it is an edit of; if another one runs, it is stale.
+    pub base: Option<RevisionName>,
+    /// The change whose text a rollback goes back to.
+    pub origin: Option<ChangeId>,
     pub asker: Option<Asker>,
     pub is_plan: bool,
     pub is_forced: bool,
     pub detect_us: u64,
+}
+
+impl Order {
+    /// An ordinary edit.
+    pub fn of(text: ProgramText, wishes: Wishes, asker: Option<Asker>) -> Self {
+        Self { text, wishes, base: None, origin: None, asker, is_plan: false, is_forced: false, detect_us: 0 }
+    }
 }
 
 impl Policy {
@@ -42,9 +57,9 @@ impl Policy {
         ChangeId(self.last_change)
     }
 
-    /// Takes an edit of a runtime in. A newer edit takes the place of one that has not reached the host.
+    /// Takes an edit of a runtime in. The older ones stay until it is known to be good.
     pub(super) fn order(&mut self, runtime: usize, order: Order, actions: &mut Vec<Action>) {
-        let Order { text, wishes, asker, is_plan, is_forced, detect_us } = order;
+        let Order { text, wishes, base, origin, asker, is_plan, is_forced, detect_us } = order;
         let hash = text.hash();
         if !is_forced
             && !is_plan
@@ -72,6 +87,8 @@ impl Policy {
             runtime,
             text,
             wishes,
+            base,
+            origin: origin.unwrap_or(change),
             asker,
             is_plan,
             stage,
@@ -85,12 +102,27 @@ impl Policy {
         if is_plan {
             return self.plans.push(edit);
         }
-        if let Some(older) = self.runtimes[runtime].incoming.replace(edit) {
-            self.supersede(older, change, actions);
+        self.take_in_edit(runtime, edit, actions);
+    }
+
+    /// Puts an edit among those on their way.
+    pub(super) fn take_in_edit(&mut self, runtime: usize, edit: Edit, actions: &mut Vec<Action>) {
+        let incoming = &mut self.runtimes[runtime].incoming;
+        let position = incoming.partition_point(|other| other.change < edit.change);
+        incoming.insert(position, edit);
+        if incoming.len() > MAX_INCOMING {
+            let (oldest, by) = (incoming.remove(0), incoming[0].change);
+            self.supersede(oldest, by, actions);
         }
-        if let Some(older) = self.runtimes[runtime].waiting.take() {
-            actions.push(Action::Release { segment: older.artifact.name.clone() });
-            self.supersede(older.edit, change, actions);
+    }
+
+    /// A change is about to take effect: the older ones that have not are over.
+    fn supersede_older(&mut self, runtime: usize, by: ChangeId, actions: &mut Vec<Action>) {
+        let state = &mut self.runtimes[runtime];
+        let incoming: Vec<Edit> = state.incoming.extract_if(.., |edit| edit.change < by).collect();
+        let waiting: Vec<Classified> = state.waiting.extract_if(.., |waiting| waiting.edit.change < by).collect();
+        for edit in incoming.into_iter().chain(waiting.into_iter().map(|waiting| waiting.edit)) {
+            self.supersede(edit, by, actions);
         }
     }
 
@@ -102,13 +134,20 @@ impl Policy {
     /// Ends an edit without effect: answers, tells subscribers, lets go of the artifact.
     pub(super) fn end_edit(&mut self, mut edit: Edit, error: ErrorReply, progress: Progress, actions: &mut Vec<Action>) {
         if let Some(artifact) = edit.artifact() {
-            actions.push(Action::Release { segment: artifact.name.clone() });
+            self.release(artifact.name.clone(), actions);
         }
         if let Some(asker) = edit.asker.take() {
             answer_error(asker, error, actions);
         }
         if !edit.is_plan {
             publish(&edit, None, progress, actions);
+        }
+    }
+
+    /// Lets go of an artifact, unless a host has it: then it goes with that.
+    pub(super) fn release(&self, segment: String, actions: &mut Vec<Action>) {
+        if !self.programs.iter().any(|program| program.keep.holds(&segment)) {
+            actions.push(Action::Release { segment });
         }
     }
 
@@ -130,11 +169,11 @@ impl Policy {
 
     // ---------------------------------------------------------------------------------------------------- compiling
 
-    /// Gives the worker the oldest edit that waits for it.
+    /// Gives the worker the next edit: of each runtime the newest one, of those and the plans the oldest.
     pub(super) fn compile_next_edit(&mut self, now_ms: u64, actions: &mut Vec<Action>) {
-        let is_queued = |edit: &&mut Edit| matches!(edit.stage, EditStage::Queued);
-        let edits = self.runtimes.iter_mut().filter_map(|runtime| runtime.incoming.as_mut()).chain(self.plans.iter_mut());
-        let Some(change) = edits.filter(is_queued).map(|edit| edit.change).min() else { return };
+        let is_queued = |edit: &&Edit| matches!(edit.stage, EditStage::Queued);
+        let newest = self.runtimes.iter().filter_map(|runtime| runtime.incoming.iter().rfind(is_queued));
+        let Some(change) = newest.chain(self.plans.iter().filter(is_queued)).map(|edit| edit.change).min() else { return };
         // A worker that is gone is followed by another one.
         if self.compiling.is_some() || !self.process(self.worker()).is_joined() {
             return;
@@ -161,7 +200,7 @@ impl Policy {
     }
 
     pub(super) fn edit_mut(&mut self, change: ChangeId) -> Option<&mut Edit> {
-        let incoming = self.runtimes.iter_mut().filter_map(|runtime| runtime.incoming.as_mut());
+        let incoming = self.runtimes.iter_mut().flat_map(|runtime| &mut runtime.incoming);
         incoming.chain(self.plans.iter_mut()).find(|edit| edit.change == change)
     }
 
@@ -170,8 +209,10 @@ impl Policy {
         if let Some(position) = self.plans.iter().position(|edit| edit.change == change) {
             return Some(self.plans.remove(position));
         }
-        let is_it = |edit: &mut Edit| edit.change == change;
-        self.runtimes.iter_mut().find_map(|runtime| runtime.incoming.take_if(is_it))
+        self.runtimes.iter_mut().find_map(|runtime| {
+            let position = runtime.incoming.iter().position(|edit| edit.change == change)?;
+            Some(runtime.incoming.remove(position))
+        })
     }
 
     pub(super) fn edit_compiled(&mut self, change: ChangeId, outcome: CompileOutcome, timings: CompileTimings, actions: &mut Vec<Action>) {
@@ -245,16 +286,43 @@ impl Policy {
 
     /// Lets every compiled edit go on that can. Looks at the state only.
     pub(super) fn advance_edits(&mut self, now_ms: u64, actions: &mut Vec<Action>) {
+        self.freeze_standbys(now_ms, actions);
         let is_ready = |edit: &Edit| matches!(edit.stage, EditStage::Ready { .. });
         while let Some(position) = self.plans.iter().position(is_ready) {
             let edit = self.plans.remove(position);
             self.answer_plan(edit, actions);
         }
         for runtime in 0..self.runtimes.len() {
-            if self.runtimes[runtime].incoming.as_ref().is_some_and(is_ready) && self.is_free(runtime, actions) {
-                self.classify_incoming(now_ms, runtime, actions);
-            }
+            while self.advance_incoming(now_ms, runtime, actions) {}
         }
+    }
+
+    /// Lets the newest compiled edit of a runtime go on. Returns whether that is over with it, so that an older one may try.
+    fn advance_incoming(&mut self, now_ms: u64, runtime: usize, actions: &mut Vec<Action>) -> bool {
+        let is_ready = |edit: &Edit| matches!(edit.stage, EditStage::Ready { .. });
+        let Some(position) = self.runtimes[runtime].incoming.iter().rposition(is_ready).filter(|_| self.is_free(runtime)) else {
+            return false;
+        };
+        let edit = self.runtimes[runtime].incoming.remove(position);
+        let Some(what) = self.classify(runtime, edit) else { return true };
+        if let Some(misfit) = self.misfit(runtime, &what) {
+            self.turn_down(what, misfit, actions);
+            return true;
+        }
+        if self.needs_acknowledgement(&what) && !what.edit.wishes.is_acknowledged {
+            self.ask(runtime, what, actions);
+            return true;
+        }
+        if self.runtimes[runtime].flight.is_some() {
+            // It is good: the one that waits for its boundary is called back for it.
+            let by = what.edit.change;
+            self.runtimes[runtime].incoming.insert(position, what.edit);
+            self.recall(runtime, by, actions);
+            return false;
+        }
+        self.supersede_older(runtime, what.edit.change, actions);
+        self.set_out(now_ms, runtime, what, actions);
+        true
     }
 
     fn answer_plan(&mut self, mut edit: Edit, actions: &mut Vec<Action>) {
@@ -263,23 +331,23 @@ impl Policy {
         let Some(what) = self.classify(runtime, edit) else { return };
         actions.push(Action::Release { segment: what.artifact.name.clone() });
         if let Some(asker) = asker {
-            let report = self.report(&what, ChangeState::Planned);
+            let mut report = self.report(&what, ChangeState::Planned);
+            report.refused = self.runtimes[runtime].refused.get(&what.edit.text.hash()).cloned();
             answer(asker, asker.verb.answer(report), actions);
         }
     }
 
-    /// Whether the runtime can take a change now. One that waits for its boundary is called back for a newer one.
-    fn is_free(&mut self, runtime: usize, actions: &mut Vec<Action>) -> bool {
-        let by = self.runtimes[runtime].incoming.as_ref().map(|edit| edit.change);
-        let slot = self.runtimes[runtime].slot;
-        if let Some(flight) = &mut self.runtimes[runtime].flight {
-            let waits = flight.what.edit.wishes.boundary != Boundary::Frame;
-            if let (Way::Host { .. }, true, None, Some(by), Some(slot)) = (flight.way, waits, flight.recalled, by, slot) {
-                flight.recalled = Some(Recall::Superseded { by });
-                self.send_live(slot, LiveChange::CancelSwap, actions);
-            }
+    /// Whether an edit of the runtime can be classified: what it is compared with is settled. A change that waits for its
+    /// boundary is in nobody's way.
+    fn is_free(&self, runtime: usize) -> bool {
+        let state = &self.runtimes[runtime];
+        let is_settled = |flight: &Flight| {
+            matches!(flight.way, Way::Host { .. }) && flight.what.edit.wishes.boundary != Boundary::Frame && flight.recalled.is_none()
+        };
+        if !state.flight.as_ref().is_none_or(is_settled) {
             return false;
         }
+        let slot = state.slot;
         let Some(slot) = slot else { return true };
         match self.programs[slot.0].phase {
             Phase::Running | Phase::Held | Phase::Quarantined | Phase::Done | Phase::Failed => true,
@@ -288,35 +356,65 @@ impl Policy {
         }
     }
 
+    /// Calls a change back that waits for its boundary.
+    fn recall(&mut self, runtime: usize, by: ChangeId, actions: &mut Vec<Action>) {
+        let slot = self.runtimes[runtime].slot;
+        if let (Some(flight), Some(slot)) = (&mut self.runtimes[runtime].flight, slot) {
+            flight.recalled = Some(Recall::Superseded { by });
+            self.send_live(slot, LiveChange::CancelSwap, actions);
+        }
+    }
+
     /// Compares a compiled edit with what runs.
-    pub(super) fn classify(&self, runtime: usize, edit: Edit) -> Option<Classified> {
+    pub(super) fn classify(&self, runtime: usize, mut edit: Edit) -> Option<Classified> {
         let EditStage::Ready { revision, artifact } = edit.stage.clone() else { return None };
         let base = self.runtimes[runtime].current.clone();
         let report = base.as_ref().map(|base| change::classify(of(base), of(&revision), &context(base, &revision)));
+        // Where there is nothing to wait for, nothing is waited for, and the report says so.
+        match report.as_ref().map(|report| report.class) {
+            None | Some(ipc::plan::ChangeClass::None) => edit.wishes.boundary = Boundary::Frame,
+            Some(ipc::plan::ChangeClass::T) if edit.asker.is_none() => edit.wishes.boundary = Boundary::Frame,
+            Some(_) => {}
+        }
         Some(Classified { edit, revision, artifact, report, base })
     }
 
-    fn classify_incoming(&mut self, now_ms: u64, runtime: usize, actions: &mut Vec<Action>) {
-        let Some(edit) = self.runtimes[runtime].incoming.take() else { return };
-        let Some(what) = self.classify(runtime, edit) else { return };
-        if let Some(message) = self.misfit(&what) {
-            return self.reject(what.edit, ErrorCode::CompileFailed, Failure::Unplayable { message, line: None }, actions);
+    /// Why an edit cannot take effect, if it cannot.
+    fn misfit(&self, runtime: usize, what: &Classified) -> Option<Misfit> {
+        let state = &self.runtimes[runtime];
+        let current = what.base.as_ref().map(|base| base.hash());
+        if let Some(error) = what.edit.base.as_ref().and_then(|base| stale(&state.name, base, current)) {
+            return Some(Misfit::Request(error));
         }
-        let wants_pulse = what.edit.wishes.boundary == Boundary::Pulse;
-        if wants_pulse && what.base.as_ref().is_some_and(|base| base.plan.pulse.is_none()) {
-            let error = ErrorReply::new(ErrorCode::UnknownBoundary, "the program that runs names no pulse; use another boundary")
-                .in_field("params.boundary");
-            let progress = Progress::Rejected { why: error.message.clone(), diagnostics: Vec::new() };
-            return self.end_edit(what.edit, error, progress, actions);
+        if let Some(message) = self.other_rate(what) {
+            return Some(Misfit::Program(message));
         }
-        if self.needs_acknowledgement(&what) && !what.edit.wishes.is_acknowledged {
-            return self.ask(runtime, what, actions);
+        let is_new_host = what.report.as_ref().is_some_and(|report| report.class == ipc::plan::ChangeClass::T);
+        let wishes = what.edit.wishes;
+        if is_new_host && state.is_frozen {
+            let message =
+                format!("`{}` is frozen, and the new host that this change needs would play at once; let it run first", state.name);
+            return Some(Misfit::Request(ErrorReply::new(ErrorCode::WrongState, message)));
         }
-        self.set_out(now_ms, runtime, what, actions);
+        boundary_error(what.base.as_deref(), wishes.boundary, is_new_host).map(Misfit::Request)
+    }
+
+    fn turn_down(&mut self, what: Classified, misfit: Misfit, actions: &mut Vec<Action>) {
+        match misfit {
+            Misfit::Program(message) => {
+                self.reject(what.edit, ErrorCode::CompileFailed, Failure::Unplayable { message, line: None }, actions);
+            }
+            Misfit::Request(error) => {
+                let why = error.message.clone();
+                let news = EditNews::Refused { why: why.clone() };
+                actions.push(Action::Tell(Report::Edit { text: what.edit.text.clone(), news }));
+                self.end_edit(what.edit, error, Progress::Rejected { why, diagnostics: Vec::new() }, actions);
+            }
+        }
     }
 
     /// Why this session cannot play the revision, whatever the program says.
-    fn misfit(&self, what: &Classified) -> Option<String> {
+    fn other_rate(&self, what: &Classified) -> Option<String> {
         let plan = &what.revision.plan;
         let (rate, settled_by) = self.sample_rate.as_ref()?;
         (plan.has_lane && plan.sample_rate != *rate).then(|| super::starting::other_rate(plan.sample_rate, *rate, settled_by.as_deref()))
@@ -338,7 +436,14 @@ impl Policy {
         let news = EditNews::NeedsAck { change: what.edit.change, sentences };
         actions.push(Action::Tell(Report::Edit { text: what.edit.text.clone(), news }));
         publish(&what.edit, Some(&what.revision), Progress::NeedsAck { report: Box::new(report) }, actions);
-        self.runtimes[runtime].waiting = Some(what);
+        let change = what.edit.change;
+        let waiting = &mut self.runtimes[runtime].waiting;
+        waiting.push(what);
+        waiting.sort_by_key(|waiting| waiting.edit.change);
+        if waiting.len() > MAX_WAITING {
+            let oldest = waiting.remove(0);
+            self.supersede(oldest.edit, change, actions);
+        }
     }
 
     pub(super) fn report(&self, what: &Classified, state: ChangeState) -> ChangeReport {
@@ -347,26 +452,40 @@ impl Policy {
     }
 
     /// Somebody takes the loss on. What runs may have changed since: then what is lost is looked at once more.
-    pub(super) fn confirm(&mut self, now_ms: u64, runtime: usize, wishes: Wishes, asker: Asker, actions: &mut Vec<Action>) {
-        let Some(before) = self.runtimes[runtime].waiting.take() else { return };
+    pub(super) fn confirm(
+        &mut self,
+        now_ms: u64,
+        runtime: usize,
+        change: ChangeId,
+        wishes: Wishes,
+        asker: Asker,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), ErrorReply> {
+        let state = &mut self.runtimes[runtime];
+        let Some(position) = state.waiting.iter().position(|waiting| waiting.edit.change == change) else { return Ok(()) };
+        let is_new_host = state.waiting[position].report.as_ref().is_some_and(|report| report.class == ipc::plan::ChangeClass::T);
+        // A slip of the finger is no reason to give the change up.
+        if let Some(error) = boundary_error(state.current.as_deref(), wishes.boundary, is_new_host) {
+            return Err(error);
+        }
+        let before = state.waiting.remove(position);
         let named = describe::losses(&self.report(&before, ChangeState::NeedsAck));
         let mut edit = before.edit;
         edit.stage = EditStage::Ready { revision: before.revision, artifact: before.artifact };
         edit.wishes = wishes;
         edit.asker = Some(asker);
-        let Some(what) = self.classify(runtime, edit) else { return };
+        let Some(what) = self.classify(runtime, edit) else { return Ok(()) };
         let loses_more = describe::losses(&self.report(&what, ChangeState::NeedsAck)).iter().any(|item| !named.contains(item));
         if loses_more {
-            return self.ask(runtime, what, actions);
+            self.ask(runtime, what, actions);
+            return Ok(());
         }
         // Goes its way like any other, in case the host has something else to do first.
         let mut edit = what.edit;
         edit.wishes.is_acknowledged = true;
-        let change = edit.change;
-        if let Some(older) = self.runtimes[runtime].incoming.replace(edit) {
-            self.supersede(older, change, actions);
-        }
+        self.take_in_edit(runtime, edit, actions);
         self.advance_edits(now_ms, actions);
+        Ok(())
     }
 
     // ------------------------------------------------------------------------------------------------- taking effect
@@ -390,7 +509,8 @@ impl Policy {
             }
             (Some(_), Some(slot)) => Way::Host { request: self.send_change(slot, &what, actions) },
         };
-        self.runtimes[runtime].flight = Some(Flight { what, way, recalled: None });
+        let good = self.good_revision(runtime);
+        self.runtimes[runtime].flight = Some(Flight { what, way, good, recalled: None });
     }
 
     /// The text plays already: nothing is sent to any host.
@@ -425,7 +545,11 @@ impl Policy {
     }
 
     fn send_change(&mut self, slot: RuntimeIndex, what: &Classified, actions: &mut Vec<Action>) -> u64 {
-        let request = change_of(what);
+        let mut request = change_of(what);
+        if let LiveChange::Swap(swap) = &mut request {
+            let good = self.good_revision(what.edit.runtime);
+            swap.back_to_good = good.map(|good| change::plan_back(of(&what.revision), of(&good)));
+        }
         let is_swap = matches!(request, LiveChange::Swap(_));
         let content = is_swap.then(|| Arc::clone(&what.revision.plan.content));
         self.send(slot, request, content, actions)
@@ -451,13 +575,18 @@ impl Policy {
     /// A new host for a compiled program.
     fn new_slot(&mut self, now_ms: u64, runtime: usize, what: &Classified, actions: &mut Vec<Action>) -> RuntimeIndex {
         let slot = RuntimeIndex(self.programs.len());
+        let is_running = self.live_slot(runtime).is_some();
         let state = &mut self.runtimes[runtime];
-        state.generation += 1;
-        let lane_name = if state.generation == 1 { state.name.clone() } else { format!("{}/{}", state.name, state.generation) };
+        let generation = state.generation.max(state.last_generation) + 1;
+        state.last_generation = generation;
+        if !is_running {
+            state.generation = generation;
+        }
+        let lane_name = if generation == 1 { state.name.clone() } else { format!("{}/{generation}", state.name) };
         let mut program = Program::new(state.name.clone());
         program.runtime = Some(runtime);
         program.lane_name = lane_name;
-        program.generation = state.generation;
+        program.generation = generation;
         program.revision = Some(Arc::clone(&what.revision));
         program.phase = Phase::Ready { artifact: what.artifact.clone(), plan: Some(what.revision.plan.clone()) };
         self.programs.push(program);
@@ -508,8 +637,8 @@ impl Policy {
         state.remember(HistoryEntry {
             hash: what.revision.hash(),
             text: what.edit.text,
-            trial_ticks: trial_ticks(&what.revision),
             change: what.edit.change,
+            origin: what.edit.origin,
             class,
             boundary: what.edit.wishes.boundary,
             committed_ms: now_ms,
@@ -524,7 +653,7 @@ impl Policy {
         let Some(flight) = self.runtimes[runtime].flight.take() else { return };
         let mut edit = flight.what.edit;
         edit.stage = EditStage::Queued; // The host has let go of the artifact.
-        actions.push(Action::Release { segment: flight.what.artifact.name });
+        self.release(flight.what.artifact.name, actions);
         if let Some(Recall::Cancelled { ticket: Some(ticket) }) = flight.recalled {
             let error = ErrorReply::new(ErrorCode::UnknownChange, format!("change {} has been rejected meanwhile", edit.change.0));
             actions.push(Action::Answer { ticket, outcome: Box::new(Err(error)) });
@@ -574,6 +703,40 @@ pub(super) fn swap_of(what: &Classified) -> Swap {
         crossfade_frames: crossfade_frames(&what.revision, what.edit.wishes),
         base_directory: what.edit.text.base_directory.clone(),
     }
+}
+
+/// Why an edit is turned down although it compiles.
+enum Misfit {
+    /// This session cannot play the program.
+    Program(String),
+    /// What was asked for does not go together with what runs.
+    Request(ErrorReply),
+}
+
+/// Whether the revision that an edit is of runs no more.
+pub(super) fn stale(name: &str, base: &RevisionName, current: Option<ContentHash>) -> Option<ErrorReply> {
+    let found = current.map(|current| current.to_string()).unwrap_or_default();
+    if found.starts_with(base.as_str()) {
+        return None;
+    }
+    let short = |hash: &str| hash.get(..8).unwrap_or(if hash.is_empty() { "none" } else { hash }).to_owned();
+    let message = format!("`{name}` is at revision {}, not {}", short(&found), short(base.as_str()));
+    Some(ErrorReply::new(ErrorCode::StaleGeneration, message).in_field("params.base").with_known(vec![found]))
+}
+
+/// Why a change cannot take effect at this boundary.
+fn boundary_error(base: Option<&Revision>, boundary: Boundary, is_new_host: bool) -> Option<ErrorReply> {
+    let message = match boundary {
+        Boundary::Frame => return None,
+        Boundary::Freeze | Boundary::Pulse if is_new_host => {
+            "this change needs a new host, which takes over as soon as it is ready; use the boundary frame"
+        }
+        Boundary::Pulse if base.is_some_and(|base| base.plan.pulse.is_none()) => {
+            "the program that runs names no pulse; use another boundary"
+        }
+        Boundary::Freeze | Boundary::Pulse => return None,
+    };
+    Some(ErrorReply::new(ErrorCode::UnknownBoundary, message).in_field("params.boundary"))
 }
 
 /// What `change` works on.
@@ -638,5 +801,5 @@ pub(super) fn runtime_name(name: &str) -> RuntimeName {
 
 /// For `Runtime` lookups by name.
 pub(super) fn find(runtimes: &[Runtime], name: &str) -> Option<usize> {
-    runtimes.iter().position(|runtime| runtime.name == name)
+    runtimes.iter().position(|runtime| runtime.name == name && !runtime.is_vacant())
 }

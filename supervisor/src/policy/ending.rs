@@ -69,7 +69,7 @@ impl Policy {
     }
 
     fn has_edits(&self) -> bool {
-        self.runtimes.iter().any(|runtime| runtime.incoming.is_some() || runtime.flight.is_some())
+        self.runtimes.iter().any(|runtime| !runtime.incoming.is_empty() || runtime.flight.is_some())
     }
 
     fn finish(&mut self, actions: &mut Vec<Action>) {

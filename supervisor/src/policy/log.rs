@@ -37,6 +37,9 @@ pub enum Logged {
         is_patch: bool,
         trial_ticks: u32,
         crossfade_frames: u32,
+        /// What a failed trial goes back to, where that is not the revision before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        good: Option<String>,
     },
     Set {
         values: Vec<(String, u64)>,
@@ -45,9 +48,11 @@ pub enum Logged {
     Reset {},
     Freeze {},
     Run {},
-    /// The revision before the last change took over. By itself, or because a clock decided so (`isForced`).
+    /// An earlier revision (`to`; without it the one before the last change) took over. By itself, or because a clock decided so (`isForced`).
     RolledBack {
         is_forced: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<String>,
     },
     /// It ran at least up to here.
     Seen {},

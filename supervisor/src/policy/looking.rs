@@ -7,11 +7,11 @@ use ipc::manifest::Manifest;
 use super::edits::runtime_name;
 use super::hosts::Duty;
 use super::program::Phase;
-use super::runtime::Runtime;
+use super::runtime::{HistoryEntry, Runtime};
 use super::{Child, Device, Policy, ProgramText};
 use crate::control::protocol::{
-    Cause, ControlStatus, DeviceStatus, ErrorCode, ErrorReply, ProcessRole, ProcessStatus, RevisionEntry, RevisionList, RevisionName,
-    RuntimeState, RuntimeStatus, SessionStatus,
+    Cause, ChangeClass, ChangeId, ControlStatus, DeviceStatus, ErrorCode, ErrorReply, ProcessRole, ProcessStatus, RevisionEntry,
+    RevisionList, RevisionName, RuntimeState, RuntimeStatus, SessionStatus,
 };
 
 /// Revisions that `list` names when it is not told how many.
@@ -27,7 +27,7 @@ impl Policy {
     pub(super) fn state_of(&self, runtime: usize) -> RuntimeState {
         let state = &self.runtimes[runtime];
         let Some(slot) = state.slot else {
-            let is_coming = state.flight.is_some() || state.incoming.is_some();
+            let is_coming = state.flight.is_some() || !state.incoming.is_empty();
             return if is_coming { RuntimeState::Starting } else { RuntimeState::Stopped };
         };
         match self.programs[slot.0].phase {
@@ -50,7 +50,8 @@ impl Policy {
 
     /// The session, or one runtime of it. What only the shell knows is filled in there.
     pub(super) fn session_status(&self, only: Option<usize>) -> SessionStatus {
-        let wanted = (0..self.runtimes.len()).filter(|runtime| only.is_none_or(|only| only == *runtime));
+        let is_wanted = |runtime: &usize| only.map_or_else(|| !self.runtimes[*runtime].is_vacant(), |only| only == *runtime);
+        let wanted = (0..self.runtimes.len()).filter(is_wanted);
         SessionStatus {
             session: String::new(),
             pid: 0,
@@ -142,22 +143,20 @@ pub fn list(runtime: &Runtime, limit: Option<u32>, epoch_ms: u64) -> RevisionLis
     RevisionList { runtime: runtime_name(&runtime.name), revisions: revisions.collect() }
 }
 
-/// The text that a rollback leads to: that of the named revision, or the last good one that is another than plays now.
-pub fn rollback_target(runtime: &Runtime, wanted: Option<&RevisionName>) -> Result<ProgramText, ErrorReply> {
+/// The text that a rollback leads to, and the change it is of: that of the named revision, or what played before what plays now.
+pub fn rollback_target(runtime: &Runtime, wanted: Option<&RevisionName>) -> Result<(ProgramText, ChangeId), ErrorReply> {
     let unknown = |message: String| ErrorReply::new(ErrorCode::UnknownRevision, message).in_field("params.revision");
-    let entries = runtime.history.iter().rev();
     let Some(wanted) = wanted else {
-        let current = runtime.current.as_ref().map(|current| current.text.hash());
-        let found = entries.filter(|entry| entry.is_good).find(|entry| Some(entry.text.hash()) != current);
-        return found
-            .map(|entry| entry.text.clone())
+        return earlier(runtime)
+            .map(|entry| (entry.text.clone(), entry.origin))
             .ok_or_else(|| unknown(format!("`{}` has no good revision before the present one; `list` names all", runtime.name)));
     };
+    let entries = runtime.history.iter().rev();
     let mut found: Vec<_> = entries.filter(|entry| entry.hash.to_string().starts_with(wanted.as_str())).collect();
     found.dedup_by_key(|entry| entry.hash);
     match found.as_slice() {
         [] => Err(unknown(format!("`{}` has no revision {}", runtime.name, wanted.as_str()))),
-        [first, rest @ ..] if rest.iter().all(|entry| entry.hash == first.hash) => Ok(first.text.clone()),
+        [first, rest @ ..] if rest.iter().all(|entry| entry.hash == first.hash) => Ok((first.text.clone(), first.origin)),
         [..] => Err(unknown(format!("{} could mean several revisions; name more digits", wanted.as_str()))),
     }
 }
@@ -166,7 +165,26 @@ pub fn rollback_target(runtime: &Runtime, wanted: Option<&RevisionName>) -> Resu
 pub fn last_good(runtime: &Runtime) -> Option<ProgramText> {
     let current = runtime.current.as_ref().map(|current| current.text.hash());
     let good = runtime.history.iter().rev().filter(|entry| entry.is_good);
-    good.filter(|entry| Some(entry.text.hash()) != current).find(|entry| !runtime.refused.contains_key(&entry.text.hash())).map(|entry| entry.text.clone())
+    good.filter(|entry| Some(entry.text.hash()) != current)
+        .find(|entry| !runtime.refused.contains_key(&entry.text.hash()))
+        .map(|entry| entry.text.clone())
+}
+
+/// The newest good revision before the present one. After a rollback that is the place it led to, so that the next one leads
+/// further back. Changes of nothing that runs belong to what they are of.
+fn earlier(runtime: &Runtime) -> Option<&HistoryEntry> {
+    let history = &runtime.history;
+    let current = runtime.current.as_ref().map(|current| current.hash());
+    // What is stopped has played last what is newest.
+    let present = history.iter().rposition(|entry| entry.refused.is_none() && current.is_none_or(|current| entry.hash == current))?;
+    let current = history[present].hash;
+    let origin = history[present].origin;
+    let mut first = history.iter().position(|entry| entry.change == origin).unwrap_or(present);
+    while first > 0 && (history[first].class == ChangeClass::None || history[first].refused.is_some()) {
+        first -= 1;
+    }
+    let before = history.iter().take(first).rev();
+    before.filter(|entry| entry.is_good && entry.refused.is_none()).find(|entry| entry.hash != current)
 }
 
 /// Items whose name or whose module's name is like this one's.
@@ -176,10 +194,44 @@ pub fn similar_items(manifest: &Manifest, wanted: &str) -> Vec<String> {
     let all = || manifest.modules.iter().flat_map(|module| module.items.iter().map(move |item| (module.id.as_str(), item.name.as_str())));
     let same_item = all().filter(|(_, name)| *name == item);
     let same_module = all().filter(|(id, name)| Some(*id) == module && *name != item && !name.starts_with("__"));
-    same_item.chain(same_module).take(SIMILAR).map(|(id, name)| format!("{id}:{name}")).collect()
+    let alike = all().filter(|(_, name)| *name != item && !name.starts_with("__") && is_slip(item, name));
+    let mut seen = std::collections::BTreeSet::new();
+    let found = same_item.chain(alike).chain(same_module).filter(|found| seen.insert(*found));
+    found.take(SIMILAR).map(|(id, name)| format!("{id}:{name}")).collect()
+}
+
+/// Whether one name is the other with at most two slips of the finger: letters left out, too many, wrong or exchanged.
+fn is_slip(one: &str, other: &str) -> bool {
+    /// Longer names are not compared: nobody types them, and the time is the product of the lengths.
+    const LONGEST: usize = 64;
+    const SLIPS: usize = 2;
+    let (one, other): (Vec<char>, Vec<char>) = (one.chars().take(LONGEST).collect(), other.chars().take(LONGEST).collect());
+    if one.len().abs_diff(other.len()) > SLIPS || one.len() <= SLIPS {
+        return false;
+    }
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (i, a) in one.iter().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, b) in other.iter().enumerate() {
+            let cost = (diagonal + usize::from(a != b)).min(row[j] + 1).min(row[j + 1] + 1);
+            diagonal = std::mem::replace(&mut row[j + 1], cost);
+        }
+    }
+    row.last().is_some_and(|slips| *slips <= SLIPS)
 }
 
 /// A cause with everything that is known of it.
 pub fn cause(message: String, revision: Option<RevisionName>, fault: Option<&ipc::fault::Fault>) -> Cause {
     Cause { message, revision, tick: fault.map(|fault| fault.tick), line: fault.and_then(|fault| fault.line) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_of_the_finger_is_recognised() {
+        assert!(["levle", "leve", "levell", "lvel"].iter().all(|slip| is_slip(slip, "level")));
+        assert!(!is_slip("gain", "level") && !is_slip("x", "y"));
+    }
 }

@@ -37,7 +37,7 @@ impl Policy {
     /// Brings one lane to its runtime's level.
     pub(super) fn set_gain(&mut self, slot: RuntimeIndex, ramp_frames: u32, actions: &mut Vec<Action>) {
         let Some(runtime) = self.programs[slot.0].runtime else { return };
-        let gain = self.gain_of(runtime);
+        let gain = if self.is_heard(slot) { self.gain_of(runtime) } else { 0.0 };
         let program = &mut self.programs[slot.0];
         if program.is_lane_added && program.gain != gain {
             program.gain = gain;

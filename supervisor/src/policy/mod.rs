@@ -16,6 +16,7 @@ pub mod deadlines;
 mod describe;
 mod edits;
 mod ending;
+mod handover;
 mod hosts;
 pub mod keep;
 pub mod log;
@@ -37,6 +38,9 @@ mod stalls;
 mod starting;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_edits;
+mod trials;
 mod vocabulary;
 
 use std::collections::BTreeMap;
@@ -352,7 +356,7 @@ impl Policy {
             Phase::Queued | Phase::Compiling | Phase::Inspecting { .. } | Phase::Ready { .. } => None,
             Phase::Running | Phase::Held | Phase::Done | Phase::Failed => None,
         });
-        let compiling = self.compiling.map(|compiling| compiling.deadline_ms);
+        let compiling = self.compiling.map(|compiling| compiling.deadline_ms).into_iter().chain(self.standby_deadline_ms());
         let processes = self.processes.values().filter_map(Process::deadline_ms);
         let pauses = (0..self.programs.len()).filter_map(|runtime| self.host_deadline_ms(RuntimeIndex(runtime)));
         let restarts = [self.spare_deadline_ms(), self.worker_deadline_ms(), self.device_deadline_ms(), self.look_deadline_ms()].into_iter().flatten();

@@ -3,23 +3,23 @@
 
 use std::sync::Arc;
 
-use ipc::fault::Fault;
 use ipc::live::{Carried, LiveReply, RequestId, SwapProgress};
 use ipc::message::{ElementValues, Refusal};
 
-use super::edits::answer_error;
+use super::edits::{answer_error, crossfade_frames, is_patch, trial_ticks};
 use super::log::{LogEntry, Logged, RevisionText};
 use super::program::{Phase, Program};
-use super::runtime::{Asker, EditStage, HistoryEntry, Question, Recall, Revision, Trial, Way};
-use super::{Action, EditNews, Failure, Policy, Report, RuntimeIndex, looking};
+use super::runtime::{Asker, EditStage, HistoryEntry, Question, Recall, Revision, Way};
+use super::trials::Tried;
+use super::{Action, Failure, Policy, Report, RuntimeIndex, looking};
 use crate::control::protocol::{
-    Answer, Boundary, Cancelled, ChangeClass, ChangeId, ErrorCode, ErrorReply, ItemKind, ItemValue, ItemValues, Number, Progress,
-    RevisionName, SetAt,
+    Answer, Boundary, Cancelled, ChangeClass, ErrorCode, ErrorReply, ItemKind, ItemValue, ItemValues, Number, Progress, SetAt,
 };
 
 impl Policy {
     pub(super) fn live_said(&mut self, now_ms: u64, slot: RuntimeIndex, reply: LiveReply, actions: &mut Vec<Action>) {
         self.keep_up(slot, &reply, actions);
+        self.note_unasked(slot, &reply, actions);
         let Some(runtime) = self.programs[slot.0].runtime.filter(|runtime| self.runtimes[*runtime].slot == Some(slot)) else { return };
         match reply {
             LiveReply::Swap { request, progress } => self.swap_said(now_ms, runtime, request, progress, actions),
@@ -62,6 +62,15 @@ impl Policy {
         actions.extend(released.into_iter().map(|segment| Action::Release { segment }));
     }
 
+    /// What nobody waits for is logged all the same.
+    fn note_unasked(&mut self, slot: RuntimeIndex, reply: &LiveReply, actions: &mut Vec<Action>) {
+        let Some(runtime) = self.programs[slot.0].runtime else { return };
+        let Some((slot, what)) = self.runtimes[runtime].unasked.remove(&reply.request()) else { return };
+        if let LiveReply::Applied { tick, .. } = reply {
+            actions.push(Action::Log(LogEntry { life: slot.0, tick: *tick, what }));
+        }
+    }
+
     pub(super) fn is_flight(&self, runtime: usize, request: RequestId) -> bool {
         self.runtimes[runtime].flight.as_ref().is_some_and(|flight| flight.way == Way::Host { request })
     }
@@ -83,11 +92,9 @@ impl Policy {
                     self.flight_recalled(runtime, actions);
                 }
             }
-            SwapProgress::TrialPassed { .. } => self.trial_passed(runtime, request),
-            SwapProgress::RolledBack { tick, fault, .. } => self.rolled_back(runtime, request, tick, fault, actions),
-            SwapProgress::TrialCutShort { .. } => {
-                self.runtimes[runtime].trial.take_if(|trial| trial.request == request);
-            }
+            SwapProgress::TrialPassed { .. } => self.trial_passed(runtime, request, actions),
+            SwapProgress::RolledBack { tick, fault, to, .. } => self.rolled_back(runtime, request, tick, fault, to, actions),
+            SwapProgress::TrialCutShort { .. } => self.trial_cut_short(runtime, request),
         }
     }
 
@@ -110,21 +117,20 @@ impl Policy {
             answer_error(Asker::of_error(ticket), error, actions);
         }
         let (change, revision) = (flight.what.edit.change, Arc::clone(&flight.what.revision));
-        let base = flight.what.base.clone();
-        let is_without_trial = flight.what.class() == ChangeClass::None;
+        let (base, good, class) = (flight.what.base.clone(), flight.good.clone(), flight.what.class());
         let wishes = flight.what.edit.wishes;
-        let class = flight.what.report.as_ref().map_or(ipc::plan::ChangeClass::B, |report| report.class);
+        let is_patch = is_patch(flight.what.report.as_ref().map_or(ipc::plan::ChangeClass::B, |report| report.class), wishes.boundary);
         let logged = Logged::Change {
             revision: RevisionText::of(&revision),
-            is_patch: super::edits::is_patch(class, wishes.boundary),
-            trial_ticks: if is_without_trial { 0 } else { super::edits::trial_ticks(&revision) },
-            crossfade_frames: super::edits::crossfade_frames(&revision, wishes),
+            is_patch,
+            trial_ticks: if class == ChangeClass::None { 0 } else { trial_ticks(&revision) },
+            crossfade_frames: crossfade_frames(&revision, wishes),
+            good: good.as_ref().filter(|_| !is_patch).map(|good| good.hash().to_string()),
         };
         self.log(runtime, tick, logged, actions);
         self.committed(now_ms, runtime, flight.what, tick, commit_ns, carried, actions);
-        match base {
-            Some(base) if !is_without_trial => self.runtimes[runtime].trial = Some(Trial { change, request, revision, base }),
-            Some(_) | None => self.mark_good(runtime, change),
+        if let Some(base) = base {
+            self.begin_trial(runtime, Tried { change, request, revision, class, is_patch, base, good });
         }
         if let Some(slot) = self.runtimes[runtime].slot
             && self.programs[slot.0].phase == Phase::Held
@@ -136,7 +142,7 @@ impl Policy {
     /// A pending change has come back without effect.
     pub(super) fn flight_recalled(&mut self, runtime: usize, actions: &mut Vec<Action>) {
         let Some(flight) = self.runtimes[runtime].flight.take() else { return };
-        actions.push(Action::Release { segment: flight.what.artifact.name.clone() });
+        self.release(flight.what.artifact.name.clone(), actions);
         let mut edit = flight.what.edit;
         let change = edit.change;
         edit.stage = EditStage::Queued;
@@ -166,15 +172,14 @@ impl Policy {
         let Some(flight) = &self.runtimes[runtime].flight else { return };
         let current = self.runtimes[runtime].current.as_ref().map(|current| current.hash());
         let is_stale = flight.what.base.as_ref().map(|base| base.hash()) != current;
-        if is_stale && flight.recalled.is_none() && self.runtimes[runtime].incoming.is_none() {
+        if is_stale && flight.recalled.is_none() && self.runtimes[runtime].incoming.is_empty() {
             // What it was planned from has been rolled back meanwhile: it is compiled and planned once more.
             let Some(flight) = self.runtimes[runtime].flight.take() else { return };
             actions.push(Action::Release { segment: flight.what.artifact.name.clone() });
             let mut edit = flight.what.edit;
             edit.stage = EditStage::Queued;
             edit.wishes.is_acknowledged = false;
-            self.runtimes[runtime].incoming = Some(edit);
-            return;
+            return self.take_in_edit(runtime, edit, actions);
         }
         self.flight_failed(runtime, Failure::Refused(reason), actions);
     }
@@ -188,11 +193,13 @@ impl Policy {
             Question::Set => Answer::Set(SetAt { tick }),
             Question::Freeze => {
                 state.is_frozen = true;
+                self.freeze_probation(runtime, tick, true);
                 let change = self.freeze_boundary_change(runtime);
                 Answer::Freeze(self.now(runtime, change))
             }
             Question::Run => {
                 state.is_frozen = false;
+                self.freeze_probation(runtime, tick, false);
                 Answer::Run(self.now(runtime, None))
             }
             Question::Reset => {
@@ -211,13 +218,13 @@ impl Policy {
     }
 
     /// Notes an input for the journal.
-    fn log(&self, runtime: usize, tick: u64, what: Logged, actions: &mut Vec<Action>) {
+    pub(super) fn log(&self, runtime: usize, tick: u64, what: Logged, actions: &mut Vec<Action>) {
         if let Some(slot) = self.runtimes[runtime].slot.filter(|_| what != Logged::Seen {}) {
             actions.push(Action::Log(LogEntry { life: slot.0, tick, what }));
         }
     }
 
-    fn log_start(&self, slot: RuntimeIndex, revision: &Revision, actions: &mut Vec<Action>) {
+    pub(super) fn log_start(&self, slot: RuntimeIndex, revision: &Revision, actions: &mut Vec<Action>) {
         let plan = &revision.plan;
         let what = Logged::Start {
             runtime: self.programs[slot.0].name.clone(),
@@ -226,61 +233,6 @@ impl Policy {
             revision: RevisionText::of(revision),
         };
         actions.push(Action::Log(LogEntry { life: slot.0, tick: 0, what }));
-    }
-
-    // ------------------------------------------------------------------------------------------------------- trials
-
-    pub(super) fn trial_passed(&mut self, runtime: usize, request: RequestId) {
-        if let Some(trial) = self.runtimes[runtime].trial.take_if(|trial| trial.request == request) {
-            self.mark_good(runtime, trial.change);
-        }
-    }
-
-    fn mark_good(&mut self, runtime: usize, change: ChangeId) {
-        if let Some(entry) = self.runtimes[runtime].history.iter_mut().rev().find(|entry| entry.change == change) {
-            entry.is_good = true;
-        }
-    }
-
-    /// A first program that has run for as long as a trial takes is good.
-    pub(super) fn look_at_first_trial(&mut self, runtime: usize, ticks: u64) {
-        if let Some(first) = self.runtimes[runtime].history.back_mut()
-            && !first.is_good
-            && matches!(first.class, ChangeClass::Load | ChangeClass::T)
-            && ticks >= u64::from(first.trial_ticks)
-        {
-            first.is_good = true;
-        }
-    }
-
-    /// The revision failed while it ran; the one before it plays again.
-    pub(super) fn rolled_back(&mut self, runtime: usize, request: RequestId, tick: u64, fault: Fault, actions: &mut Vec<Action>) {
-        let Some(trial) = self.runtimes[runtime].trial.take_if(|trial| trial.request == request) else { return };
-        let is_forced = fault.kind == ipc::fault::FaultKind::DeadlineExceeded;
-        self.log(runtime, tick, Logged::RolledBack { is_forced }, actions);
-        let why = fault.kind.explanation().to_owned();
-        let revision = RevisionName::from(trial.revision.hash());
-        let cause = looking::cause(why.clone(), Some(revision.clone()), Some(&fault));
-        let state = &mut self.runtimes[runtime];
-        state.refuse(trial.revision.text.hash(), cause.clone());
-        if let Some(entry) = state.history.iter_mut().rev().find(|entry| entry.change == trial.change) {
-            entry.refused = Some(cause);
-        }
-        state.current = Some(Arc::clone(&trial.base));
-        state.last = Some(Arc::clone(&trial.base));
-        if let Some(slot) = state.slot {
-            self.texts[slot.0] = trial.base.text.clone();
-            self.programs[slot.0].revision = Some(Arc::clone(&trial.base));
-        }
-        let to = trial.base.hash().into();
-        let event = crate::control::protocol::ChangeEvent {
-            change: trial.change,
-            runtime: super::edits::runtime_name(&self.runtimes[runtime].name),
-            revision: Some(revision),
-            progress: Progress::RolledBack { to, tick, why, line: fault.line },
-        };
-        actions.push(Action::Tell(Report::Change(Box::new(event))));
-        actions.push(Action::Tell(Report::Edit { text: trial.revision.text.clone(), news: EditNews::RolledBack { fault } }));
     }
 
     // ---------------------------------------------------------------------------------------------------- new hosts
@@ -324,8 +276,8 @@ impl Policy {
         state.remember(HistoryEntry {
             hash: revision.hash(),
             text: revision.text.clone(),
-            trial_ticks: super::edits::trial_ticks(&revision),
             change,
+            origin: change,
             class: ChangeClass::Load,
             boundary,
             committed_ms: now_ms,
@@ -334,25 +286,7 @@ impl Policy {
             refused: None,
         });
         actions.push(Action::Tell(Report::Change(Box::new(event))));
-    }
-
-    /// A new host is heard, or runs where there is nothing to hear: it is the runtime's host from here on.
-    pub(super) fn take_over(&mut self, now_ms: u64, slot: RuntimeIndex, actions: &mut Vec<Action>) {
-        let Some(runtime) = self.programs[slot.0].runtime else { return };
-        let state = &mut self.runtimes[runtime];
-        let Some(flight) = state.flight.take_if(|flight| flight.way == Way::NewHost { slot }) else { return };
-        let old = state.slot.replace(slot);
-        let revision = Arc::clone(&flight.what.revision);
-        state.trial = None;
-        state.is_frozen = false;
-        state.status = Default::default();
-        state.lane = Default::default();
-        self.release_questions(runtime, "the runtime has got a new host meanwhile; ask again", actions);
-        self.log_start(slot, &revision, actions);
-        self.committed(now_ms, runtime, flight.what, 0, None, None, actions);
-        if let Some(old) = old {
-            self.retire(old, actions);
-        }
+        self.begin_probation(runtime, change, &revision, 0);
     }
 
     /// Fades a host out and ends it.
@@ -369,11 +303,26 @@ impl Policy {
             return self.slot_over(slot, None, actions);
         }
         program.is_retiring = true;
+        if matches!(program.phase, Phase::Queued | Phase::Compiling | Phase::Inspecting { .. } | Phase::Ready { .. }) {
+            return self.abandon(slot, actions);
+        }
         if program.is_lane_added {
             // The host delivers until the lane has been faded out.
             return actions.push(Action::RemoveLane(slot));
         }
         self.stop_retiring(slot, actions);
+    }
+
+    /// Gives a program up that no host has been told of.
+    fn abandon(&mut self, slot: RuntimeIndex, actions: &mut Vec<Action>) {
+        let program = &mut self.programs[slot.0];
+        if let Phase::Inspecting { artifact } | Phase::Ready { artifact, .. } = &program.phase {
+            actions.push(Action::Release { segment: artifact.name.clone() });
+        }
+        program.phase = Phase::Done;
+        self.let_go_of_lane(slot, actions);
+        actions.push(Action::Tell(Report::RuntimeStopped { runtime: slot }));
+        self.slot_over(slot, None, actions);
     }
 
     /// The lane is gone: nothing that the host does is heard any more.
@@ -390,11 +339,20 @@ impl Policy {
     /// A host has come to its end, as it should or not: what that means for its runtime.
     pub(super) fn slot_over(&mut self, slot: RuntimeIndex, failure: Option<&Failure>, actions: &mut Vec<Action>) {
         let Some(runtime) = self.programs[slot.0].runtime else { return };
-        if self.runtimes[runtime].flight.as_ref().is_some_and(|flight| flight.way == Way::NewHost { slot }) {
+        let flight = self.runtimes[runtime].flight.as_ref().filter(|flight| flight.way == Way::NewHost { slot });
+        if flight.is_some_and(|flight| flight.recalled.is_some()) {
+            return self.flight_recalled(runtime, actions);
+        }
+        if flight.is_some() {
             let failure = failure.cloned().unwrap_or(Failure::NoHost);
             return self.flight_failed(runtime, failure, actions);
         }
         if self.runtimes[runtime].slot != Some(slot) {
+            return;
+        }
+        let tick = self.programs[slot.0].ticks;
+        let fault = ipc::fault::Fault { kind: ipc::fault::FaultKind::Trap, tick, block: None, line: None, repeats: 0 };
+        if failure.is_some() && self.hand_back(slot, &fault, actions) {
             return;
         }
         let is_for_host = self.runtimes[runtime].flight.as_ref().is_some_and(|flight| matches!(flight.way, Way::Host { .. }));
@@ -405,6 +363,7 @@ impl Policy {
         let state = &mut self.runtimes[runtime];
         state.current = None;
         state.trial = None;
+        state.probation = None;
         state.is_frozen = false;
         state.cause = failure.map(|failure| looking::cause(crate::render::sentences::failure_text(failure), None, None));
         for ticket in std::mem::take(&mut self.runtimes[runtime].stop_askers) {
@@ -423,9 +382,10 @@ impl Policy {
             let state = &mut self.runtimes[runtime];
             let flight = state.flight.take();
             let recall = flight.as_ref().and_then(|flight| flight.recalled);
-            let edits = [state.incoming.take(), state.waiting.take().map(|waiting| waiting.edit), flight.map(|flight| flight.what.edit)];
+            let (incoming, waiting) = (std::mem::take(&mut state.incoming), std::mem::take(&mut state.waiting));
+            let edits = waiting.into_iter().map(|waiting| waiting.edit).chain(flight.map(|flight| flight.what.edit));
             let stops = std::mem::take(&mut state.stop_askers);
-            for edit in edits.into_iter().flatten() {
+            for edit in incoming.into_iter().chain(edits) {
                 self.end_edit(edit, ending(), Progress::Cancelled {}, actions);
             }
             let cancel = match recall {

@@ -79,10 +79,11 @@ impl Policy {
         let program = &mut self.programs[runtime.0];
         program.generation += 1;
         if let Some(named) = program.runtime {
-            self.runtimes[named].generation += 1;
+            let state = &mut self.runtimes[named];
             // Of several lives of a runtime each has numbers of its own.
-            program.generation = program.generation.max(self.runtimes[named].generation);
-            self.runtimes[named].generation = program.generation;
+            program.generation = program.generation.max(state.generation + 1).max(state.last_generation + 1);
+            state.last_generation = program.generation;
+            state.generation = program.generation;
         }
     }
 
@@ -290,11 +291,11 @@ impl Policy {
             let fault = ipc::fault::Fault { kind: ipc::fault::FaultKind::Trap, tick: took.next_tick, block: None, line: None, repeats: 0 };
             let progress = SwapProgress::RolledBack { tick: took.next_tick, fault: fault.clone(), to: took.revision, is_partial: false };
             self.keep_up(runtime, &LiveReply::Swap { request, progress }, actions);
-            self.rolled_back(named, request, took.next_tick, fault, actions);
+            self.rolled_back(named, request, took.next_tick, fault, took.revision, actions);
         } else {
             let progress = SwapProgress::TrialPassed { tick: took.next_tick };
             self.keep_up(runtime, &LiveReply::Swap { request, progress }, actions);
-            self.trial_passed(named, request);
+            self.trial_passed(named, request, actions);
         }
     }
 

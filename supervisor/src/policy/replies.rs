@@ -60,7 +60,8 @@ impl Policy {
             HostReply::Refused { segment, reason } => self.refused(runtime, segment, reason, actions),
             HostReply::Status(status) => self.host_status(runtime, status, actions),
             HostReply::Faulted { runtime: _, fault, held } => {
-                if held {
+                let is_relieved = self.hand_back(runtime, &fault, actions);
+                if held && !is_relieved {
                     self.hold(runtime);
                     self.note_hold(runtime, &fault);
                 }
@@ -134,7 +135,7 @@ impl Policy {
         self.programs[runtime.0].ticks = self.programs[runtime.0].ticks.max(status.ticks);
         if let Some(index) = self.programs[runtime.0].runtime.filter(|index| self.runtimes[*index].slot == Some(runtime)) {
             self.runtimes[index].status = status.clone();
-            self.look_at_first_trial(index, status.ticks);
+            self.look_at_first_trial(index, status.ticks, status.is_held, actions);
         }
         actions.push(Action::Tell(Report::HostStatus { runtime, status }));
     }

@@ -1,8 +1,8 @@
 //! A named runtime as the policy sees it: which host runs it, which revision plays, which edits are on their way.
 //!
 //! A runtime outlives its hosts: each host it is given is a program of its own (`super::program`), so that a new one can be
-//! made ready while the old one plays. Of edits there are three at most: the newest one on its way to the host, one that
-//! waits for an acknowledgement, one that the host has. A newer one takes the place of an older one.
+//! made ready while the old one plays. Of edits there are a few: those on their way to the worker, those that wait for an
+//! acknowledgement, one that the host has. A newer one takes the place of the older ones once it is known to be good.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -14,14 +14,24 @@ use ipc::message::{HostStatus, LaneStatus};
 use ipc::plan::ChangeReport;
 use ipc::segment::SegmentRef;
 
+use super::handover::Standby;
 use super::log::Logged;
 use super::restarts::Restarts;
 use super::vocabulary::{CompileSettings, Plan, ProgramText, RuntimeIndex};
 use crate::control::Ticket;
-use crate::control::protocol::{Answer, AnswerWhen, Boundary, Cause, ChangeClass, ChangeId, Timings};
+use crate::control::protocol::{Answer, AnswerWhen, Boundary, Cause, ChangeClass, ChangeId, RevisionName, Timings};
 
 /// Revisions whose history is kept, per runtime. A performance has some hundred edits an hour; the oldest go first.
 pub const MAX_HISTORY: usize = 1_000;
+
+/// Bytes that the texts of a runtime's history may take. The oldest go first, whatever sends them (DESIGN P8).
+pub const MAX_HISTORY_BYTES: usize = 8 << 20;
+
+/// Edits of one runtime that may be on their way to the worker at a time. Of more, the oldest is given up.
+pub const MAX_INCOMING: usize = 8;
+
+/// Changes of one runtime that may wait for an acknowledgement at a time. Of more, the oldest is given up.
+pub const MAX_WAITING: usize = 8;
 
 /// Refused texts that are remembered, per runtime; the oldest go first.
 pub const MAX_REFUSED: usize = 256;
@@ -111,6 +121,10 @@ pub struct Edit {
     pub runtime: usize,
     pub text: ProgramText,
     pub wishes: Wishes,
+    /// The revision it is an edit of, where that matters to whoever sent it.
+    pub base: Option<RevisionName>,
+    /// The change whose text it goes back to; for all but rollbacks its own.
+    pub origin: ChangeId,
     /// `None` once it has been answered, and where nobody asked (watched files).
     pub asker: Option<Asker>,
     /// Only asked about.
@@ -176,6 +190,8 @@ pub enum Way {
 pub struct Flight {
     pub what: Classified,
     pub way: Way,
+    /// The last revision that passed its trial, where that was another than the one that ran when the host was told.
+    pub good: Option<Arc<Revision>>,
     /// It has been asked to come back, for a newer one or because somebody cancelled it.
     pub recalled: Option<Recall>,
 }
@@ -195,6 +211,30 @@ pub struct Trial {
     pub revision: Arc<Revision>,
     /// What comes back if it fails.
     pub base: Arc<Revision>,
+    /// The same, where the host decides which of both it still has.
+    pub other_base: Option<Arc<Revision>>,
+    /// Undone in the running engine; nothing that could be gone back to is kept beside it.
+    pub is_patch: bool,
+    /// Patches that have been committed on top of it, oldest first: they fail with it.
+    pub later: Vec<Later>,
+}
+
+/// A patch on top of a revision on trial.
+#[derive(Debug)]
+pub struct Later {
+    pub change: ChangeId,
+    /// Its own trial; `None` for a change of nothing that runs, which is as good as what is below it.
+    pub request: Option<RequestId>,
+    pub revision: Arc<Revision>,
+}
+
+/// A revision that nothing watches but the time it plays: it is good once it has played for as long as a trial takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probation {
+    pub change: ChangeId,
+    pub until_tick: u64,
+    /// Ticks pass while a runtime is frozen, and prove nothing.
+    pub frozen_at: Option<u64>,
 }
 
 /// A line of a runtime's history. Holds no more of the revision than going back to it takes: its text.
@@ -202,9 +242,9 @@ pub struct Trial {
 pub struct HistoryEntry {
     pub hash: ContentHash,
     pub text: ProgramText,
-    /// Ticks after which a first program is good.
-    pub trial_ticks: u32,
     pub change: ChangeId,
+    /// The change that a rollback went back to; otherwise its own.
+    pub origin: ChangeId,
     pub class: ChangeClass,
     pub boundary: Boundary,
     /// Milliseconds since the session began.
@@ -244,7 +284,10 @@ pub struct Runtime {
     pub name: String,
     /// The host that runs it, or is about to.
     pub slot: Option<RuntimeIndex>,
+    /// Generation of the host that runs it.
     pub generation: u64,
+    /// The highest that any of its hosts has had.
+    pub last_generation: u64,
     /// What runs. `None` while nothing does.
     pub current: Option<Arc<Revision>>,
     /// What ran last, for `restart`.
@@ -252,12 +295,20 @@ pub struct Runtime {
     pub history: VecDeque<HistoryEntry>,
     /// Texts that failed while they ran.
     pub refused: BTreeMap<ContentHash, Cause>,
-    pub incoming: Option<Edit>,
-    pub waiting: Option<Classified>,
+    /// Edits that have not been classified, oldest first. The newest is compiled first; it takes the place of the others when
+    /// it is known to be good.
+    pub incoming: Vec<Edit>,
+    /// Changes that wait for an acknowledgement, oldest first.
+    pub waiting: Vec<Classified>,
     pub flight: Option<Flight>,
     pub trial: Option<Trial>,
+    pub probation: Option<Probation>,
+    /// The host before the present one, as long as that has to prove itself.
+    pub standby: Option<Standby>,
     /// What it was asked, who waits, and what is to be logged when it happens.
     pub questions: BTreeMap<RequestId, (Question, Ticket, Logged)>,
+    /// What hosts of it are to do without anybody waiting, and what is to be logged when it happens.
+    pub unasked: BTreeMap<RequestId, (RuntimeIndex, Logged)>,
     /// Who waits for it to have stopped.
     pub stop_askers: Vec<Ticket>,
     pub level: Level,
@@ -277,14 +328,18 @@ impl Runtime {
             name,
             slot: None,
             generation: 0,
+            last_generation: 0,
             current: None,
             last: None,
             history: VecDeque::new(),
             refused: BTreeMap::new(),
-            incoming: None,
-            waiting: None,
+            incoming: Vec::new(),
+            waiting: Vec::new(),
             flight: None,
             trial: None,
+            probation: None,
+            standby: None,
+            unasked: BTreeMap::new(),
             questions: BTreeMap::new(),
             stop_askers: Vec::new(),
             level: Level::default(),
@@ -299,11 +354,37 @@ impl Runtime {
     }
 
     /// Notes that a revision took effect.
-    pub fn remember(&mut self, entry: HistoryEntry) {
-        if self.history.len() >= MAX_HISTORY {
-            self.history.pop_front();
+    pub fn remember(&mut self, mut entry: HistoryEntry) {
+        // Going to and fro between two texts takes the memory of two.
+        if let Some(known) = self.history.iter().find(|known| known.text.source == entry.text.source) {
+            entry.text.source = Arc::clone(&known.text.source);
         }
         self.history.push_back(entry);
+        while self.history.len() > 1 && (self.history.len() > MAX_HISTORY || self.history_bytes() > MAX_HISTORY_BYTES) {
+            self.history.pop_front();
+        }
+    }
+
+    /// Bytes of the texts in its history.
+    fn history_bytes(&self) -> usize {
+        let mut texts: Vec<(*const u8, usize)> =
+            self.history.iter().map(|entry| (entry.text.source.as_ptr(), entry.text.source.len())).collect();
+        texts.sort_unstable();
+        texts.dedup();
+        texts.iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// The revision that will run next, as far as that is certain.
+    pub fn present(&self) -> Option<ContentHash> {
+        let is_certain = |flight: &&Flight| flight.recalled.is_none() && flight.what.edit.wishes.boundary == Boundary::Frame;
+        let coming = self.flight.as_ref().filter(is_certain).map(|flight| flight.what.revision.hash());
+        coming.or(self.current.as_ref().map(|current| current.hash()))
+    }
+
+    /// Whether nothing has come of it: its first text was wrong, and it is as if it had never been named.
+    pub fn is_vacant(&self) -> bool {
+        let has_edits = !self.incoming.is_empty() || !self.waiting.is_empty() || self.flight.is_some();
+        self.slot.is_none() && self.history.is_empty() && self.last.is_none() && self.watching.is_none() && !has_edits
     }
 
     /// Remembers that this text failed while it ran.
@@ -317,6 +398,6 @@ impl Runtime {
     /// The change that waits for its boundary or for an acknowledgement.
     pub fn waiting_change(&self) -> Option<ChangeId> {
         let flight = self.flight.as_ref().map(|flight| flight.what.edit.change);
-        self.waiting.as_ref().map(|waiting| waiting.edit.change).or(flight)
+        self.waiting.last().map(|waiting| waiting.edit.change).or(flight)
     }
 }

@@ -14,7 +14,7 @@ use super::edits::of;
 use super::log::{LogEntry, Logged, RevisionText};
 use super::program::Phase;
 use super::runtime::Revision;
-use super::{Action, Compiling, Content, Failure, Inspection, Policy, RuntimeIndex, Stage, Target, Verdict, deadlines};
+use super::{Action, Compiling, Failure, Inspection, Policy, RuntimeIndex, Stage, Target, Verdict, deadlines};
 use crate::change;
 use crate::control::protocol::ChangeId;
 
@@ -51,8 +51,8 @@ pub struct Script {
     current: Option<Arc<Revision>>,
     /// What a rollback returns to.
     base: Option<Arc<Revision>>,
-    /// Compiled revisions by hash, for those that are laid out against them.
-    revisions: BTreeMap<String, Arc<Content>>,
+    /// Compiled revisions by hash, for those that are laid out against them or go back to them.
+    revisions: BTreeMap<String, Arc<Revision>>,
 }
 
 impl Policy {
@@ -80,7 +80,7 @@ impl Policy {
         let first = self.programs.first().and_then(|program| program.revision.clone());
         let Some(script) = &mut self.script else { return };
         if let (None, Some(first)) = (&script.current, first) {
-            script.revisions.insert(first.hash().to_string(), Arc::clone(&first.plan.content));
+            script.revisions.insert(first.hash().to_string(), Arc::clone(&first));
             script.current = Some(first);
         }
         while let Some(script) = self.script.as_mut().filter(|script| matches!(script.waiting, Waiting::Nothing)) {
@@ -109,9 +109,10 @@ impl Policy {
             Logged::Reset {} => self.send_scripted(at, LiveChange::Reset, actions),
             Logged::Freeze {} => self.send_scripted(at, LiveChange::Freeze, actions),
             Logged::Run {} => self.send_scripted(at, LiveChange::Run, actions),
-            Logged::RolledBack { is_forced } => {
+            Logged::RolledBack { is_forced, to } => {
                 if let Some(script) = &mut self.script {
-                    script.current = script.base.take().or(script.current.take());
+                    let named = to.as_ref().and_then(|to| script.revisions.get(to)).cloned();
+                    script.current = named.or(script.base.take()).or(script.current.take());
                 }
                 if *is_forced {
                     self.send_scripted(at, LiveChange::RollBack, actions);
@@ -132,7 +133,11 @@ impl Policy {
         let request = self.last_request;
         let Some(script) = &mut self.script else { return };
         let text = revision.program(&script.runtime);
-        let previous = revision.previous.as_ref().and_then(|previous| script.revisions.get(previous)).cloned();
+        let previous = revision
+            .previous
+            .as_ref()
+            .and_then(|previous| script.revisions.get(previous))
+            .map(|previous| Arc::clone(&previous.plan.content));
         script.waiting = Waiting::Compile { entry: Box::new(entry), artifact: None };
         if !self.process(self.worker()).is_usable() {
             return self.end_script("the compiler-worker is gone", actions);
@@ -160,7 +165,7 @@ impl Policy {
     pub(super) fn script_inspected(&mut self, inspection: Inspection, actions: &mut Vec<Action>) {
         let Some(script) = &mut self.script else { return };
         let Waiting::Compile { entry, artifact: Some(artifact) } = std::mem::replace(&mut script.waiting, Waiting::Nothing) else { return };
-        let Logged::Change { revision: logged, is_patch, trial_ticks, crossfade_frames } = &entry.what else { return };
+        let Logged::Change { revision: logged, is_patch, trial_ticks, crossfade_frames, good } = &entry.what else { return };
         let (Inspection::Playable(plan), Some(current)) = (inspection, script.current.clone()) else {
             return self.end_script("a revision of the recording cannot be played", actions);
         };
@@ -169,13 +174,15 @@ impl Policy {
         if revision.hash().to_string() != logged.hash {
             return self.end_script("the recording was made by another build: it compiles to something else now", actions);
         }
-        script.revisions.insert(logged.hash.clone(), Arc::clone(&revision.plan.content));
+        script.revisions.insert(logged.hash.clone(), Arc::clone(&revision));
+        let good = good.as_ref().and_then(|good| script.revisions.get(good));
         let there = change::plan(of(&current), of(&revision));
         let (hash, base_directory, trial_ticks) = (revision.hash(), logged.directory.clone(), *trial_ticks);
         let what = if *is_patch {
             LiveChange::Patch(Box::new(Patch { artifact, revision: hash, plan: there, trial_ticks, base_directory }))
         } else {
             let back = Some(change::plan_back(of(&revision), of(&current)));
+            let back_to_good = good.map(|good| change::plan_back(of(&revision), of(good)));
             let crossfade_frames = *crossfade_frames;
             let (there, boundary) = (Some(there), Boundary::Frame);
             LiveChange::Swap(Box::new(Swap {
@@ -184,7 +191,7 @@ impl Policy {
                 revision: hash,
                 there,
                 back,
-                back_to_good: None,
+                back_to_good,
                 boundary,
                 trial_ticks,
                 crossfade_frames,

@@ -483,7 +483,7 @@ impl World {
             && policy.process(policy.worker()).is_joined()
             && policy.process(policy.device()).is_joined()
             && (has_spare || !runs)
-            && policy.runtimes.iter().all(|runtime| runtime.questions.is_empty() && runtime.incoming.is_none())
+            && policy.runtimes.iter().all(|runtime| runtime.questions.is_empty() && runtime.incoming.is_empty())
     }
 
     fn run(&mut self) {

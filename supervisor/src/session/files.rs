@@ -189,7 +189,10 @@ fn described(path: &str, recording: &Recording) -> RecordingInfo {
             runtime.revisions.push(revision);
         }
     }
-    let ticks = recording.entries.iter().map(|entry| entry.tick).max().unwrap_or(0);
+    // Frames are those of the programs that sound; what runs by a clock of its own has ticks of another length.
+    let sounds =
+        |life: &usize| lives.get(life).and_then(|position| runtimes.get(*position)).is_some_and(|runtime| runtime.runtime_type == "audio");
+    let ticks = recording.entries.iter().filter(|entry| sounds(&entry.life)).map(|entry| entry.tick).max().unwrap_or(0);
     RecordingInfo {
         path: path.to_owned(),
         build: recording.header.build.clone(),

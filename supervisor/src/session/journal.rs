@@ -240,8 +240,8 @@ mod tests {
         let header = Header { format: FORMAT, build: crate::role::BUILD.to_owned(), seed: 0 };
         let start =
             Logged::Start { runtime: "drums".to_owned(), runtime_type: "audio".to_owned(), sample_rate: 48_000, revision: revision() };
-        let change = Logged::Change { revision: revision(), is_patch: true, trial_ticks: 375, crossfade_frames: 64 };
-        let entries = [start, change, Logged::Freeze {}, Logged::RolledBack { is_forced: true }, Logged::Seen {}];
+        let change = Logged::Change { revision: revision(), is_patch: true, trial_ticks: 375, crossfade_frames: 64, good: None };
+        let entries = [start, change, Logged::Freeze {}, Logged::RolledBack { is_forced: true, to: None }, Logged::Seen {}];
         let entries = entries.map(|what| LogEntry { life: 0, tick: 5, what });
         let lines: Vec<Vec<u8>> = std::iter::once(line(&header)).chain(entries.iter().map(line)).chain([line(&set(6))]).collect();
         let contents: Vec<Vec<u8>> = lines.iter().map(|line| line[HASH_DIGITS + 1..].to_vec()).collect();

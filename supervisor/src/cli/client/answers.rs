@@ -1,8 +1,10 @@
 //! Answers and errors of a session in words.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use crate::control::protocol::{
-    ChangeClass, ChangeReport, ChangeState, Diagnostic, ErrorReply, ItemValues, Mix, Number, Recording, RevisionList, RuntimeNow,
-    SessionStatus, Watching,
+    Cause, ChangeClass, ChangeReport, ChangeState, Diagnostic, ErrorReply, ItemValues, Mix, Number, Recording, RecordingInfo, RevisionList,
+    RuntimeNow, SessionStatus, Watching,
 };
 
 /// Things named in one line; the rest are counted.
@@ -27,11 +29,18 @@ pub fn change(report: &ChangeReport) -> String {
     let mut lines = vec![format!("{}: change {}, {class}, {state}, revision {revision}", report.runtime, report.change.0)];
     lines.extend(report.reasons.iter().take(NAMED).map(|reason| format!("  {}", reason.text)));
     if report.reasons.len() > NAMED {
-        lines.push(format!("  and {} reasons more", report.reasons.len() - NAMED));
+        lines.push(format!("  and {} more", counted(report.reasons.len() - NAMED, "reason", "reasons")));
+    }
+    if let Some(asked) = &report.fallback_from {
+        lines.push(format!("  there is no runtime type `{asked}`; it runs under `{}`", report.runtime_type));
+    }
+    if let Some(cause) = &report.refused {
+        lines.push(format!("  it failed before{}: a push of it is refused without --force", place(cause)));
     }
     let amounts = [
         (report.kept.items, "kept"),
         (report.moved.len() as u64, "moved"),
+        (report.added.len() as u64, "new"),
         (report.reset.len() as u64, "reset"),
         (report.discarded.len() as u64, "discarded"),
     ];
@@ -41,7 +50,36 @@ pub fn change(report: &ChangeReport) -> String {
     }
     let lost = report.reset.iter().chain(&report.discarded);
     lines.extend(lost.take(NAMED).map(|loss| format!("  {}: {}", loss.item, loss.why)));
+    lines.extend(named("may lose state", &report.at_risk));
+    lines.extend(named("new", &report.added));
+    lines.extend(report.renames.iter().map(|renamed| format!("  renamed? {} → {}: the new one starts afresh", renamed.from, renamed.to)));
+    if report.reruns_init_only {
+        lines.push("  the init-only modules run once more".to_owned());
+    }
+    if report.boundaries.len() > 1 {
+        let offered: Vec<String> = report.boundaries.iter().map(word).collect();
+        lines.push(format!("  boundary: {} (of {})", word(&report.boundary), offered.join(", ")));
+    }
     lines.join("\n")
+}
+
+/// The first few of some items in one line, if there are any.
+fn named(what: &str, items: &[String]) -> Option<String> {
+    let first: Vec<&str> = items.iter().take(NAMED).map(String::as_str).collect();
+    let more = if items.len() > NAMED { format!(" and {} more", items.len() - NAMED) } else { String::new() };
+    (!items.is_empty()).then(|| format!("  {what}: {}{more}", first.join(", ")))
+}
+
+pub fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+/// Where a cause lies, as far as that is known: ` in line 7, tick 1200`.
+fn place(cause: &Cause) -> String {
+    let line = cause.line.map(|line| format!("line {line}"));
+    let tick = cause.tick.map(|tick| format!("tick {tick}"));
+    let known: Vec<String> = line.into_iter().chain(tick).collect();
+    if known.is_empty() { String::new() } else { format!(" in {}", known.join(", ")) }
 }
 
 pub fn now(now: &RuntimeNow) -> String {
@@ -82,29 +120,68 @@ pub fn status(status: &SessionStatus) -> String {
     for runtime in &status.runtimes {
         let revision = runtime.revision.as_ref().and_then(|revision| revision.as_str().get(..8)).unwrap_or("-");
         let waiting = runtime.waiting_change.map(|change| format!(", change {} waits", change.0)).unwrap_or_default();
-        let cause = runtime.cause.as_ref().map(|cause| format!(" ({})", cause.message)).unwrap_or_default();
+        let cause = runtime.cause.as_ref().map(|cause| format!(" ({}{})", cause.message, place(cause))).unwrap_or_default();
         lines.push(format!(
-            "  {}: {}{cause}, {}, revision {revision}, tick {}, load {}%, {} underruns{waiting}",
+            "  {}: {}{cause}, {}, revision {revision}, tick {}, load {}%, {}{}{waiting}",
             runtime.runtime,
             word(&runtime.state),
             runtime.runtime_type,
             runtime.tick,
             runtime.load_permille.div_ceil(10),
-            runtime.underruns
+            counted(runtime.underruns as usize, "underrun", "underruns"),
+            level(&runtime.mix)
         ));
+    }
+    let is_silent = !status.runtimes.is_empty() && status.runtimes.iter().all(|runtime| !runtime.mix.is_audible);
+    if is_silent {
+        lines.push("  nothing is heard: every runtime is muted, or another one is soloed (mute --off, solo --off)".to_owned());
     }
     lines.join("\n")
 }
 
+/// How a runtime is mixed, where it is not simply heard.
+fn level(mix: &Mix) -> String {
+    let gain = (mix.gain != 1.0).then(|| format!(", gain {}", mix.gain));
+    let muted = mix.is_muted.then(|| ", muted".to_owned());
+    let soloed = mix.is_soloed.then(|| ", soloed".to_owned());
+    let unheard = (!mix.is_audible && !mix.is_muted).then(|| ", not heard because of solo".to_owned());
+    [gain, muted, soloed, unheard].into_iter().flatten().collect()
+}
+
 pub fn revisions(list: &RevisionList) -> String {
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     let line = |entry: &crate::control::protocol::RevisionEntry| {
         let current = if entry.is_current { "*" } else { " " };
         let good = if entry.is_good { " good" } else { "" };
         let refused = entry.refused.as_ref().map(|cause| format!(" refused: {}", cause.message)).unwrap_or_default();
         let revision = entry.revision.as_str().get(..8).unwrap_or_default();
-        format!("{current} {revision} change {} class {} tick {}{good}{refused}", entry.change.0, word(&entry.class), entry.tick)
+        let (change, class, tick) = (entry.change.0, word(&entry.class), entry.tick);
+        let ago = ago(now_ms.saturating_sub(u128::from(entry.committed_at_ms)));
+        format!("{current} {revision} change {change} class {class} tick {tick}, {ago}{good}{refused}")
     };
     list.revisions.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// A time that has passed, as people say it.
+fn ago(passed_ms: u128) -> String {
+    let seconds = passed_ms / 1_000;
+    match seconds {
+        0..60 => format!("{seconds} s ago"),
+        60..3_600 => format!("{} min ago", seconds / 60),
+        _ => format!("{} h {} min ago", seconds / 3_600, seconds / 60 % 60),
+    }
+}
+
+/// What a recording holds.
+pub fn recorded(info: &RecordingInfo) -> String {
+    let torn = if info.is_torn { ", cut off at the end" } else { "" };
+    let inputs = counted(info.inputs as usize, "input", "inputs");
+    let mut lines = vec![format!("{}: {} frames, {inputs}{torn}, made by {}", info.path, info.frames, info.build)];
+    lines.extend(info.runtimes.iter().map(|runtime| {
+        let revisions = counted(runtime.revisions.len(), "revision", "revisions");
+        format!("  {}: {}, {revisions}", runtime.runtime, runtime.runtime_type)
+    }));
+    lines.join("\n")
 }
 
 pub fn watching(watching: &Watching) -> String {
@@ -122,14 +199,15 @@ pub fn recording(recording: &Recording) -> String {
     }
 }
 
-/// An error with what belongs to it.
-pub fn error(error: &ErrorReply) -> String {
+/// An error with what belongs to it. `session` is the name the command was given, for commands that follow from it.
+pub fn error(error: &ErrorReply, session: Option<&str>) -> String {
     let mut lines = vec![format!("error: {}", error.message)];
     lines.extend(error.data.diagnostics.iter().map(diagnostic));
     if let Some(report) = &error.data.change {
         lines.push(change(report));
         let number = report.change.0;
-        lines.push(format!("  take it: continuo confirm {number}\n  drop it: continuo cancel {number}"));
+        let session = session.map(|session| format!(" --session {session}")).unwrap_or_default();
+        lines.push(format!("  take it: continuo confirm {number}{session}\n  drop it: continuo cancel {number}{session}"));
     }
     if !error.data.known.is_empty() {
         lines.push(format!("  there is: {}", error.data.known.join(", ")));
@@ -141,4 +219,37 @@ fn diagnostic(found: &Diagnostic) -> String {
     let line = found.line.map(|line| format!("line {line}: ")).unwrap_or_default();
     let hint = found.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
     format!("  {line}{}{hint}", found.message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::protocol::ErrorCode;
+
+    #[test]
+    fn times_and_numbers_are_said_as_people_say_them() {
+        let said = [999, 59_999, 60_000, 3_599_000, 3_600_000 + 61_000].map(ago);
+        assert_eq!(said, ["0 s ago", "59 s ago", "1 min ago", "59 min ago", "1 h 1 min ago"]);
+        assert_eq!([1, 2].map(|count| counted(count, "reason", "reasons")), ["1 reason", "2 reasons"]);
+    }
+
+    #[test]
+    fn a_cause_says_its_line_and_its_tick() {
+        let cause = |line, tick| Cause { message: String::new(), revision: None, tick, line };
+        assert_eq!(place(&cause(Some(7), Some(1_200))), " in line 7, tick 1200");
+        assert_eq!(place(&cause(None, None)), "");
+    }
+
+    #[test]
+    fn a_runtime_that_is_not_heard_says_why() {
+        let mix = Mix { gain: 0.5, is_muted: false, is_soloed: false, is_audible: false };
+        assert_eq!(level(&mix), ", gain 0.5, not heard because of solo");
+        assert_eq!(level(&Mix { gain: 1.0, is_muted: false, is_soloed: false, is_audible: true }), "");
+    }
+
+    #[test]
+    fn an_error_without_a_change_offers_nothing_to_confirm() {
+        let told = error(&ErrorReply::new(ErrorCode::UnknownRuntime, "there is no runtime `x`"), Some("gig"));
+        assert_eq!(told, "error: there is no runtime `x`");
+    }
 }

@@ -63,6 +63,8 @@ pub enum Verb {
     Unwatch(One),
     /// Begin a recording that can be replayed, or end the one that runs.
     Record(Record),
+    /// Tell what a recording holds.
+    ReplayInfo(ReplayInfo),
     /// Follow what happens in the session, until Ctrl-C.
     Events(Events),
     /// Ask whether the session answers.
@@ -359,6 +361,20 @@ pub struct Record {
 impl Record {
     pub fn params(&self) -> Result<protocol::Record, CommandError> {
         Ok(protocol::Record { path: self.file.as_ref().map(path).transpose()? })
+    }
+}
+
+#[derive(Args)]
+pub struct ReplayInfo {
+    /// The recording.
+    file: PathBuf,
+    #[command(flatten)]
+    pub talk: Talk,
+}
+
+impl ReplayInfo {
+    pub fn params(&self) -> Result<protocol::ReplayInfo, CommandError> {
+        Ok(protocol::ReplayInfo { path: path(&self.file)? })
     }
 }
 

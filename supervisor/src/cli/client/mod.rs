@@ -45,9 +45,10 @@ pub fn execute(verb: &Verb) -> Result<Verdict, CommandError> {
         }
         Verb::Mute(mute) => ask(&mute.talk, &protocol::Mute { runtime: runtime(&mute.runtime)?, on: !mute.off }, answers::mix),
         Verb::Solo(solo) => ask(&solo.talk, &protocol::Solo { runtime: runtime(&solo.runtime)?, on: !solo.off }, answers::mix),
-        Verb::Panic(talk) => {
-            ask(talk, &protocol::Panic {}, |silenced| format!("{} runtimes are silent now; they play on", silenced.runtimes.len()))
-        }
+        Verb::Panic(talk) => ask(talk, &protocol::Panic {}, |silenced| match silenced.runtimes.len() {
+            1 => "1 runtime is silent now; it plays on".to_owned(),
+            count => format!("{count} runtimes are silent now; they play on"),
+        }),
         Verb::Restart(restart) => {
             let params = protocol::Restart { runtime: runtime(&restart.runtime)?, reset: restart.reset, generation: restart.generation };
             ask(&restart.talk, &params, answers::now)
@@ -65,6 +66,7 @@ pub fn execute(verb: &Verb) -> Result<Verdict, CommandError> {
         Verb::Watch(watch) => ask(&watch.talk, &watch.params()?, answers::watching),
         Verb::Unwatch(one) => ask(&one.talk, &protocol::Unwatch { runtime: runtime(&one.runtime)? }, answers::watching),
         Verb::Record(record) => ask(&record.talk, &record.params()?, answers::recording),
+        Verb::ReplayInfo(info) => ask(&info.talk, &info.params()?, answers::recorded),
         Verb::Events(events) => events::follow(events),
         Verb::Ping(talk) => ask(talk, &protocol::Ping {}, |_| "it answers".to_owned()),
         Verb::Shutdown(talk) => ask(talk, &protocol::Shutdown {}, |_| "the session fades out and ends".to_owned()),
@@ -101,7 +103,7 @@ fn refused(talk: &Talk, error: &ErrorReply) -> Verdict {
     if talk.json {
         render::print(&json!({ "error": error }).to_string());
     } else {
-        render::tell(&answers::error(error));
+        render::tell(&answers::error(error, talk.session.as_deref()));
     }
     match error.name() {
         ErrorCode::CompileFailed

@@ -156,12 +156,13 @@ impl ErrorReply {
 
     /// A change that waits for its acknowledgement.
     pub fn needs_ack(change: ChangeReport) -> Self {
-        let message = format!(
-            "change {} would reset {} and discard {} items: confirm or cancel it",
-            change.change.0,
-            change.reset.len(),
-            change.discarded.len()
-        );
+        let (number, lost) = (change.change.0, change.reset.len() + change.discarded.len());
+        let message = match (lost, change.reasons.first()) {
+            (0, Some(reason)) => format!("change {number} loses no state, but {}: confirm or cancel it", reason.text),
+            (0, None) => format!("change {number} waits for you: confirm or cancel it"),
+            (1, _) => format!("change {number} would lose the state of 1 item: confirm or cancel it"),
+            (lost, _) => format!("change {number} would lose the state of {lost} items: confirm or cancel it"),
+        };
         let mut reply = Self::new(ErrorCode::NeedsAck, message);
         reply.data.change = Some(change);
         reply

@@ -1,0 +1,230 @@
+//! Trials: what a revision that fails goes back to, and when one is known to be good. Part of the state machine: see the parent
+//! module.
+//!
+//! Whatever is edited within a second, a failure leads to the last revision that passed its trial. A revision is good when its
+//! host says so, or, where nothing could be gone back to, when it has played for as long as a trial takes.
+
+use std::sync::Arc;
+
+use ipc::fault::{Fault, FaultKind};
+use ipc::hash::ContentHash;
+use ipc::live::RequestId;
+
+use super::edits::{runtime_name, trial_ticks};
+use super::log::Logged;
+use super::runtime::{Later, Probation, Revision, Trial};
+use super::{Action, EditNews, Policy, Report, looking};
+use crate::control::protocol::{Cause, ChangeClass, ChangeEvent, ChangeId, Progress, RevisionName};
+
+/// A change that a host has committed.
+pub(super) struct Tried {
+    pub change: ChangeId,
+    pub request: RequestId,
+    pub revision: Arc<Revision>,
+    pub class: ChangeClass,
+    pub is_patch: bool,
+    /// What ran before.
+    pub base: Arc<Revision>,
+    /// The last good revision, where that was another one when the host was told.
+    pub good: Option<Arc<Revision>>,
+}
+
+impl Policy {
+    /// The last revision that passed its trial, where a swap after it is still on trial.
+    pub(super) fn good_revision(&self, runtime: usize) -> Option<Arc<Revision>> {
+        self.runtimes[runtime].trial.as_ref().filter(|trial| !trial.is_patch).map(|trial| Arc::clone(&trial.base))
+    }
+
+    /// A change has been committed: what it goes back to if it fails.
+    pub(super) fn begin_trial(&mut self, runtime: usize, tried: Tried) {
+        let Tried { change, request, revision, class, is_patch, base, good } = tried;
+        let is_nothing = class == ChangeClass::None;
+        let is_base_good = self.is_good(runtime, base.hash());
+        let state = &mut self.runtimes[runtime];
+        match &mut state.trial {
+            // A patch ends no trial.
+            Some(trial) if is_patch => trial.later.push(Later { change, request: (!is_nothing).then_some(request), revision }),
+            // Nothing that runs has changed: it is as good as what it took the place of.
+            None if is_nothing && is_base_good => self.mark_good(runtime, change),
+            None if is_nothing => {}
+            Some(_) | None => {
+                if !is_patch {
+                    state.probation = None;
+                }
+                let (base, other_base) = match good {
+                    Some(good) if !is_base_good => (good, Some(base)),
+                    good => (base, good),
+                };
+                state.trial = Some(Trial { change, request, revision, base, other_base, is_patch, later: Vec::new() });
+            }
+        }
+    }
+
+    pub(super) fn trial_passed(&mut self, runtime: usize, request: RequestId, actions: &mut Vec<Action>) {
+        let state = &mut self.runtimes[runtime];
+        let Some(trial) = &mut state.trial else { return };
+        let passed = if trial.request == request {
+            let (change, below, later) = (trial.change, Arc::clone(&trial.revision), std::mem::take(&mut trial.later));
+            state.trial = trial_of(below, later);
+            change
+        } else {
+            let Some(later) = trial.later.iter_mut().find(|later| later.request == Some(request)) else { return };
+            later.request = None;
+            later.change
+        };
+        self.mark_good(runtime, passed);
+        self.let_go_of_standby(runtime, actions);
+    }
+
+    /// Another swap has been committed within the trial.
+    pub(super) fn trial_cut_short(&mut self, runtime: usize, request: RequestId) {
+        let state = &mut self.runtimes[runtime];
+        if state.trial.take_if(|trial| trial.request == request).is_some() {
+            return;
+        }
+        let later = state.trial.iter_mut().flat_map(|trial| &mut trial.later).find(|later| later.request == Some(request));
+        if let Some(later) = later {
+            later.request = None;
+        }
+    }
+
+    /// A revision is good, and with it those after it that change nothing that runs.
+    pub(super) fn mark_good(&mut self, runtime: usize, change: ChangeId) {
+        let history = &mut self.runtimes[runtime].history;
+        let Some(position) = history.iter().rposition(|entry| entry.change == change) else { return };
+        history[position].is_good = true;
+        let after = history.iter_mut().skip(position + 1);
+        after.take_while(|entry| entry.class == ChangeClass::None && entry.refused.is_none()).for_each(|entry| entry.is_good = true);
+    }
+
+    fn is_good(&self, runtime: usize, revision: ContentHash) -> bool {
+        self.runtimes[runtime].history.iter().rev().find(|entry| entry.hash == revision).is_some_and(|entry| entry.is_good)
+    }
+
+    /// Has the running revision prove itself by playing from this tick on.
+    pub(super) fn begin_probation(&mut self, runtime: usize, change: ChangeId, revision: &Revision, from_tick: u64) {
+        let until_tick = from_tick + u64::from(trial_ticks(revision));
+        self.runtimes[runtime].probation = Some(Probation { change, until_tick, frozen_at: None });
+    }
+
+    /// The runtime has been frozen or goes on in this tick.
+    pub(super) fn freeze_probation(&mut self, runtime: usize, tick: u64, is_frozen: bool) {
+        let Some(probation) = &mut self.runtimes[runtime].probation else { return };
+        if is_frozen {
+            probation.frozen_at.get_or_insert(tick);
+        } else if let Some(since) = probation.frozen_at.take() {
+            probation.until_tick += tick.saturating_sub(since);
+        }
+    }
+
+    /// The host has told how far it is.
+    pub(super) fn look_at_first_trial(&mut self, runtime: usize, ticks: u64, is_held: bool, actions: &mut Vec<Action>) {
+        let is_over = |probation: &mut Probation| !is_held && probation.frozen_at.is_none() && ticks >= probation.until_tick;
+        if let Some(probation) = self.runtimes[runtime].probation.take_if(is_over) {
+            self.mark_good(runtime, probation.change);
+            self.let_go_of_standby(runtime, actions);
+        }
+    }
+
+    /// The revision failed while it ran, and with it whatever has been patched into it; the revision `to` plays again.
+    pub(super) fn rolled_back(
+        &mut self,
+        runtime: usize,
+        request: RequestId,
+        tick: u64,
+        fault: Fault,
+        to: ContentHash,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some((failed, to)) = self.fail_trial(runtime, request, to) else { return };
+        let is_forced = fault.kind == FaultKind::DeadlineExceeded;
+        self.log(runtime, tick, Logged::RolledBack { is_forced, to: Some(to.hash().to_string()) }, actions);
+        self.run_again(runtime, &to, tick);
+        self.tell_rolled_back(runtime, &failed, &to, &fault, tick, actions);
+    }
+
+    /// Takes out of the trial what failed, newest last, and finds what runs instead.
+    fn fail_trial(
+        &mut self,
+        runtime: usize,
+        request: RequestId,
+        to: ContentHash,
+    ) -> Option<(Vec<(ChangeId, Arc<Revision>)>, Arc<Revision>)> {
+        let state = &mut self.runtimes[runtime];
+        let trial = state.trial.as_mut()?;
+        let below = [Some(&trial.base), trial.other_base.as_ref(), Some(&trial.revision)].into_iter().flatten();
+        let candidates = below.chain(trial.later.iter().map(|later| &later.revision));
+        let to = candidates.into_iter().find(|revision| revision.hash() == to).unwrap_or(&trial.base).clone();
+        let of_later = |later: Later| (later.change, later.revision);
+        let failed = if trial.request == request {
+            let trial = state.trial.take()?;
+            std::iter::once((trial.change, trial.revision)).chain(trial.later.into_iter().map(of_later)).collect()
+        } else {
+            let first = trial.later.iter().position(|later| later.request == Some(request))?;
+            trial.later.drain(first..).map(of_later).collect()
+        };
+        Some((failed, to))
+    }
+
+    /// An earlier revision runs again from this tick on.
+    pub(super) fn run_again(&mut self, runtime: usize, revision: &Arc<Revision>, tick: u64) {
+        let state = &mut self.runtimes[runtime];
+        state.current = Some(Arc::clone(revision));
+        state.last = Some(Arc::clone(revision));
+        if let Some(slot) = state.slot {
+            self.texts[slot.0] = revision.text.clone();
+            self.programs[slot.0].revision = Some(Arc::clone(revision));
+        }
+        let entry = self.runtimes[runtime].history.iter().rev().find(|entry| entry.hash == revision.hash());
+        if let Some(change) = entry.filter(|entry| !entry.is_good).map(|entry| entry.change) {
+            self.begin_probation(runtime, change, revision, tick);
+        }
+    }
+
+    /// Refuses the texts that failed, and tells of each. The newest is the one that ran: its line is the one to blame.
+    pub(super) fn tell_rolled_back(
+        &mut self,
+        runtime: usize,
+        failed: &[(ChangeId, Arc<Revision>)],
+        to: &Revision,
+        fault: &Fault,
+        tick: u64,
+        actions: &mut Vec<Action>,
+    ) {
+        let why = fault.kind.explanation().to_owned();
+        for (change, revision) in failed {
+            let name = RevisionName::from(revision.hash());
+            self.refuse(runtime, *change, revision, looking::cause(why.clone(), Some(name.clone()), Some(fault)));
+            let progress = Progress::RolledBack { to: to.hash().into(), tick, why: why.clone(), line: fault.line };
+            let runtime = runtime_name(&self.runtimes[runtime].name);
+            let event = ChangeEvent { change: *change, runtime, revision: Some(name), progress };
+            actions.push(Action::Tell(Report::Change(Box::new(event))));
+        }
+        if let Some((_, revision)) = failed.last() {
+            actions.push(Action::Tell(Report::Edit { text: revision.text.clone(), news: EditNews::RolledBack { fault: fault.clone() } }));
+        }
+    }
+
+    fn refuse(&mut self, runtime: usize, change: ChangeId, revision: &Revision, cause: Cause) {
+        let state = &mut self.runtimes[runtime];
+        state.refuse(revision.text.hash(), cause.clone());
+        if let Some(entry) = state.history.iter_mut().rev().find(|entry| entry.change == change) {
+            entry.refused = Some(cause);
+        }
+    }
+}
+
+/// What is on trial once a trial is passed: the next patch that is, above what ran below it.
+fn trial_of(below: Arc<Revision>, later: Vec<Later>) -> Option<Trial> {
+    let mut base = below;
+    let mut later = later.into_iter();
+    while let Some(next) = later.next() {
+        let Some(request) = next.request else {
+            base = next.revision;
+            continue;
+        };
+        let (change, revision, later) = (next.change, next.revision, later.collect());
+        return Some(Trial { change, request, revision, base, other_base: None, is_patch: true, later });
+    }
+    None
+}
