@@ -68,9 +68,10 @@ impl Entry {
         let Obituary { role, pid, end, record, tail } = &self.obituary;
         let stderr = tail.text();
         let (kind, cause) = cause(*end, record, &stderr);
-        let (signal, exit_status) = match end {
-            ProcessEnd::Exited(status) => (None, Some(*status)),
-            ProcessEnd::Killed(signal) => (Some(signal_name(*signal).map_or_else(|| signal.to_string(), str::to_owned)), None),
+        let (signal, exit_status) = match (end, &record.signal) {
+            (ProcessEnd::Killed(signal), _) => (Some(*signal), None),
+            (ProcessEnd::Exited(_), Some(caught)) => (Some(caught.signal), None),
+            (ProcessEnd::Exited(status), None) => (None, Some(*status)),
         };
         let caught = record.signal.as_ref();
         Death {
@@ -80,7 +81,7 @@ impl Entry {
             at_ms: self.at_ms,
             kind,
             cause,
-            signal,
+            signal: signal.map(name_of),
             exit_status,
             system_call: caught.and_then(|caught| caught.syscall).map(symbols::system_call),
             doing: record.phase.words().to_owned(),
@@ -92,6 +93,10 @@ impl Entry {
             stderr,
         }
     }
+}
+
+fn name_of(signal: i32) -> String {
+    signal_name(signal).map_or_else(|| format!("signal {signal}"), str::to_owned)
 }
 
 fn process_role(role: Role, record: &CrashRecord) -> ProcessRole {
@@ -108,17 +113,15 @@ fn cause(end: ProcessEnd, record: &CrashRecord, stderr: &str) -> (DeathKind, Str
     if let Some(panic) = &record.panic {
         return (DeathKind::Panic, format!("it panicked: {panic}"));
     }
-    let signal = match end {
-        ProcessEnd::Exited(status) => return (DeathKind::Exit, format!("it ended by itself with exit status {status}")),
-        ProcessEnd::Killed(signal) => signal,
-    };
-    match &record.signal {
-        Some(caught) if caught.signal == libc::SIGABRT && stderr.contains(OUT_OF_MEMORY) => (DeathKind::Oom, out_of_memory(stderr)),
-        Some(caught) => of_signal(caught),
-        None if signal == libc::SIGKILL => {
+    // What the page says holds also where nobody told us how the process ended.
+    match (&record.signal, end) {
+        (Some(caught), _) if caught.signal == libc::SIGABRT && stderr.contains(OUT_OF_MEMORY) => (DeathKind::Oom, out_of_memory(stderr)),
+        (Some(caught), _) => of_signal(caught),
+        (None, ProcessEnd::Exited(status)) => (DeathKind::Exit, format!("it ended by itself with exit status {status}")),
+        (None, ProcessEnd::Killed(libc::SIGKILL)) => {
             (DeathKind::Signal, "it was killed from outside (SIGKILL): by somebody, or by the kernel when memory ran out".to_owned())
         }
-        None => (DeathKind::Signal, format!("it {end}")),
+        (None, ProcessEnd::Killed(_)) => (DeathKind::Signal, format!("it {end}")),
     }
 }
 
@@ -128,7 +131,7 @@ fn out_of_memory(stderr: &str) -> String {
 }
 
 fn of_signal(caught: &SignalRecord) -> (DeathKind, String) {
-    let name = signal_name(caught.signal).map_or_else(|| format!("signal {}", caught.signal), str::to_owned);
+    let name = name_of(caught.signal);
     if let Some(number) = caught.syscall {
         let call = symbols::system_call(number);
         return (DeathKind::Sandbox, format!("sandbox{{{call}}}: its confinement does not allow the system call {call}"));
@@ -191,6 +194,8 @@ mod tests {
         let (kind, words) = cause(killed(libc::SIGABRT), &aborted, "memory allocation of 99 bytes failed\n");
         assert_eq!(kind, DeathKind::Oom);
         assert!(words.contains("99 bytes"), "{words}");
+        let adopted = cause(ProcessEnd::Exited(-1), &caught(libc::SIGSEGV, AddressClass::NullPage, None, None), "");
+        assert_eq!(adopted.0, DeathKind::Signal, "the page tells what nobody else does");
         assert_eq!(cause(ProcessEnd::Exited(3), &CrashRecord::default(), "").0, DeathKind::Exit);
         assert!(of(&CrashRecord::default(), libc::SIGKILL).1.contains("from outside"));
     }
