@@ -149,6 +149,21 @@ fn a_kill_that_no_handler_sees_still_leaves_the_tick() {
 }
 
 #[test]
+fn worker_device_host_and_spare_tell_what_they_died_of_too() {
+    let mut scene = Scene::start(&["one"], &[]).sounding(1);
+    let host = scene.host("one");
+    let pid_in = |scene: &Scene, role: &str| scene.playing.in_role(role).iter().map(|process| process.pid).find(|pid| *pid != host);
+    for (role, name) in [("compiler-worker", "compilerWorker"), ("device-host", "deviceHost"), ("runtime-host", "spareHost")] {
+        let pid = pid_in(&scene, role).unwrap_or_else(|| panic!("no {role}"));
+        send_signal(pid, Signal::SEGV);
+        let death = scene.death_of(pid);
+        assert_eq!((death["role"].as_str(), death["signal"].as_str()), (Some(name), Some("SIGSEGV")), "{death}");
+        assert_eq!(death["cause"], format!("process {} sent it SIGSEGV", std::process::id()));
+    }
+    assert_eq!(scene.host("one"), host, "the runtime plays on");
+}
+
+#[test]
 fn the_command_line_tells_the_same_in_words() {
     let mut scene = Scene::start(&["one", "two"], &[]).sounding(2);
     let pid = scene.host("two");
