@@ -105,7 +105,7 @@ fn random_edits_with_random_kills_sound_like_the_same_edits_without_them() {
     assert!(show.takeovers.len() > STEPS / 4);
     let has = |what: fn(&TookOver) -> bool| show.takeovers.iter().any(what);
     assert!(has(|took| took.replayed_ticks > 0) && has(|took| took.trial.is_some()) && has(|took| took.is_frozen));
-    assert!(has(|took| took.was_prepared) && has(|took| took.restored_tick == took.next_tick));
+    assert!(has(|took| took.was_prepared));
     println!("{} takeovers, {} ticks", show.takeovers.len(), show.heard.len());
     assert_heard(&show.heard, &expected.heard);
 }
