@@ -17,6 +17,10 @@ fn play(folder: &Folder, programs: &[(&str, String)]) -> Playing {
     playing
 }
 
+fn is_spare(event: &serde_json::Value) -> bool {
+    event["event"] == "processStarted" && event["role"] == "spare-host"
+}
+
 /// The id of the session that a play belongs to: every child is told it.
 fn session_of(playing: &Playing) -> String {
     let host = &playing.in_role("device-host")[0];
@@ -33,13 +37,16 @@ fn nothing_is_left(folder: &Folder, session: &str) {
 }
 
 #[test]
-fn three_programs_are_three_hosts_one_worker_and_one_device_host() {
+fn three_programs_are_three_hosts_a_spare_one_worker_and_one_device_host() {
     let folder = Folder::new();
     let mut playing = play(&folder, &[("one", ramp()), ("two", silence()), ("three", silence())]);
-    assert_eq!(playing.in_role("runtime-host").len(), 3);
+    if !playing.seen().iter().any(is_spare) {
+        playing.wait_until("a spare", is_spare);
+    }
+    assert_eq!(playing.in_role("runtime-host").len(), 4);
     assert_eq!(playing.in_role("compiler-worker").len(), 1);
     assert_eq!(playing.in_role("device-host").len(), 1);
-    assert_eq!(playing.processes().len(), 6, "and the supervisor: {:?}", playing.processes());
+    assert_eq!(playing.processes().len(), 7, "and the supervisor: {:?}", playing.processes());
     playing.signal(Signal::INT);
     assert_eq!(playing.wait(), Some(0));
 }
@@ -78,15 +85,6 @@ fn a_killed_supervisor_leaves_nothing_behind_once_another_has_started() {
 }
 
 #[test]
-fn segments_have_no_names_while_programs_play() {
-    let folder = Folder::new();
-    let playing = play(&folder, &[("one", ramp())]);
-    let session = session_of(&playing);
-    let named: Vec<_> = shared_memory_names().into_iter().filter(|name| name.contains(&session) && !name.ends_with(".session")).collect();
-    assert!(named.is_empty(), "{named:?}");
-}
-
-#[test]
 fn a_killed_host_is_reported_by_name_and_the_others_play_on() {
     let folder = Folder::new();
     let mut playing = play(&folder, &[("one", ramp()), ("two", silence())]);
@@ -105,24 +103,38 @@ fn a_killed_host_is_reported_by_name_and_the_others_play_on() {
 }
 
 #[test]
-fn a_play_whose_last_host_dies_ends_with_a_failure() {
+fn a_host_that_dies_too_often_is_held_and_says_why() {
     let folder = Folder::new();
     let mut playing = play(&folder, &[("one", ramp())]);
-    send_signal(playing.in_role("runtime-host")[0].pid, Signal::ABORT);
-    assert_eq!(playing.wait_for("died")["signalName"], "SIGABRT");
-    assert!(playing.wait().is_some_and(|code| code != 0));
-    playing.wait_until_gone();
+    for _ in 0..6 {
+        let hosts = playing.in_role("runtime-host");
+        let host = hosts.iter().find(|host| host.arguments.iter().any(|argument| argument == "one")).or(hosts.first());
+        let ready = playing.seen().iter().rev().find(|event| event["event"] == "hostReady").and_then(|event| event["pid"].as_u64());
+        let pid = ready.map_or(host.map(|host| host.pid).unwrap_or_default(), |pid| pid as u32);
+        send_signal(pid, Signal::ABORT);
+        assert_eq!(playing.wait_until("its death", |event| event["event"] == "died")["signalName"], "SIGABRT");
+        let went_on = playing.wait_until("what follows", |event| event["event"] == "hostReady" || event["event"] == "quarantined");
+        if went_on["event"] == "quarantined" {
+            assert!(went_on["reason"].as_str().is_some_and(|reason| reason.contains("SIGABRT")), "{went_on}");
+            playing.signal(Signal::INT);
+            assert!(playing.wait().is_some_and(|code| code != 0), "that it failed shows in the end");
+            return playing.wait_until_gone();
+        }
+    }
+    panic!("it is started for ever");
 }
 
 #[test]
-fn the_deaths_of_worker_and_device_host_are_reported_and_end_the_play() {
+fn the_deaths_of_worker_and_device_host_are_reported_and_the_play_goes_on() {
     for role in ["compiler-worker", "device-host"] {
         let folder = Folder::new();
         let mut playing = play(&folder, &[("one", ramp())]);
         let session = session_of(&playing);
         send_signal(playing.in_role(role)[0].pid, Signal::KILL);
         assert_eq!(playing.wait_for("died")["role"], role);
-        assert!(playing.wait().is_some_and(|code| code != 0));
+        playing.wait_until("another one", |event| event["event"] == "processStarted" && event["role"] == role);
+        playing.signal(Signal::INT);
+        assert_eq!(playing.wait(), Some(0));
         playing.wait_until_gone();
         nothing_is_left(&folder, &session);
     }
@@ -138,7 +150,7 @@ fn a_trap_names_its_line_and_ends_no_process() {
     assert_eq!(fault["runtime"], "trap");
     assert_eq!(fault["fault"]["kind"], "division_by_zero");
     assert_eq!(fault["fault"]["line"].as_u64(), Some(BODY_LINE + 13), "{fault}");
-    assert_eq!(playing.in_role("runtime-host").len(), 2);
+    assert!(!playing.seen().iter().any(|event| event["event"] == "died"));
 }
 
 #[test]
@@ -156,5 +168,5 @@ fn a_runaway_loop_is_caught_and_the_other_program_plays_on() {
     playing.wait_until("progress", |event| {
         event["event"] == "runtimeStatus" && event["runtime"] == "other" && event["ticks"].as_u64() > ticks
     });
-    assert_eq!(playing.in_role("runtime-host").len(), 2);
+    assert!(!playing.seen().iter().any(|event| event["event"] == "died"));
 }

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use ipc::hash::ContentHash;
-use ipc::live::{LiveChange, LiveRequest};
+use ipc::live::{LiveChange, LiveRequest, RequestId};
 
 use super::edits::{Order, swap_of};
 use super::program::Phase;
@@ -23,6 +23,8 @@ pub struct Remedy {
     pub cause: String,
     /// Whether the trial is to be ended; else another revision is being compiled.
     pub is_rollback: bool,
+    /// The swap that hosts have been told to begin with.
+    request: Option<RequestId>,
 }
 
 /// How a takeover is to begin.
@@ -50,7 +52,11 @@ impl Policy {
         let Some(named) = program.runtime.filter(|named| self.runtimes[*named].slot == Some(runtime)) else { return true };
         let cause = format!("it killed its host twice in tick {number}");
         let state = &mut self.runtimes[named];
-        let blamed = state.trial.as_ref().map(|trial| Arc::clone(&trial.revision)).filter(|on_trial| on_trial.hash() == revision);
+        let on_trial = state.trial.as_ref().map(|trial| Arc::clone(&trial.revision));
+        // It may have taken effect without a word.
+        let in_flight = state.flight.as_ref().filter(|flight| matches!(flight.way, Way::Host { .. }));
+        let open = on_trial.into_iter().chain(in_flight.map(|flight| Arc::clone(&flight.what.revision)));
+        let blamed = open.into_iter().find(|open| open.hash() == revision);
         let is_rollback = blamed.is_some();
         let Some(blamed) = blamed.or_else(|| state.current.clone()) else { return true };
         state.refuse(blamed.text.hash(), looking::cause(cause.clone(), Some(revision.into()), None));
@@ -58,7 +64,7 @@ impl Policy {
             entry.refused = Some(looking::cause(cause.clone(), Some(revision.into()), None));
             entry.is_good = false;
         }
-        self.programs[runtime.0].remedy = Some(Remedy { revision, cause, is_rollback });
+        self.programs[runtime.0].remedy = Some(Remedy { revision, cause, is_rollback, request: None });
         if is_rollback || !self.runtimes[named].incoming.is_empty() {
             return true;
         }
@@ -70,7 +76,7 @@ impl Policy {
     }
 
     /// How the next takeover of a program begins.
-    pub(super) fn opening(&mut self, runtime: RuntimeIndex) -> Opening {
+    pub(super) fn opening(&mut self, runtime: RuntimeIndex, actions: &mut Vec<Action>) -> Opening {
         let Some(remedy) = self.programs[runtime.0].remedy.clone() else { return Opening::Plain };
         if remedy.is_rollback {
             self.last_live_request += 1;
@@ -79,19 +85,23 @@ impl Policy {
         }
         let Some(named) = self.programs[runtime.0].runtime else { return Opening::Plain };
         // One that a host has died of before it took effect is sent once more.
-        let sent = self.programs[runtime.0].keep.unanswered.iter().find(|asked| self.is_flight(named, asked.request));
-        if let Some(request) = sent.cloned() {
-            self.programs[runtime.0].keep.answered(request.request);
+        if let Some(request) = remedy.request.and_then(|request| self.programs[runtime.0].keep.answered(request)) {
             return Opening::Again { request };
         }
         let Some(edit) = self.runtimes[named].incoming.last() else { return Opening::Never };
         match edit.stage {
             EditStage::Queued | EditStage::Compiling | EditStage::Inspecting { .. } => Opening::NotYet,
-            EditStage::Ready { .. } => self.swap_first(named),
+            EditStage::Ready { .. } => {
+                // What else was on its way has died with the host.
+                if let Some(Way::Host { request }) = self.runtimes[named].flight.as_ref().map(|flight| flight.way) {
+                    self.change_lost(runtime, request, actions);
+                }
+                self.swap_first(runtime, named)
+            }
         }
     }
 
-    fn swap_first(&mut self, named: usize) -> Opening {
+    fn swap_first(&mut self, runtime: RuntimeIndex, named: usize) -> Opening {
         let Some(mut edit) = self.runtimes[named].incoming.pop() else { return Opening::Never };
         edit.wishes = Wishes { boundary: Boundary::Frame, is_acknowledged: true, crossfade_ms: 0 };
         let Some(what) = self.classify(named, edit) else { return Opening::Never };
@@ -102,6 +112,9 @@ impl Policy {
         let swap = swap_of(&what);
         self.last_live_request += 1;
         let request = LiveRequest { request: self.last_live_request, at_tick: None, what: LiveChange::Swap(Box::new(swap)) };
+        if let Some(remedy) = &mut self.programs[runtime.0].remedy {
+            remedy.request = Some(request.request);
+        }
         let way = Way::Host { request: request.request };
         self.runtimes[named].flight = Some(Flight { what, way, good: None, recalled: None });
         Opening::With { request, content }

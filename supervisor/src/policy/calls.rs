@@ -306,7 +306,7 @@ impl Policy {
             return Err(ErrorReply::new(ErrorCode::WrongState, format!("`{}` has no revision to start; push one", restart.runtime)));
         };
         self.runtimes[runtime].restarts.forgive();
-        self.order_again(runtime, last.text.clone(), actions);
+        self.order_again(runtime, last, actions);
         Ok(Some(Answer::Restart(self.now(runtime, None))))
     }
 
@@ -389,7 +389,7 @@ impl Policy {
     pub(super) fn file_unreadable(&mut self, name: &str, reason: String, actions: &mut Vec<Action>) {
         let Some(runtime) = find(&self.runtimes, name) else { return };
         let state = &self.runtimes[runtime];
-        let text = state.slot.and_then(|slot| self.texts.get(slot.0)).or(state.last.as_ref().map(|last| &last.text));
+        let text = state.slot.and_then(|slot| self.texts.get(slot.0)).or(state.last.as_ref());
         let Some(text) = text.cloned() else { return };
         actions.push(Action::Tell(super::Report::Edit { text, news: super::EditNews::Unreadable { reason } }));
     }

@@ -633,7 +633,7 @@ impl Policy {
         }
         state.cause = None;
         state.current = Some(Arc::clone(&what.revision));
-        state.last = Some(Arc::clone(&what.revision));
+        state.last = Some(what.revision.text.clone());
         state.remember(HistoryEntry {
             hash: what.revision.hash(),
             text: what.edit.text,
@@ -745,7 +745,7 @@ pub(super) fn of(revision: &Revision) -> change::Revision<'_> {
     change::Revision { manifest: &content.manifest, image: &content.image }
 }
 
-fn context<'a>(old: &'a Revision, new: &'a Revision) -> change::Context<'a> {
+pub(super) fn context<'a>(old: &'a Revision, new: &'a Revision) -> change::Context<'a> {
     let facts = |revision: &'a Revision| change::RuntimeFacts {
         runtime_type: &revision.plan.runtime_type,
         sample_rate_hz: revision.plan.sample_rate,

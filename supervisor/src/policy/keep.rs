@@ -167,6 +167,27 @@ impl Keep {
         self.current().is_some_and(|kept| kept.state.is_some())
     }
 
+    /// Requests of which something may still be heard.
+    pub fn open_requests(&self) -> Vec<RequestId> {
+        let on_trial = self.programs.iter().filter(|kept| kept.has_trial).filter_map(|kept| kept.request);
+        self.unanswered.iter().map(|asked| asked.request).chain(on_trial).collect()
+    }
+
+    /// What another supervisor must know of it: all but what only those who asked wait for.
+    pub fn to_be_noted(&self) -> Self {
+        let is_lasting = |asked: &&LiveRequest| match asked.what {
+            LiveChange::Swap(_) | LiveChange::Patch(_) | LiveChange::CancelSwap | LiveChange::RollBack => true,
+            LiveChange::Reset | LiveChange::Freeze | LiveChange::Run => false,
+            LiveChange::Set { .. } | LiveChange::Get { .. } | LiveChange::Proceed { .. } => false,
+        };
+        Self { programs: self.programs.clone(), unanswered: self.unanswered.iter().filter(is_lasting).cloned().collect() }
+    }
+
+    /// Every segment that is kept.
+    pub fn segments(&self) -> impl Iterator<Item = &SegmentRef> {
+        self.programs.iter().flat_map(|kept| std::iter::once(&kept.artifact).chain(&kept.state))
+    }
+
     /// What runs, as far as is known.
     pub fn current(&self) -> Option<&Kept> {
         self.programs.iter().find(|kept| kept.standing == Standing::Current)

@@ -10,6 +10,7 @@
 //! whatever has become possible, then [`Policy::conclude`] decides whether the session is over. The latter two look at the
 //! state only, never at the event, so that the order in which events come in does not matter.
 
+pub mod adoption;
 mod blame;
 mod calls;
 pub mod deadlines;
@@ -136,6 +137,8 @@ pub struct Policy {
     intensity: Intensity,
     session_intensity: Intensity,
     has_worker_joined: bool,
+    /// What is to be done first, where this supervisor has taken another one's place.
+    homecoming: Option<adoption::Homecoming>,
     /// What is settled now, a host did that has died since.
     is_by_recovery: bool,
     /// When a look was last asked for, and when one was last taken.
@@ -166,7 +169,8 @@ pub struct Policy {
     device: Device,
     /// Sample rate of the session, once it is settled, and the name of the program that settled it.
     sample_rate: Option<(u32, Option<String>)>,
-    is_rendering_begun: bool,
+    /// The device host that has been told to begin, by its generation.
+    begun_device: u64,
     /// Session frame that the goal's seconds count from: the first sound, or without audio the first runtime.
     first_frame: Option<u64>,
     /// Session frames at the last report.
@@ -196,6 +200,7 @@ impl Policy {
             intensity: Intensity::OF_ONE,
             session_intensity: Intensity::OF_SESSION,
             has_worker_joined: false,
+            homecoming: None,
             is_by_recovery: false,
             asked_look_ms: 0,
             last_look_ms: 0,
@@ -216,7 +221,7 @@ impl Policy {
             device_xruns: 0,
             device: Device::Closed,
             sample_rate: None,
-            is_rendering_begun: false,
+            begun_device: 0,
             first_frame: None,
             frames: 0,
             frames_at_ms: 0,
@@ -359,7 +364,8 @@ impl Policy {
         let compiling = self.compiling.map(|compiling| compiling.deadline_ms).into_iter().chain(self.standby_deadline_ms());
         let processes = self.processes.values().filter_map(Process::deadline_ms);
         let pauses = (0..self.programs.len()).filter_map(|runtime| self.host_deadline_ms(RuntimeIndex(runtime)));
-        let restarts = [self.spare_deadline_ms(), self.worker_deadline_ms(), self.device_deadline_ms(), self.look_deadline_ms()].into_iter().flatten();
+        let restarts =
+            [self.spare_deadline_ms(), self.worker_deadline_ms(), self.device_deadline_ms(), self.look_deadline_ms()].into_iter().flatten();
         processes.chain(programs).chain(stage).chain(device).chain(compiling).chain(pauses).chain(restarts).min()
     }
 
@@ -427,6 +433,9 @@ impl Policy {
     fn begin(&mut self, now_ms: u64, actions: &mut Vec<Action>) {
         if self.stage != Stage::NotBegun {
             return;
+        }
+        if let Some(homecoming) = self.homecoming.take() {
+            return self.come_home(now_ms, homecoming, actions);
         }
         self.stage = Stage::Working;
         let (worker, device) = (self.worker(), self.device());

@@ -257,7 +257,7 @@ impl Policy {
         self.log_start(slot, &revision, actions);
         let state = &mut self.runtimes[runtime];
         state.current = Some(Arc::clone(&revision));
-        state.last = Some(Arc::clone(&revision));
+        state.last = Some(revision.text.clone());
         let event = crate::control::protocol::ChangeEvent {
             change,
             runtime: super::edits::runtime_name(&state.name),

@@ -123,7 +123,8 @@ impl Process {
                 Death::Stale
             }
             (Life::Dead, _) => Death::Stale,
-            (Life::Killed { is_fault: false }, _) | (Life::Closing { is_wanted: true, .. }, ProcessEnd::Exited(0)) => Death::Expected,
+            (Life::Killed { is_fault: false }, _)
+            | (Life::Closing { is_wanted: true, .. }, ProcessEnd::Exited(0) | ProcessEnd::UNKNOWN) => Death::Expected,
             (Life::Killed { is_fault: true }, _) => Death::Unexpected,
             (Life::Starting { .. } | Life::Joined, _)
             | (Life::Closing { is_wanted: true, .. }, ProcessEnd::Exited(_) | ProcessEnd::Killed(_))

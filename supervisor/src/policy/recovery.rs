@@ -75,7 +75,7 @@ impl Policy {
         }
     }
 
-    fn next_generation(&mut self, runtime: RuntimeIndex) {
+    pub(super) fn next_generation(&mut self, runtime: RuntimeIndex) {
         let program = &mut self.programs[runtime.0];
         program.generation += 1;
         if let Some(named) = program.runtime {
@@ -110,7 +110,7 @@ impl Policy {
     }
 
     /// What cannot be recovered starts from its defaults, in a lane of its own.
-    fn start_over(&mut self, runtime: RuntimeIndex, actions: &mut Vec<Action>) {
+    pub(super) fn start_over(&mut self, runtime: RuntimeIndex, actions: &mut Vec<Action>) {
         let last = self.programs[runtime.0].revision.as_ref().map(|revision| revision.text.clone());
         let named = self.programs[runtime.0].runtime;
         self.fail(runtime, Failure::NoHost, Verdict::Environment, actions);
@@ -160,7 +160,7 @@ impl Policy {
         if !self.process(Child::Host(host)).is_joined() {
             return;
         }
-        let opening = self.opening(runtime);
+        let opening = self.opening(runtime, actions);
         let Some(mut order) = self.take_over_order(runtime) else { return self.start_over(runtime, actions) };
         let mut made = None;
         match opening {
@@ -229,7 +229,7 @@ impl Policy {
 
     /// Answers what the dead host did not: what it had done as done, the rest once more, except changes, which are not made
     /// a second time behind anybody's back.
-    fn settle(&mut self, now_ms: u64, runtime: RuntimeIndex, took: &TookOver, actions: &mut Vec<Action>) {
+    pub(super) fn settle(&mut self, now_ms: u64, runtime: RuntimeIndex, took: &TookOver, actions: &mut Vec<Action>) {
         let open = std::mem::take(&mut self.programs[runtime.0].keep.unanswered);
         let mut again = Vec::new();
         for asked in open {
@@ -269,7 +269,8 @@ impl Policy {
     }
 
     /// A change died with the host that was to make it.
-    fn change_lost(&mut self, runtime: RuntimeIndex, request: u64, actions: &mut Vec<Action>) {
+    pub(super) fn change_lost(&mut self, runtime: RuntimeIndex, request: u64, actions: &mut Vec<Action>) {
+        self.programs[runtime.0].keep.answered(request);
         let released = self.programs[runtime.0].keep.dropped(request);
         actions.extend(released.into_iter().map(|segment| Action::Release { segment }));
         let Some(named) = self.programs[runtime.0].runtime.filter(|named| self.is_flight(*named, request)) else { return };

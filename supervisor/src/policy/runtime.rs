@@ -291,7 +291,7 @@ pub struct Runtime {
     /// What runs. `None` while nothing does.
     pub current: Option<Arc<Revision>>,
     /// What ran last, for `restart`.
-    pub last: Option<Arc<Revision>>,
+    pub last: Option<ProgramText>,
     pub history: VecDeque<HistoryEntry>,
     /// Texts that failed while they ran.
     pub refused: BTreeMap<ContentHash, Cause>,

@@ -173,15 +173,17 @@ impl Policy {
             }
         }
         // Programs of one command start together. A wrong one ends a bounce; in a play the others do not wait for it.
+        // After the death of a device host what played before goes on in step, and waits for nothing that has yet to begin.
         let is_bounce = self.goal == Goal::Bounce;
+        let is_restart = self.device_generation > 1;
         let is_ready = |program: &Program| match program.phase {
             Phase::Running | Phase::Held => program.is_lane_mapped || !program.has_lane(),
-            Phase::Queued | Phase::Compiling | Phase::Inspecting { .. } | Phase::Ready { .. } | Phase::Starting { .. } => false,
+            Phase::Queued | Phase::Compiling | Phase::Inspecting { .. } | Phase::Ready { .. } | Phase::Starting { .. } => is_restart,
             Phase::Recovering { .. } | Phase::Quarantined => true,
             Phase::Done | Phase::Failed => !is_bounce,
         };
-        if self.device == Device::Open && !self.is_rendering_begun && self.programs.iter().all(is_ready) {
-            self.is_rendering_begun = true;
+        if self.device == Device::Open && self.begun_device != self.device_generation && self.programs.iter().all(is_ready) {
+            self.begun_device = self.device_generation;
             actions.push(Action::BeginRendering);
         }
     }

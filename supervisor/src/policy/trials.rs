@@ -170,7 +170,7 @@ impl Policy {
     pub(super) fn run_again(&mut self, runtime: usize, revision: &Arc<Revision>, tick: u64) {
         let state = &mut self.runtimes[runtime];
         state.current = Some(Arc::clone(revision));
-        state.last = Some(Arc::clone(revision));
+        state.last = Some(revision.text.clone());
         if let Some(slot) = state.slot {
             self.texts[slot.0] = revision.text.clone();
             self.programs[slot.0].revision = Some(Arc::clone(revision));

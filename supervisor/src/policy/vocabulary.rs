@@ -17,6 +17,7 @@ use ipc::message::{
 };
 use ipc::recovery::{Prepare, TakeOver, TookOver};
 use ipc::segment::SegmentRef;
+use serde::{Deserialize, Serialize};
 
 use super::log::LogEntry;
 use crate::control::protocol::{Answer, ChangeEvent, ChangeId, ErrorReply, Timings};
@@ -105,9 +106,15 @@ pub enum ProcessEnd {
     Killed(i32),
 }
 
+impl ProcessEnd {
+    /// Only the one who started it is told how a process ended, and that supervisor is dead.
+    pub const UNKNOWN: Self = Self::Exited(-1);
+}
+
 impl fmt::Display for ProcessEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Exited(-1) => f.write_str("ended; how is not known"),
             Self::Exited(status) => write!(f, "ended with exit status {status}"),
             Self::Killed(signal) => match signal_name(*signal) {
                 Some(name) => write!(f, "was killed by signal {signal} ({name})"),
@@ -182,7 +189,7 @@ pub struct Content {
 }
 
 /// What a program is compiled with that its runtime type decides.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CompileSettings {
     /// Values of the program's `constants env` block.
     pub environment: Vec<(String, f64)>,

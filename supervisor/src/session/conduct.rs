@@ -638,7 +638,7 @@ impl Shell<'_> {
             lead_blocks: sound.lead_blocks,
             first_frame,
             recording: sound.recording.as_deref().map(|path| numbered(path, part)),
-            starts_together: part == 1,
+            starts_together: true,
         };
         self.tell_device(DeviceRequest::Open(open));
     }

@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 
 use ipc::manifest::Manifest;
+use ipc::segment::{self, Segment, SegmentError, SegmentKind, SegmentRef, SessionId};
 use ipc::state::StateView;
-use ipc::segment::{self, Segment, SegmentError, SegmentRef, SessionId};
 use ipc::{lane, state};
 
 /// Generation of everything the supervisor makes: its names are random, and never used twice.
@@ -38,6 +38,19 @@ impl Segments {
             self.states.insert(state.name.clone(), view);
         }
         Ok(state)
+    }
+
+    /// A segment that another supervisor of this session has made.
+    pub fn adopt(&mut self, reference: &SegmentRef) -> Result<(), SegmentError> {
+        let mut segment = Segment::open(reference)?;
+        segment.own_name();
+        self.hold(segment);
+        if reference.kind == SegmentKind::State
+            && let Ok(view) = StateView::open(reference)
+        {
+            self.states.insert(reference.name.clone(), view);
+        }
+        Ok(())
     }
 
     fn hold(&mut self, segment: Segment) -> SegmentRef {
