@@ -29,6 +29,7 @@ use super::spare::Spare;
 use super::start::{Prepared, machine_refusal, plain_refusal, prepare};
 use super::take_over::{self, Resumed};
 use super::tick_thread::{Opening, TickThread, TickThreadOptions};
+use crate::realtime::were_demoted;
 use crate::registry::{RuntimeType, log_lines};
 
 /// Events that may be on the way at a time; beyond, their senders wait.
@@ -468,7 +469,7 @@ fn send_status(replies: &Line, running: &Running) -> Result<(), Gone> {
         load_permille: counters.take_load_permille(),
         lost_ticks: counters.lost_ticks(),
         non_finite: counters.non_finite(),
-        is_realtime: counters.is_realtime(),
+        is_realtime: counters.is_realtime() && !were_demoted(),
         is_held: counters.is_held(),
     }))
 }
