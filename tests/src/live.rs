@@ -78,6 +78,15 @@ impl LiveSession {
         runtimes.filter_map(|runtime| runtime["underruns"].as_u64()).sum()
     }
 
+    /// The same, for each runtime.
+    pub fn underruns_by_runtime(&mut self) -> BTreeMap<String, u64> {
+        let status = self.peer.expect("status", json!({}));
+        let runtimes = status["runtimes"].as_array().expect("a list of runtimes").iter();
+        runtimes
+            .map(|runtime| (runtime["runtime"].as_str().unwrap_or("?").to_owned(), runtime["underruns"].as_u64().unwrap_or(0)))
+            .collect()
+    }
+
     /// Memory and descriptors of every process of the session, by its role or runtime.
     pub fn holdings(&self) -> BTreeMap<String, Holdings> {
         let processes = self.playing.processes().into_iter();
@@ -130,27 +139,19 @@ pub struct Stages {
 }
 
 impl Stages {
-    /// Reads the stages from a change report and the `committed` progress that followed it.
-    pub fn of(report: &Value, committed: &Value) -> Self {
-        let timing = |name: &str| report["timings"][name].as_u64().unwrap_or(0);
+    /// Reads the stages from an `editCommitted` event of `continuo play --json`.
+    pub fn of(event: &Value) -> Self {
+        let time = |name: &str| event[name].as_u64().unwrap_or(0);
         Self {
-            detect_us: timing("detectUs"),
-            compile_us: timing("compileUs"),
-            native_us: timing("nativeUs"),
-            transfer_us: timing("transferUs"),
-            commit_us: committed["commitUs"].as_u64().unwrap_or(0),
+            detect_us: time("detectUs"),
+            compile_us: time("compileUs"),
+            native_us: time("nativeUs"),
+            transfer_us: time("transferUs"),
+            commit_us: time("commitUs"),
         }
     }
 
     pub fn total_us(&self) -> u64 {
         self.detect_us + self.compile_us + self.native_us + self.transfer_us + self.commit_us
     }
-}
-
-/// Pushes a text and waits until it is in effect; returns where the time went. The text must be of class none, A or B.
-pub fn measure_edit(peer: &mut Peer, runtime: &str, text: &str) -> Stages {
-    let report = peer.expect("push", json!({ "runtime": runtime, "text": text }));
-    let change = report["change"].as_u64().expect("a change has a number");
-    let committed = peer.progress(change, &["committed"]);
-    Stages::of(&report, &committed)
 }

@@ -160,7 +160,7 @@ fn ready(session: &SessionId, native: &mut NativeCompiler, request: &CompileRequ
 }
 
 /// The text with the first fractional number that its code pushes changed a little, differently for each `edit`.
-fn edited(source: &str, edit: u32) -> String {
+pub fn edited(source: &str, edit: u32) -> String {
     let mut is_done = false;
     let mut lines: Vec<String> = Vec::new();
     for line in source.lines() {

@@ -17,6 +17,7 @@ mod processes;
 mod programs;
 mod sampling;
 mod startup;
+mod swap;
 mod table;
 mod tick;
 mod transport;
@@ -25,12 +26,13 @@ mod v8;
 use std::process::ExitCode;
 
 /// A table's name on the command line, and what prints it.
-const TABLES: [(&str, fn()); 6] = [
+const TABLES: [(&str, fn()); 7] = [
     ("compile", compile::print),
     ("tick", tick::print),
     ("artifact", artifact::print),
     ("transport", transport::print),
     ("startup", startup::print),
+    ("swap", swap::print),
     ("memory", memory::print),
 ];
 
