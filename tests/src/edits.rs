@@ -122,6 +122,17 @@ impl Edits {
         }
     }
 
+    /// A good edit that waits for its boundary or for somebody to save again: nothing of it is to be acknowledged.
+    pub fn unasked(&mut self, program: &Program) -> Program {
+        loop {
+            if let Edit::Good { program: edited, .. } = self.good(program)
+                && crate::patchwork::change::between(program, &edited).class != "C"
+            {
+                return edited;
+            }
+        }
+    }
+
     fn name(&mut self, stem: &str) -> String {
         self.names += 1;
         format!("{stem}{}", self.names)
@@ -312,7 +323,8 @@ impl Edits {
 
     // ------------------------------------------------------------------------------------------------- wrong
 
-    fn broken(&mut self, program: &Program) -> Edit {
+    /// A text that does not compile.
+    pub fn broken(&mut self, program: &Program) -> Edit {
         let whole = text::of(program);
         let stores = whole.lines().enumerate().filter(|(_, line)| *line == "store");
         let after: Vec<usize> = stores.map(|(index, _)| index + 1).collect();
@@ -329,7 +341,10 @@ impl Edits {
             2 => Edit::Broken { name: "a value left on the stack", text: with(&["push 1"]), line: None },
             3 => Edit::Broken { name: "an unclosed block", text: with(&["push 1", "if"]), line: None },
             _ => {
-                let end = self.random.below(whole.len() as u64 - 40) as usize;
+                // Within the entry: what ends after it may well be a whole program.
+                let opened = whole.find("entry main").map_or(0, |at| at + "entry main".len());
+                let closed = whole.find("\nentryEnd").unwrap_or(whole.len());
+                let end = opened + self.random.below((closed - opened) as u64) as usize;
                 Edit::Broken { name: "half a file", text: whole[..end].to_owned(), line: None }
             }
         }
@@ -338,6 +353,11 @@ impl Edits {
     /// A program with a bomb in it.
     pub fn failing(&mut self, program: &Program) -> Edit {
         let fuse = if self.random.one_in(3) { 0 } else { self.random.below(LONGEST_FUSE) as i32 };
+        self.failing_after(program, fuse)
+    }
+
+    /// A program with a bomb in it that goes off after so many samples.
+    pub fn failing_after(&mut self, program: &Program, fuse: i32) -> Edit {
         let way = *self.random.pick(&[Failure::DivisionByZero, Failure::Overflow, Failure::RunawayLoop]);
         let module = Module { id: self.name("bomb"), kind: Kind::Bomb { fuse, way } };
         Edit::Failing { program: self.with(program, module), fuse }
@@ -367,6 +387,17 @@ mod tests {
             text::of(&program)
         };
         assert_eq!(run(), run());
+    }
+
+    #[test]
+    fn half_a_file_is_never_a_whole_program() {
+        let mut edits = Edits::new(Random::new(777));
+        let program = Program::base();
+        let halves = (0..2_000).filter_map(|_| match edits.broken(&program) {
+            Edit::Broken { name: "half a file", text, .. } => Some(text),
+            _ => None,
+        });
+        assert!(halves.inspect(|text| assert!(text.contains("entry main") && !text.contains("entryEnd"))).count() > 100);
     }
 
     #[test]

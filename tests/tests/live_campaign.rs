@@ -5,16 +5,16 @@ use tests::campaign::Campaign;
 use tests::edits::Random;
 use tests::playing::Folder;
 
-/// Environment variable with the number of edits; 1,000 takes some minutes.
+/// Environment variable with another number of edits.
 const EDITS: &str = "CONTINUO_EDITS";
 
 /// Edits of a usual run.
-const FEW_EDITS: u32 = 60;
+const USUAL_EDITS: u32 = 1_000;
 
 #[test]
 fn a_thousand_random_edits_lose_no_sample_and_no_unnamed_state() {
     let random = Random::from_environment("a_thousand_random_edits_lose_no_sample_and_no_unnamed_state");
-    let edits = std::env::var(EDITS).ok().map_or(FEW_EDITS, |edits| edits.parse().expect("CONTINUO_EDITS is a number"));
+    let edits = std::env::var(EDITS).ok().map_or(USUAL_EDITS, |edits| edits.parse().expect("CONTINUO_EDITS is a number"));
     let folder = Folder::new();
     let mut campaign = Campaign::start(&folder, random);
     for _ in 0..edits {
