@@ -44,6 +44,7 @@ const STATUS_INTERVAL: Duration = Duration::from_millis(100);
 const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Everything that can happen to a host.
+#[allow(clippy::large_enum_variant)] // A few are on the way at a time, and most are requests.
 pub enum Event {
     Request(HostRequest),
     /// The supervisor is gone, or speaks nonsense.

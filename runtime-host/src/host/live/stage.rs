@@ -60,6 +60,7 @@ pub struct Leftovers {
     pub program: Box<Program>,
     pub pending: Option<Box<SwapWork>>,
     pub trial: Option<Trial>,
+    #[allow(clippy::vec_box)] // As the tick thread had them.
     pub later: Vec<Box<PatchWork>>,
     /// Commands whose tick never came, in the order in which they came in.
     pub commands: Vec<Command>,
@@ -110,6 +111,7 @@ pub struct Stage {
     /// The oldest change that is on trial; also a crossfade under way.
     pub(super) trial: Option<Trial>,
     /// Patches on trial that were committed since, oldest first. Never grows beyond the capacity it was made with.
+    #[allow(clippy::vec_box)] // They come in boxes and go on in them: the tick thread frees none.
     pub(super) later: Vec<Box<PatchWork>>,
     pub(super) ramps: Ramps,
     pub(super) outcomes: Producer<Outcome>,
