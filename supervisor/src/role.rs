@@ -4,14 +4,17 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use ipc::channel::{self, Hello, PROTOCOL_VERSION};
 use ipc::crash::{self, Phase};
 use ipc::message::Role;
+use ipc::rendezvous::{Connection, Lifeline, Vigil};
 use ipc::segment::SessionId;
 
 use crate::containment::{self, Grants};
 use crate::exit;
+use crate::session::Membership;
 
 /// Identity of this build; all processes of a session are of the same one.
 pub const BUILD: &str = env!("CONTINUO_BUILD");
@@ -33,6 +36,9 @@ pub struct Arguments {
     /// A folder it may write files into.
     #[arg(long)]
     writable: Vec<PathBuf>,
+    /// How long it plays on when its supervisor has died, in milliseconds.
+    #[arg(long, default_value_t = 0)]
+    grace_ms: u64,
 }
 
 /// Runs this process in a role until its supervisor lets go of it.
@@ -48,6 +54,10 @@ pub fn run(arguments: Arguments) -> ExitCode {
     {
         return refuse(&format!("{}: {error}", role.name()));
     }
+    let lifeline = Lifeline::to_parent();
+    let Some(membership) = Membership::join(&session) else {
+        return refuse(&format!("{}: its session is over", role.name()));
+    };
     // Before anything that may crash, and before the engine, which hands on to these handlers.
     containment::crash::install();
     name_process(role);
@@ -59,17 +69,21 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Ok(connection) => connection,
         Err(error) => return refuse(&format!("{}: {error}", role.name())),
     };
+    let grace = (arguments.grace_ms > 0).then_some(Duration::from_millis(arguments.grace_ms));
+    let grace = grace.map(|period| Vigil::new(std::env::temp_dir(), hello, period, lifeline).into_grace());
     containment::enter(role, &Grants { writable: arguments.writable });
     crash::phase_rt(Phase::Idle);
-    match role {
+    let code = match role {
         Role::CompilerWorker => compiler_worker::run(sender, receiver, session),
         Role::DeviceHost => {
             // Hosts do so themselves, once they are set up.
             runtime_host::realtime::lock_memory();
-            runtime_host::device::run(sender, receiver, session)
+            runtime_host::device::run_with_grace(Connection { sender, receiver }, session, grace)
         }
-        Role::RuntimeHost => runtime_host::host::run(sender, receiver, session),
-    }
+        Role::RuntimeHost => runtime_host::host::run_with_grace(Connection { sender, receiver }, session, grace),
+    };
+    membership.leave();
+    code
 }
 
 /// Gives the process a name of its own in `top` and `ps`: it was executed as /proc/self/exe.

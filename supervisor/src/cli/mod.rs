@@ -18,6 +18,7 @@ use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -119,7 +120,7 @@ fn explain(answer: &clap::Error) -> ExitCode {
 
 /// Opens a session and runs a job in it to its end.
 fn run_job(job: &Job, audience: &mut dyn Audience) -> Result<Verdict, CommandError> {
-    let session = Session::open()?;
+    let session = Session::open(job)?;
     Ok(conduct(&session, job, audience)?)
 }
 
@@ -177,6 +178,15 @@ fn seconds(text: &str) -> Result<f64, String> {
     if seconds > 0.0 && seconds <= LONGEST_SECONDS { Ok(seconds) } else { Err("it must be more than 0 and at most 86400".to_owned()) }
 }
 
+/// How long a session plays on without its supervisor: at most a day; 0 is not at all.
+fn grace(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "it must be a number of seconds, such as 30".to_owned())?;
+    if (0.0..=MAX_GRACE_SECONDS).contains(&seconds) { Ok(Duration::from_secs_f64(seconds)) } else { Err(format!("it must be 0 to {MAX_GRACE_SECONDS} seconds")) }
+}
+
+/// Longest grace period in seconds: nobody wants to hear it for longer than a day.
+const MAX_GRACE_SECONDS: f64 = 86_400.0;
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -193,6 +203,14 @@ mod tests {
         assert_eq!(seconds("2.5"), Ok(2.5));
         for wrong in ["0", "-1", "nan", "inf", "86401", "x", ""] {
             assert!(seconds(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_grace_period_is_none_or_finite() {
+        assert_eq!((grace("0"), grace("0.5")), (Ok(Duration::ZERO), Ok(Duration::from_millis(500))));
+        for wrong in ["-1", "nan", "inf", "86401", "x", ""] {
+            assert!(grace(wrong).is_err(), "{wrong}");
         }
     }
 

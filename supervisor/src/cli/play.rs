@@ -1,12 +1,13 @@
 //! `continuo play`: programs on a sound device, each in a host of its own.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipc::limits::{DEFAULT_LEAD_BLOCKS, DEFAULT_SAMPLE_RATE_HZ, MAX_LEAD_BLOCKS};
 use ipc::message::Output;
 use serde_json::json;
 
-use super::{CommandError, check_output, run_job, seconds, source};
+use super::{CommandError, check_output, grace, run_job, seconds, source};
 use crate::control::SessionName;
 use crate::exit;
 use crate::policy::{Goal, Report, Verdict};
@@ -33,7 +34,7 @@ edit that is wrong changes nothing; one that would change the identity of the pr
 Every program runs in a process of its own; one that fails does not touch the others. Without a device the programs play on \
 in real time, unheard but recorded, until one appears. Ctrl-C fades out and ends everything; a second one ends at once. \
 With --json every event is one JSON object a line: processStarted, log, compiled, runtimeStarted, deviceOpened, sounding, \
-runtimeStatus, meter, fault, editPending, editCommitted, editUnchanged, editRejected, editNeedsAck, editRefused, editRolledBack, listening, failed, died, processFailed, moved, recordingFailed, stopping, runtimeStopped, deviceStopped, \
+runtimeStatus, meter, fault, editPending, editCommitted, editUnchanged, editRejected, editNeedsAck, editRefused, editRolledBack, listening, takenBack, failed, died, processFailed, moved, recordingFailed, stopping, runtimeStopped, deviceStopped, \
 ended.")]
 pub struct Arguments {
     /// The programs.
@@ -55,6 +56,9 @@ pub struct Arguments {
     /// Name under which the other commands find this session; without it `default`, or where that is taken `play-PID`.
     #[arg(long, value_name = "NAME")]
     session: Option<String>,
+    /// How many seconds the programs play on when this process dies; `continuo up` can take them back in that time.
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = grace)]
+    grace: Duration,
     /// Do not follow the files: saving them changes nothing.
     #[arg(long)]
     no_watch: bool,
@@ -82,6 +86,7 @@ fn play(arguments: &Arguments) -> Result<Verdict, CommandError> {
     job.live = Some(LiveSetup {
         session: session_name(arguments.session.as_deref())?,
         follows_files: !arguments.no_watch,
+        grace: arguments.grace,
         ..LiveSetup::default()
     });
     job.sound = Some(SoundOutput {
@@ -148,6 +153,18 @@ impl Audience for Player {
         } else if session != DEFAULT_SESSION {
             self.line.say(&format!("this session is called {session}: other commands find it with --session {session}"));
         }
+    }
+
+    fn takes_back(&mut self, session: &str, runtimes: &[String]) {
+        if self.is_json {
+            render::print(&json!({ "event": "takenBack", "session": session, "runtimes": runtimes }).to_string());
+        }
+        let (count, names) = (runtimes.len(), runtimes.join(", "));
+        self.line.say(&match count {
+            0 => format!("taking session {session} back: no runtime was left"),
+            1 => format!("taking back 1 runtime: {names}"),
+            _ => format!("taking back {count} runtimes: {names}"),
+        });
     }
 
     fn hear(&mut self, programs: &[ProgramText], report: Report) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ipc::limits::{DEFAULT_LEAD_BLOCKS, MAX_LEAD_BLOCKS, SAMPLE_RATE_RANGE_HZ};
 use serde::Deserialize;
@@ -12,6 +13,9 @@ use crate::control::protocol::RuntimeName;
 
 /// Largest linear gain, as of the verb `gain`.
 const MAX_GAIN: f64 = 8.0;
+
+/// How long everything plays on without its supervisor when the file does not say otherwise (DESIGN §10).
+const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 
 /// Runtime types that can be the default.
 const RUNTIME_TYPES: [&str; 3] = ["audio", "worker", "main"];
@@ -38,6 +42,7 @@ struct File {
     #[serde(default)]
     acknowledge: Acknowledge,
     recording: Option<PathBuf>,
+    grace: Option<Spanned<f64>>,
     #[serde(default)]
     runtime: Vec<RuntimeEntry>,
 }
@@ -62,6 +67,8 @@ pub struct SessionFile {
     pub default_runtime: Option<String>,
     pub acknowledge: Acknowledge,
     pub recording: Option<PathBuf>,
+    /// How long everything plays on without its supervisor.
+    pub grace: Duration,
     pub runtimes: Vec<FileRuntime>,
 }
 
@@ -86,6 +93,7 @@ impl Default for SessionFile {
             default_runtime: None,
             acknowledge: Acknowledge::default(),
             recording: None,
+            grace: DEFAULT_GRACE,
             runtimes: Vec::new(),
         }
     }
@@ -123,6 +131,10 @@ pub fn parse(path: &Path, text: &str) -> Result<SessionFile, SessionFileError> {
     {
         return Err(wrong(default.span().start, format!("default_runtime must be one of {}", RUNTIME_TYPES.join(", "))));
     }
+    let grace = match &file.grace {
+        Some(grace) => super::grace(&grace.get_ref().to_string()).map_err(|why| wrong(grace.span().start, format!("grace: {why}")))?,
+        None => DEFAULT_GRACE,
+    };
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut names = BTreeSet::new();
     let mut runtimes = Vec::new();
@@ -150,6 +162,7 @@ pub fn parse(path: &Path, text: &str) -> Result<SessionFile, SessionFileError> {
         default_runtime: file.default_runtime.map(Spanned::into_inner),
         acknowledge: file.acknowledge,
         recording: file.recording.map(|recording| folder.join(recording)),
+        grace,
         runtimes,
     })
 }

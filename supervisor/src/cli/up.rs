@@ -1,12 +1,13 @@
 //! `continuo up`: a session that waits for what clients push, with the runtimes of a session file.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipc::message::Output;
 
 use super::play::{Player, absolute, session_name};
 use super::session_file::{self, Acknowledge, SessionFile};
-use super::{CommandError, run_job};
+use super::{CommandError, grace, run_job};
 use crate::policy::{Goal, Verdict};
 use crate::session::{Job, LiveSetup, OutputChoice, Preset, ProgramText, SoundOutput, read_text};
 
@@ -25,11 +26,16 @@ The file:
   default_runtime = \"audio\"           for programs that ask for no runtime type
   acknowledge = \"class-c\"             or \"any-loss\": ask before any state is lost
   recording = \"take.wav\"
+  grace = 30                          seconds that everything plays on without its supervisor
   [[runtime]]
   name = \"drums\"
   file = \"drums.8f4e\"
   gain = 0.8
   mute = false
+
+When a session's supervisor dies, everything plays on for the grace period; `continuo up` with the session's name (or its file), \
+within that time, takes it back as it is, and what the file says by then is not looked at. So it does with a session of \
+`continuo play`. Nobody comes: everything fades out and ends.
 
 Started by systemd with Type=notify, it tells when it is ready, and that it is alive.")]
 pub struct Arguments {
@@ -41,6 +47,9 @@ pub struct Arguments {
     /// Output, in place of the file's.
     #[arg(long, value_name = "NAME")]
     device: Option<String>,
+    /// How many seconds everything plays on when this process dies, in place of the file's.
+    #[arg(long, value_name = "SECONDS", value_parser = grace)]
+    grace: Option<Duration>,
     /// Print events as JSON, one object a line.
     #[arg(long)]
     json: bool,
@@ -64,6 +73,7 @@ pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
         follows_files: true,
         presets: presets.collect(),
         default_runtime: file.default_runtime,
+        grace: arguments.grace.unwrap_or(file.grace),
     });
     let device = arguments.device.clone().or(file.device);
     job.sound = Some(SoundOutput {

@@ -29,5 +29,5 @@ mod server;
 pub use self::address::{Address, BadSessionName, DEFAULT_SESSION, SessionName};
 pub use self::client::{Client, ClientError, Notice};
 pub use self::handle::{Call, ClientId, ControlHandle, Ticket};
-pub use self::ownership::ListenError;
+pub use self::ownership::{ListenError, Ownership};
 pub use self::server::{Identity, NotTaken, Server, Sink};

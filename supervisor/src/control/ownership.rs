@@ -61,6 +61,11 @@ impl Ownership {
         Err(ListenError::Owned { session: address.session.as_str().to_owned(), pid: None })
     }
 
+    /// The socket that a dead session left goes with this value.
+    pub fn clear(&mut self) {
+        self.is_listening = true;
+    }
+
     /// Binds the socket, in place of one that a dead session left.
     pub fn listen(&mut self) -> Result<UnixListener, ListenError> {
         let path = self.address.socket();

@@ -22,7 +22,7 @@ use super::hosts::Duty;
 use super::keep::Keep;
 use super::process::{Life, Process};
 use super::program::{Lane, Phase, Program};
-use super::runtime::{Classified, Edit, EditStage, Flight, HistoryEntry, Level, Revision, Runtime, Trial, Way, Wishes};
+use super::runtime::{Classified, Edit, EditStage, Flight, HistoryEntry, Later, Level, Probation, Revision, Runtime, Trial, Way, Wishes};
 use super::{Action, Child, CompileSettings, Device, Goal, HostIndex, Plan, Policy, ProgramText, Report, RuntimeIndex, Stage, edits};
 use crate::change;
 use crate::control::protocol::{Boundary, Cause, ChangeClass, ChangeId, Timings};
@@ -61,7 +61,7 @@ pub struct SessionNote {
     worker_generation: u64,
     device_generation: u64,
     last_change: u64,
-    is_rendering_begun: bool,
+    begun_device: u64,
     first_frame: Option<u64>,
     device_name: Option<(String, u32, u32)>,
 }
@@ -107,8 +107,8 @@ pub struct LifeNote {
 struct HistoryNote {
     hash: ContentHash,
     text: TextNote,
-    trial_ticks: u32,
     change: u64,
+    origin: u64,
     class: ChangeClass,
     boundary: Boundary,
     committed_ms: u64,
@@ -126,6 +126,7 @@ struct FlightNote {
     artifact: SegmentRef,
     boundary: Boundary,
     crossfade_ms: u32,
+    good: Option<RevisionNote>,
 }
 
 /// A revision on trial.
@@ -135,6 +136,17 @@ struct TrialNote {
     request: RequestId,
     revision: RevisionNote,
     base: RevisionNote,
+    other_base: Option<RevisionNote>,
+    is_patch: bool,
+    later: Vec<LaterNote>,
+}
+
+/// A patch on top of one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct LaterNote {
+    change: u64,
+    request: Option<RequestId>,
+    revision: RevisionNote,
 }
 
 /// A named runtime.
@@ -143,6 +155,7 @@ pub struct RuntimeNote {
     pub name: String,
     slot: Option<usize>,
     generation: u64,
+    last_generation: u64,
     current: Option<RevisionNote>,
     last: Option<TextNote>,
     history: Vec<HistoryNote>,
@@ -152,10 +165,12 @@ pub struct RuntimeNote {
     watch_boundary: Boundary,
     is_frozen: bool,
     cause: Option<Cause>,
-    /// The change that waited for an answer.
-    asked_about: Option<u64>,
+    /// Changes that waited for an answer.
+    asked_about: Vec<u64>,
     flight: Option<FlightNote>,
     trial: Option<TrialNote>,
+    /// Change, the tick up to which it has to play, and since when it is frozen.
+    probation: Option<(u64, u64, Option<u64>)>,
     restarts: u64,
 }
 
@@ -219,8 +234,8 @@ impl Notes {
         let mut found = Vec::new();
         for runtime in self.runtimes.values() {
             let Some(life) = runtime.slot.and_then(|slot| self.lives.get(&slot)) else { continue };
-            let on_trial = runtime.trial.iter().flat_map(|trial| [&trial.revision, &trial.base]);
-            let in_flight = runtime.flight.iter().map(|flight| &flight.revision);
+            let on_trial = runtime.trial.iter().flat_map(TrialNote::revisions);
+            let in_flight = runtime.flight.iter().flat_map(|flight| std::iter::once(&flight.revision).chain(&flight.good));
             for revision in runtime.current.iter().chain(on_trial).chain(in_flight) {
                 let kept = life.keep.programs().iter().find(|kept| kept.revision == revision.hash);
                 found.extend(kept.map(|kept| (revision, &kept.artifact)));
@@ -232,11 +247,14 @@ impl Notes {
     /// Every text that is named.
     pub fn texts(&self) -> BTreeSet<String> {
         let mut hashes = BTreeSet::new();
-        let mut name = |text: &TextNote| drop(hashes.insert(text.source.to_string()));
+        let mut name = |text: &TextNote| {
+            hashes.insert(text.source.to_string());
+        };
         self.lives.values().for_each(|life| name(&life.text));
         for runtime in self.runtimes.values() {
-            let trial = runtime.trial.iter().flat_map(|trial| [&trial.revision.text, &trial.base.text]);
-            let flight = runtime.flight.iter().map(|flight| &flight.revision.text);
+            let trial = runtime.trial.iter().flat_map(TrialNote::revisions).map(|revision| &revision.text);
+            let flight = runtime.flight.iter().flat_map(|flight| std::iter::once(&flight.revision).chain(&flight.good));
+            let flight = flight.map(|revision| &revision.text);
             let current = runtime.current.iter().map(|current| &current.text);
             let history = runtime.history.iter().map(|entry| &entry.text);
             trial.chain(flight).chain(current).chain(history).chain(&runtime.last).for_each(&mut name);
@@ -246,6 +264,12 @@ impl Notes {
 
     fn is_present(&self, life: usize, note: &LifeNote) -> bool {
         self.runtimes.get(&note.runtime).is_some_and(|runtime| runtime.slot == Some(life)) && !note.is_retiring
+    }
+}
+
+impl TrialNote {
+    fn revisions(&self) -> impl Iterator<Item = &RevisionNote> {
+        [&self.revision, &self.base].into_iter().chain(&self.other_base).chain(self.later.iter().map(|later| &later.revision))
     }
 }
 
@@ -300,8 +324,8 @@ impl Noting<'_> {
         HistoryNote {
             hash: entry.hash,
             text: self.text(&entry.text),
-            trial_ticks: entry.trial_ticks,
             change: entry.change.0,
+            origin: entry.origin.0,
             class: entry.class,
             boundary: entry.boundary,
             committed_ms: entry.committed_ms,
@@ -316,7 +340,23 @@ impl Noting<'_> {
         let Way::Host { request } = flight.way else { return None };
         let Wishes { boundary, crossfade_ms, .. } = flight.what.edit.wishes;
         let (change, artifact) = (flight.what.edit.change.0, flight.what.artifact.clone());
-        Some(FlightNote { change, request, revision: self.revision(&flight.what.revision), artifact, boundary, crossfade_ms })
+        let good = flight.good.as_ref().map(|good| self.revision(good));
+        let revision = self.revision(&flight.what.revision);
+        Some(FlightNote { change, request, revision, artifact, boundary, crossfade_ms, good })
+    }
+
+    fn trial(&mut self, trial: &Trial) -> TrialNote {
+        let later = |later: &Later| LaterNote { change: later.change.0, request: later.request, revision: self.revision(&later.revision) };
+        let later = trial.later.iter().map(later).collect();
+        TrialNote {
+            change: trial.change.0,
+            request: trial.request,
+            revision: self.revision(&trial.revision),
+            base: self.revision(&trial.base),
+            other_base: trial.other_base.as_ref().map(|base| self.revision(base)),
+            is_patch: trial.is_patch,
+            later,
+        }
     }
 
     fn runtime(&mut self, runtime: &Runtime) -> RuntimeNote {
@@ -325,6 +365,7 @@ impl Noting<'_> {
             name: runtime.name.clone(),
             slot: runtime.slot.map(|slot| slot.0),
             generation: runtime.generation,
+            last_generation: runtime.last_generation,
             current: runtime.current.as_ref().map(|current| self.revision(current)),
             last: runtime.last.as_ref().map(|last| self.text(last)),
             history: runtime.history.iter().skip(recent).map(|entry| self.history(entry)).collect(),
@@ -334,14 +375,10 @@ impl Noting<'_> {
             watch_boundary: runtime.watch_boundary,
             is_frozen: runtime.is_frozen,
             cause: runtime.cause.clone(),
-            asked_about: runtime.waiting.as_ref().map(|waiting| waiting.edit.change.0),
+            asked_about: runtime.waiting.iter().map(|waiting| waiting.edit.change.0).collect(),
             flight: runtime.flight.as_ref().and_then(|flight| self.flight(flight)),
-            trial: runtime.trial.as_ref().map(|trial| TrialNote {
-                change: trial.change.0,
-                request: trial.request,
-                revision: self.revision(&trial.revision),
-                base: self.revision(&trial.base),
-            }),
+            trial: runtime.trial.as_ref().map(|trial| self.trial(trial)),
+            probation: runtime.probation.map(|Probation { change, until_tick, frozen_at }| (change.0, until_tick, frozen_at)),
             restarts: runtime.restarts.total,
         }
     }
@@ -361,7 +398,7 @@ impl Policy {
                 worker_generation: self.worker_generation,
                 device_generation: self.device_generation,
                 last_change: self.last_change,
-                is_rendering_begun: self.is_rendering_begun,
+                begun_device: self.begun_device,
                 first_frame: self.first_frame,
                 device_name: self.device_name.clone(),
             },
@@ -409,8 +446,8 @@ impl Restoring<'_> {
         Some(HistoryEntry {
             hash: note.hash,
             text: self.text(&note.text)?,
-            trial_ticks: note.trial_ticks,
             change: ChangeId(note.change),
+            origin: ChangeId(note.origin),
             class: note.class,
             boundary: note.boundary,
             committed_ms: note.committed_ms,
@@ -429,6 +466,8 @@ impl Restoring<'_> {
             runtime,
             text: revision.text.clone(),
             wishes,
+            base: None,
+            origin: ChangeId(note.change),
             asker: None,
             is_plan: false,
             stage: EditStage::Ready { revision: Arc::clone(&revision), artifact: artifact.clone() },
@@ -441,17 +480,23 @@ impl Restoring<'_> {
         };
         let report = base.as_ref().map(|base| change::classify(edits::of(base), edits::of(&revision), &edits::context(base, &revision)));
         let what = Classified { edit, revision, artifact, report, base };
-        Some(Flight { what, way: Way::Host { request: note.request }, recalled: None })
+        let good = note.good.as_ref().and_then(|good| self.revision(good));
+        Some(Flight { what, way: Way::Host { request: note.request }, good, recalled: None })
     }
 
     fn trial(&self, note: &TrialNote) -> Option<Trial> {
         let (revision, base) = (self.revision(&note.revision)?, self.revision(&note.base)?);
-        Some(Trial { change: ChangeId(note.change), request: note.request, revision, base })
+        let later = |later: &LaterNote| {
+            Some(Later { change: ChangeId(later.change), request: later.request, revision: self.revision(&later.revision)? })
+        };
+        let later = note.later.iter().filter_map(later).collect();
+        let other_base = note.other_base.as_ref().and_then(|base| self.revision(base));
+        Some(Trial { change: ChangeId(note.change), request: note.request, revision, base, other_base, is_patch: note.is_patch, later })
     }
 
     fn runtime(&self, index: usize, note: &RuntimeNote) -> Runtime {
         let mut runtime = Runtime::new(note.name.clone());
-        runtime.generation = note.generation;
+        (runtime.generation, runtime.last_generation) = (note.generation, note.last_generation);
         runtime.current = note.current.as_ref().and_then(|current| self.revision(current));
         runtime.last = note.last.as_ref().and_then(|last| self.text(last));
         runtime.history = note.history.iter().filter_map(|entry| self.history(entry)).collect();
@@ -464,6 +509,8 @@ impl Restoring<'_> {
         runtime.cause.clone_from(&note.cause);
         runtime.trial = note.trial.as_ref().and_then(|trial| self.trial(trial));
         runtime.flight = note.flight.as_ref().and_then(|flight| self.flight(flight, index, runtime.current.clone()));
+        let probation = |(change, until_tick, frozen_at)| Probation { change: ChangeId(change), until_tick, frozen_at };
+        runtime.probation = note.probation.map(probation);
         runtime.restarts.total = note.restarts;
         runtime
     }
@@ -481,7 +528,7 @@ impl Policy {
         policy.device_generation = notes.session.device_generation;
         policy.last_change = notes.session.last_change;
         policy.first_frame = notes.session.first_frame;
-        policy.is_rendering_begun = notes.session.is_rendering_begun;
+        policy.begun_device = notes.session.begun_device;
         policy.device_name.clone_from(&notes.session.device_name);
         let heard = found.hosts.values().filter_map(|(_, presence)| presence.last_request).max().unwrap_or(0);
         policy.last_live_request = notes.reckoning.last_live_request.max(heard);
@@ -541,18 +588,20 @@ impl Policy {
         }
         if program.phase == Phase::Queued {
             // Under another name than what fades out.
-            self.runtimes[note.runtime].generation += 1;
-            program.generation = self.runtimes[note.runtime].generation;
+            let state = &mut self.runtimes[note.runtime];
+            state.last_generation = state.last_generation.max(state.generation) + 1;
+            state.generation = state.last_generation;
+            program.generation = state.generation;
             program.lane_name = format!("{}/{}", program.name, program.generation);
             (program.lane, program.gain) = (Lane::None, 1.0);
         }
         if program.phase == Phase::Failed {
             homecoming.lost.push((note.runtime, text.clone()));
         }
-        let asked_about = notes.runtimes.get(&note.runtime).and_then(|runtime| runtime.asked_about);
+        let asked_about = notes.runtimes.get(&note.runtime).map(|runtime| runtime.asked_about.clone()).unwrap_or_default();
         if notes.is_present(life, note) {
             self.runtimes[note.runtime].slot = Some(slot);
-            homecoming.dropped.extend(asked_about.map(|change| (slot, change)));
+            homecoming.dropped.extend(asked_about.into_iter().map(|change| (slot, change)));
         }
         self.programs.push(program);
         self.texts.push(text);
@@ -594,7 +643,11 @@ impl Policy {
             }
         }
         let runtime = self.programs[slot.0].runtime;
-        let on_trial = runtime.and_then(|runtime| self.runtimes[runtime].trial.as_ref()).map(|trial| trial.request);
+        let trial = runtime.and_then(|runtime| self.runtimes[runtime].trial.as_ref());
+        let on_trial: Vec<RequestId> = trial
+            .into_iter()
+            .flat_map(|trial| std::iter::once(trial.request).chain(trial.later.iter().filter_map(|later| later.request)))
+            .collect();
         let open: BTreeSet<RequestId> = self.programs[slot.0].keep.open_requests().into_iter().chain(on_trial).collect();
         for answer in presence.answers.iter().filter(|answer| open.contains(&answer.request())) {
             self.live_said(now_ms, slot, answer.clone(), actions);

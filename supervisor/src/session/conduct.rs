@@ -3,6 +3,8 @@
 //! Runs on the main thread, the only one that touches processes, outboxes and lanes. It never waits for a child: reading,
 //! writing and waiting for deaths happen on the children's own threads (`super::connection`).
 
+mod taking_back;
+
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use ipc::message::{CompileGoal, CompileRequest, DeviceRequest, HostRequest, Open
 use ipc::recovery::TakeOver;
 use ipc::segment::SegmentRef;
 
+use super::abandoned::Abandoned;
 use super::calls::CallQueue;
 use super::connection::{self, Incoming, Letter, Outbox};
 use super::files::{self, Files};
@@ -26,8 +29,9 @@ use super::journal::Journal;
 use super::last_words::LastWords;
 use super::obituaries::{Obituaries, Obituary};
 use super::planning::Compiled;
-use super::process::{Process, Start};
+use super::process::{Process, Start, started_ticks_of};
 use super::readiness::ServiceManager;
+use super::scribe::{self, ChildNote, Scribe, SetupNote};
 use super::segments::Segments;
 use super::{Session, planning, publishing, signals};
 use crate::control::protocol::{self, Answer, ErrorCode, ErrorReply, Pong, Topic};
@@ -57,6 +61,11 @@ pub trait Audience {
         let _ = session;
     }
 
+    /// The session of this name is taken back, with these runtimes, from a supervisor that has died.
+    fn takes_back(&mut self, session: &str, runtimes: &[String]) {
+        let _ = (session, runtimes);
+    }
+
     /// Takes an artifact for itself (`compile`), or looks at it before it is run (`run`). The error is for people.
     fn examine(&mut self, artifact: &Artifact) -> Result<(), String> {
         let _ = artifact;
@@ -84,6 +93,8 @@ pub enum ConductError {
 pub fn conduct(session: &Session, job: &Job, audience: &mut dyn Audience) -> Result<Verdict, ConductError> {
     let (sender, incoming) = sync_channel(EVENTS);
     signals::listen(sender.clone()).map_err(ConductError::Signals)?;
+    let before = session.abandoned.as_ref().map(Abandoned::job);
+    let job = before.as_ref().unwrap_or(job);
     let calls = CallQueue::default();
     let control = job.live.as_ref().map(|live| listen(live, &calls, &sender)).transpose()?.flatten();
     let files = Files::start(&sender, control.as_ref().map(|(server, _)| server.handle())).map_err(ConductError::Threads)?;
@@ -103,7 +114,9 @@ pub fn conduct(session: &Session, job: &Job, audience: &mut dyn Audience) -> Res
         pending: VecDeque::from([Event::Begin]),
         children: HashMap::new(),
         segments: Segments::new(session.id().clone()),
+        scribe: Scribe::default(),
     };
+    shell.open(&incoming);
     shell.begin();
     Ok(shell.run(&incoming))
 }
@@ -172,9 +185,40 @@ struct Shell<'a> {
     journal: Journal,
     /// What is known of the processes that died.
     obituaries: Obituaries,
+    scribe: Scribe,
 }
 
 impl Shell<'_> {
+    /// Takes back what the last supervisor of this session has left, if it had one, and begins to take notes for the next.
+    fn open(&mut self, incoming: &Receiver<Incoming>) {
+        let abandoned = self.session.abandoned.as_ref();
+        let (Some(live), Some(sound), Some((_, name))) = (&self.job.live, &self.job.sound, &self.control) else { return };
+        let OutputChoice::Device(output) = sound.output.clone() else { return };
+        let now_ns = monotonic_ns();
+        let began_ns = abandoned.map_or(now_ns, |abandoned| abandoned.setup.began_ns);
+        // The session's clock goes on.
+        self.started = self.started.checked_sub(Duration::from_nanos(now_ns.saturating_sub(began_ns))).unwrap_or(self.started);
+        let setup = SetupNote {
+            build: crate::role::BUILD.to_owned(),
+            name: name.as_str().to_owned(),
+            output,
+            lead_blocks: sound.lead_blocks,
+            recording: sound.recording.clone(),
+            memory_regions: self.job.memory_regions.clone(),
+            default_runtime: live.default_runtime.clone(),
+            follows_files: live.follows_files,
+            grace_ms: u64::try_from(live.grace.as_millis()).unwrap_or(u64::MAX),
+            began_ns,
+        };
+        let known = abandoned.map(|abandoned| abandoned.entries.clone()).unwrap_or_default();
+        self.scribe = Scribe::begin(self.session.directory.path(), known.clone(), &setup);
+        if let Some(notes) = abandoned.and_then(|_| taking_back::notes(&known)) {
+            self.take_back(&notes, &known, incoming);
+            self.audience.takes_back(&setup.name, &self.policy.taken_back());
+        }
+        self.session.keep();
+    }
+
     /// Tells how the session is to be talked to, and follows the programs' files.
     fn begin(&mut self) {
         let Some(live) = &self.job.live else { return };
@@ -184,6 +228,9 @@ impl Shell<'_> {
         self.manager.ready();
         if !live.follows_files {
             return;
+        }
+        for (runtime, path, text) in self.policy.followed() {
+            self.files.follow(runtime, path, text);
         }
         for program in &self.job.programs {
             let Ok(path) = std::path::absolute(&program.path) else { continue };
@@ -200,7 +247,12 @@ impl Shell<'_> {
                     *tick = self.bury(*child, *end);
                 }
                 let now_ms = self.now_ms();
-                for action in self.policy.step(now_ms, event) {
+                let is_noteworthy = scribe::is_noteworthy(&event);
+                let actions = self.policy.step(now_ms, event);
+                if is_noteworthy {
+                    self.scribe.note(&self.policy);
+                }
+                for action in actions {
                     if let Action::Finish(verdict) = action {
                         self.journal.finish(self.policy.lives());
                         return verdict;
@@ -223,6 +275,7 @@ impl Shell<'_> {
         let member = self.children.get(&child)?;
         let (role, pid, tail) = (child.role(), member.process.pid, member.process.tail.clone());
         let record = member.page.read();
+        self.scribe.ended(pid);
         let tick = record.revision.zip(record.tick).filter(|_| record.phase == Phase::Tick);
         self.obituaries.add(Obituary { role, pid, end, record, tail });
         tick
@@ -251,7 +304,6 @@ impl Shell<'_> {
                     if let Some(member) = self.children.get_mut(&child) {
                         member.outbox = Some(outbox);
                         member.doorway = None;
-                        member.page.unlink();
                     }
                     return Some(Event::Joined { child });
                 }
@@ -336,7 +388,7 @@ impl Shell<'_> {
                 self.tell_device(DeviceRequest::SetGain { runtime, gain, ramp_frames });
             }
             Action::CreateLane(runtime) => self.create_lane(runtime),
-            Action::OpenDevice { sample_rate, first_frame, part } => self.open_device(sample_rate, first_frame, part),
+            Action::OpenDevice { sample_rate, first_frame, resumes } => self.open_device(sample_rate, first_frame, resumes),
             Action::ListDevices => self.tell_device(DeviceRequest::List),
             Action::AddLane { runtime, lane, resumes } => {
                 self.tell_device(DeviceRequest::AddLane { runtime: self.policy.lane_name(runtime), lane, resumes });
@@ -404,6 +456,7 @@ impl Shell<'_> {
             runtime: runtime.as_deref(),
             page: page.name(),
             writable: &writable,
+            grace: self.job.live.as_ref().map_or(Duration::ZERO, |live| live.grace),
         };
         let process = Process::start(&start).map_err(|error| format!("cannot execute /proc/self/exe: {error}"))?;
         let hello = Hello { protocol: PROTOCOL_VERSION, build: crate::role::BUILD.to_owned(), role: child.role() };
@@ -414,6 +467,9 @@ impl Shell<'_> {
             return Err(format!("cannot start a thread: {error}"));
         }
         let pid = process.pid;
+        if let Some(started_ticks) = started_ticks_of(pid) {
+            self.scribe.started(&ChildNote::new(child, pid, started_ticks, page.name()));
+        }
         self.children.insert(child, Member { process, page, doorway: Some(doorway_name), outbox: None, last_words: LastWords::default() });
         Ok(pid)
     }
@@ -630,14 +686,14 @@ impl Shell<'_> {
         self.policy.watched().filter_map(progress).collect()
     }
 
-    fn open_device(&mut self, sample_rate: u32, first_frame: u64, part: u64) {
+    fn open_device(&mut self, sample_rate: u32, first_frame: u64, resumes: bool) {
         let Some(sound) = &self.job.sound else { return };
         let open = OpenDevice {
             output: sound.output.at(sample_rate),
             sample_rate,
             lead_blocks: sound.lead_blocks,
             first_frame,
-            recording: sound.recording.as_deref().map(|path| numbered(path, part)),
+            recording: sound.recording.clone(),
             starts_together: true,
         };
         self.tell_device(DeviceRequest::Open(open));
@@ -686,13 +742,8 @@ impl Shell<'_> {
     }
 }
 
-/// The file of a recording's part: a device host that takes another one's place begins a new one, `take.2.wav` after
-/// `take.wav`.
-fn numbered(path: &Path, part: u64) -> PathBuf {
-    if part == 1 {
-        return path.to_owned();
-    }
-    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    let ending = path.extension().map(|ending| format!(".{}", ending.to_string_lossy())).unwrap_or_default();
-    path.with_file_name(format!("{stem}.{part}{ending}"))
+/// The clock that all processes of the machine share.
+fn monotonic_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    u64::try_from(i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec)).unwrap_or(0)
 }

@@ -1,14 +1,16 @@
 //! The session's private directory: the sockets through which children come in lie there, and nowhere else.
 //!
 //! `$XDG_RUNTIME_DIR/continuo/<session>`, or `/tmp/continuo-<uid>/<session>` where there is no usable runtime directory.
-//! Mode 0700, owned by the user. Removed when the session ends; what a killed session left is removed by the next start.
+//! Mode 0700, owned by the user. Removed when the session ends; what a killed session left is removed by the next start, unless
+//! children of it live and wait for another supervisor: then that one finds everything where it was ([`SessionDirectory::adopt`]).
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use ipc::segment::{SessionId, is_alive};
+use ipc::segment::{SessionId, has_supervisor, is_alive};
 
 /// Longest path of a directory whose sockets still fit into a socket address: 108 bytes less the terminating zero, less
 /// what ipc-channel appends (`/.tmp` with six random letters, `/socket`).
@@ -27,6 +29,13 @@ pub enum DirectoryError {
 /// own because it may be shared with processes that do not share our shared memory (another mount namespace).
 const LOCK: &str = "lock";
 
+/// File in it that every child holds locked, shared with the others.
+const MEMBERS: &str = "members";
+
+/// How often, and at what intervals, a lock is tried again that somebody may only be looking at.
+const LOOKS: u32 = 40;
+const LOOK_INTERVAL: std::time::Duration = std::time::Duration::from_millis(5);
+
 /// How often the directory is made anew when another session, ending, has just removed what ours was to lie in.
 const ATTEMPTS: u32 = 16;
 
@@ -35,6 +44,8 @@ const ATTEMPTS: u32 = 16;
 pub struct SessionDirectory {
     path: PathBuf,
     _lock: File,
+    /// Whether it goes with this value.
+    is_ours: Cell<bool>,
 }
 
 impl SessionDirectory {
@@ -45,11 +56,34 @@ impl SessionDirectory {
         let mut attempt = 1;
         loop {
             match make_private(&parent).and_then(|()| make_private(&path)).and_then(|()| lock(&path)) {
-                Ok(lock) => return Ok(Self { path, _lock: lock }),
+                Ok(lock) => {
+                    let members = path.join(MEMBERS);
+                    let made = File::options().write(true).create(true).truncate(false).mode(0o600).open(&members);
+                    made.map_err(|source| DirectoryError::Make { path: members, source })?;
+                    return Ok(Self { path, _lock: lock, is_ours: Cell::new(true) });
+                }
                 Err(DirectoryError::Make { source, .. }) if source.kind() == io::ErrorKind::NotFound && attempt < ATTEMPTS => attempt += 1,
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Takes over the directory of a session that has lost its supervisor. It outlives this value until it is [kept](Self::keep).
+    pub fn adopt(path: PathBuf) -> Result<Self, DirectoryError> {
+        let mut look = 1;
+        loop {
+            match lock(&path) {
+                Ok(lock) => return Ok(Self { path, _lock: lock, is_ours: Cell::new(false) }),
+                Err(_) if look < LOOKS => std::thread::sleep(LOOK_INTERVAL),
+                Err(error) => return Err(error),
+            }
+            look += 1;
+        }
+    }
+
+    /// The directory goes with this value from now on.
+    pub fn keep(&self) {
+        self.is_ours.set(true);
     }
 
     pub fn path(&self) -> &Path {
@@ -59,11 +93,53 @@ impl SessionDirectory {
 
 impl Drop for SessionDirectory {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.path);
-        if let Some(parent) = self.path.parent() {
-            let _ = fs::remove_dir(parent); // Goes only when this was the last session.
+        if self.is_ours.get() {
+            remove(&self.path);
         }
     }
+}
+
+fn remove(directory: &Path) {
+    let _ = fs::remove_dir_all(directory);
+    if let Some(parent) = directory.parent() {
+        let _ = fs::remove_dir(parent); // Goes only when this was the last session.
+    }
+}
+
+/// A child's part in the directory of its session: while it lives, the directory stays.
+#[derive(Debug)]
+pub struct DirectoryMember {
+    path: PathBuf,
+    lock: File,
+}
+
+impl DirectoryMember {
+    /// `None`: it is not there any more.
+    pub fn join(path: PathBuf) -> Option<Self> {
+        let lock = File::open(path.join(MEMBERS)).ok()?;
+        lock.try_lock_shared().ok()?;
+        Some(Self { path, lock })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Leaves; the last one of a session without a supervisor removes the directory.
+    pub fn leave(self) {
+        let Self { path, lock } = self;
+        drop(lock);
+        if !is_locked(&path) {
+            remove(&path);
+        }
+    }
+}
+
+/// Directories of sessions that have lost their supervisor and still have children.
+pub fn abandoned() -> Vec<(SessionId, PathBuf)> {
+    let entries = parents().into_iter().flat_map(|parent| fs::read_dir(parent).into_iter().flatten().flatten());
+    let sessions = entries.filter_map(|entry| Some((entry.file_name().to_str().and_then(SessionId::parse)?, entry.path())));
+    sessions.filter(|(id, _)| is_alive(id) && !has_supervisor(id)).collect()
 }
 
 /// Removes the directories of sessions that are no longer alive.
@@ -86,8 +162,12 @@ fn lock(directory: &Path) -> Result<File, DirectoryError> {
     locked.map_err(|source| DirectoryError::Make { path, source })
 }
 
+/// Whether a supervisor or a child is there. Those who only look do not disturb each other.
 fn is_locked(directory: &Path) -> bool {
-    File::open(directory.join(LOCK)).is_ok_and(|lock| lock.try_lock().is_err())
+    let is_held = |lock: &File| lock.try_lock_shared().is_err();
+    let is_shared = |members: &File| members.try_lock().is_err();
+    File::open(directory.join(LOCK)).is_ok_and(|lock| is_held(&lock))
+        || File::open(directory.join(MEMBERS)).is_ok_and(|members| is_shared(&members))
 }
 
 /// Where session directories may be, the preferred one first.
@@ -141,6 +221,36 @@ mod tests {
         drop(held);
         assert!(!is_locked(&path));
         fs::remove_dir_all(&path).unwrap();
+    }
+
+    #[test]
+    fn a_directory_stays_until_its_last_child_has_left() {
+        let path = std::env::temp_dir().join(format!("continuo-members-test-{}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join(MEMBERS), "").unwrap();
+        let (one, other) = (DirectoryMember::join(path.clone()).unwrap(), DirectoryMember::join(path.clone()).unwrap());
+        assert!(is_locked(&path));
+        one.leave();
+        assert!(is_locked(&path) && path.exists());
+        let supervisor = lock(&path).unwrap();
+        other.leave();
+        assert!(path.exists(), "the supervisor looks after it");
+        drop(supervisor);
+        DirectoryMember::join(path.clone()).unwrap().leave();
+        assert!(!path.exists());
+        assert!(DirectoryMember::join(path).is_none());
+    }
+
+    #[test]
+    fn an_adopted_directory_outlives_a_supervisor_that_does_not_keep_it() {
+        let path = std::env::temp_dir().join(format!("continuo-adopted-test-{}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        drop(SessionDirectory::adopt(path.clone()).unwrap());
+        assert!(path.exists());
+        let adopted = SessionDirectory::adopt(path.clone()).unwrap();
+        adopted.keep();
+        drop(adopted);
+        assert!(!path.exists());
     }
 
     #[test]

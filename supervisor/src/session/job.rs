@@ -1,6 +1,7 @@
 //! What a command wants of a session: its programs, and the details that the policy need not know.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipc::message::Output;
 
@@ -91,6 +92,8 @@ pub struct LiveSetup {
     pub presets: Vec<Preset>,
     /// Runtime type of programs that ask for none.
     pub default_runtime: Option<String>,
+    /// How long what plays plays on when the supervisor has died, before it fades out.
+    pub grace: Duration,
 }
 
 /// How a runtime is mixed from the start.

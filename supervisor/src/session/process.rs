@@ -11,9 +11,11 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipc::message::Role;
 use ipc::segment::SessionId;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
 
 use super::tail::Tail;
@@ -36,21 +38,41 @@ pub struct Start<'a> {
     pub page: &'a str,
     /// Folders it may write files into.
     pub writable: &'a [PathBuf],
+    /// How long it plays on when we have died.
+    pub grace: Duration,
 }
 
 /// A started process.
+#[derive(Clone)]
 pub struct Process {
     pub pid: u32,
     /// What it says on its error stream.
     pub tail: Tail,
     pidfd: Arc<OwnedFd>,
+    /// Whether we have started it: how others end only they are told.
+    is_child: bool,
 }
 
 impl Process {
+    /// A process that another supervisor has started. `None`: it is dead, or its id is another one's now.
+    pub fn adopt(pid: u32, started_ticks: u64) -> Option<Self> {
+        let pidfd = pidfd_open(Pid::from_raw(i32::try_from(pid).ok()?)?, PidfdFlags::empty()).ok()?;
+        // Looked at after the process is ours to watch, so that it is the same one.
+        let is_same = started_ticks_of(pid) == Some(started_ticks);
+        let process = Self { pid, tail: Tail::default(), pidfd: Arc::new(pidfd), is_child: false };
+        (is_same && !process.is_dead()).then_some(process)
+    }
+
+    fn is_dead(&self) -> bool {
+        let mut waiting = [PollFd::new(&*self.pidfd, PollFlags::IN)];
+        poll(&mut waiting, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+    }
+
     /// Starts the binary in a role.
     pub fn start(start: &Start<'_>) -> io::Result<Self> {
         let mut command = Command::new("/proc/self/exe");
         command.arg0("continuo").arg(ROLE_COMMAND).arg(format!("--page={}", start.page));
+        command.arg(format!("--grace-ms={}", start.grace.as_millis()));
         for folder in start.writable {
             command.arg("--writable").arg(folder);
         }
@@ -70,7 +92,7 @@ impl Process {
         match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(pidfd) => {
                 let tail = child.stderr.take().map(Tail::follow).unwrap_or_default();
-                Ok(Self { pid: child.id(), tail, pidfd: Arc::new(pidfd) })
+                Ok(Self { pid: child.id(), tail, pidfd: Arc::new(pidfd), is_child: true })
             }
             Err(error) => {
                 let _ = child.kill();
@@ -82,7 +104,7 @@ impl Process {
 
     /// Something that waits for the end of the process; to be moved to a thread of its own.
     pub fn death(&self) -> Death {
-        Death { pidfd: Arc::clone(&self.pidfd) }
+        Death { pidfd: Arc::clone(&self.pidfd), is_child: self.is_child }
     }
 
     /// Sends SIGKILL. A process that is dead already is fine.
@@ -91,26 +113,40 @@ impl Process {
     }
 }
 
+/// When a process was started, in the kernel's ticks since the machine was: with its id, what tells it from all others.
+pub fn started_ticks_of(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold anything; the 22nd field is the twentieth behind it.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
 /// The end of a process, to be waited for.
 pub struct Death {
     pidfd: Arc<OwnedFd>,
+    is_child: bool,
 }
 
 impl Death {
     /// Blocks until the process has ended, and reaps it.
     pub fn wait(self) -> ProcessEnd {
+        while !self.is_child {
+            match poll(&mut [PollFd::new(&*self.pidfd, PollFlags::IN)], None) {
+                Err(rustix::io::Errno::INTR) => {}
+                Ok(_) | Err(_) => return ProcessEnd::UNKNOWN,
+            }
+        }
         loop {
             match waitid(WaitId::PidFd(std::os::fd::AsFd::as_fd(&*self.pidfd)), WaitIdOptions::EXITED) {
                 Ok(Some(status)) => {
                     return match (status.exit_status(), status.terminating_signal()) {
                         (Some(code), _) => ProcessEnd::Exited(code),
                         (None, Some(signal)) => ProcessEnd::Killed(signal),
-                        (None, None) => ProcessEnd::Exited(-1),
+                        (None, None) => ProcessEnd::UNKNOWN,
                     };
                 }
                 Ok(None) | Err(rustix::io::Errno::INTR) => {}
                 // Somebody else has reaped it; how it ended is lost, that it ended is not.
-                Err(_) => return ProcessEnd::Exited(-1),
+                Err(_) => return ProcessEnd::UNKNOWN,
             }
         }
     }
@@ -138,6 +174,19 @@ mod tests {
         killed.kill();
         assert_eq!(killed.death().wait(), ProcessEnd::Killed(9));
         killed.kill(); // Has no effect, and hits nobody else.
+    }
+
+    #[test]
+    fn a_process_of_another_supervisor_is_known_by_its_id_and_its_start() {
+        let mut other = Command::new("/bin/sh").args(["-c", "read line"]).stdin(Stdio::piped()).spawn().unwrap();
+        let started = started_ticks_of(other.id()).unwrap();
+        assert!(Process::adopt(other.id(), started + 1).is_none(), "another one with the same id");
+        let adopted = Process::adopt(other.id(), started).unwrap();
+        adopted.kill();
+        assert_eq!(adopted.death().wait(), ProcessEnd::UNKNOWN);
+        assert!(Process::adopt(other.id(), started).is_none(), "it is dead");
+        other.wait().unwrap();
+        assert_eq!(started_ticks_of(other.id()), None);
     }
 
     #[test]
