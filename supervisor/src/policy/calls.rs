@@ -13,8 +13,8 @@ use super::program::Phase;
 use super::runtime::{Asker, ChangeVerb, Classified, Question, Recall, Runtime, Way, Wishes};
 use super::{Action, Policy, ProgramText, Stage, looking};
 use crate::control::protocol::{
-    Answer, AnswerWhen, Boundary, Cancel, Cancelled, Confirm, Deaths, ErrorCode, ErrorReply, Get, Pong, Progress, Push, Restart, Rollback,
-    RuntimeName, RuntimeNow, Set, ShuttingDown, Verb, Watch, Watching,
+    Answer, AnswerWhen, Boundary, Cancel, Cancelled, ChangeEvent, Confirm, Deaths, ErrorCode, ErrorReply, Get, Pong, Progress, Push,
+    Restart, Rollback, RuntimeName, RuntimeNow, Set, ShuttingDown, Verb, Watch, Watching,
 };
 use crate::control::{Call, Ticket};
 
@@ -391,6 +391,10 @@ impl Policy {
         let state = &self.runtimes[runtime];
         let text = state.slot.and_then(|slot| self.texts.get(slot.0)).or(state.last.as_ref());
         let Some(text) = text.cloned() else { return };
+        let progress = Progress::Rejected { why: reason.clone(), diagnostics: Vec::new() };
+        let (change, name) = (self.next_change(), runtime_name(&text.name));
+        let event = ChangeEvent { change, runtime: name, revision: None, progress };
+        actions.push(Action::Tell(super::Report::Change(Box::new(event))));
         actions.push(Action::Tell(super::Report::Edit { text, news: super::EditNews::Unreadable { reason } }));
     }
 

@@ -3,6 +3,8 @@
 use ipc::live::Carried;
 use ipc::plan::{Change, ChangeReport as Report, Difference, Fate, ItemChange, ResetCause};
 
+use runtime_host::registry;
+
 use super::runtime::{Classified, Revision};
 use crate::control::protocol::{
     Amount, Boundary, ChangeClass, ChangeReport, ChangeState, ItemLoss, ItemMove, Progress, Reason, Renamed, RuntimeName,
@@ -40,7 +42,7 @@ pub fn report(runtime: &RuntimeName, what: &Classified, state: ChangeState) -> C
         base: what.base.as_ref().map(|base| base.hash().into()),
         class,
         state,
-        reasons: found.differences.iter().map(reason).collect(),
+        reasons: silence(what).map(silenced).into_iter().chain(found.differences.iter().map(reason)).collect(),
         kept,
         moved,
         reset,
@@ -56,6 +58,20 @@ pub fn report(runtime: &RuntimeName, what: &Classified, state: ChangeState) -> C
         refused: None,
         timings: Some(what.edit.timings),
     }
+}
+
+/// What to say where an edit leaves nothing to call of a program that runs, as half a file does. Such an edit asks first.
+pub fn silence(what: &Classified) -> Option<String> {
+    let called = |revision: &Revision| {
+        let export = registry::find(&revision.plan.runtime_type)?.tick_export;
+        Some((export, revision.plan.content.manifest.has_export(export)))
+    };
+    let (Some((_, true)), (export, false)) = (called(what.base.as_deref()?), called(&what.revision)?) else { return None };
+    Some(format!("the runtime falls silent: the program has no `{export}` any more, so there is nothing to call"))
+}
+
+fn silenced(text: String) -> Reason {
+    Reason { rule: "falls_silent".to_owned(), text, concerns: Vec::new() }
 }
 
 /// What a commit reports. Says the same as the report before it, and which addresses lost their target.

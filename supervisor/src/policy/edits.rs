@@ -420,10 +420,10 @@ impl Policy {
         (plan.has_lane && plan.sample_rate != *rate).then(|| super::starting::other_rate(plan.sample_rate, *rate, settled_by.as_deref()))
     }
 
-    fn needs_acknowledgement(&self, what: &Classified) -> bool {
+    pub(super) fn needs_acknowledgement(&self, what: &Classified) -> bool {
         let Some(report) = &what.report else { return false };
         let loses = report.loses_state() || report.class == ipc::plan::ChangeClass::T;
-        report.class.needs_acknowledgement() || (self.asks_for_any_loss && loses)
+        report.class.needs_acknowledgement() || describe::silence(what).is_some() || (self.asks_for_any_loss && loses)
     }
 
     /// Keeps a change until somebody confirms or cancels it.
@@ -754,7 +754,8 @@ pub(super) fn context<'a>(old: &'a Revision, new: &'a Revision) -> change::Conte
 }
 
 fn sentences(what: &Classified) -> Vec<String> {
-    what.report.as_ref().map(change::sentences::sentences).unwrap_or_default()
+    let silence = describe::silence(what);
+    silence.into_iter().chain(what.report.as_ref().map(change::sentences::sentences).unwrap_or_default()).collect()
 }
 
 /// Whether a change only patches the running memory.

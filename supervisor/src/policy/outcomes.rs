@@ -161,13 +161,21 @@ impl Policy {
         }
     }
 
+    /// A pending change does not come back: it still waits for its boundary.
+    fn recall_refused(&mut self, runtime: usize, reason: Refusal, actions: &mut Vec<Action>) {
+        let recall = self.runtimes[runtime].flight.as_mut().and_then(|flight| flight.recalled.take());
+        if let Some(Recall::Cancelled { ticket: Some(ticket) }) = recall {
+            answer_error(Asker::of_error(ticket), ErrorReply::new(ErrorCode::WrongState, reason.message), actions);
+        }
+    }
+
     fn request_refused(&mut self, runtime: usize, request: RequestId, reason: Refusal, actions: &mut Vec<Action>) {
         if let Some((_, ticket, _)) = self.runtimes[runtime].questions.remove(&request) {
             let error = ErrorReply::new(ErrorCode::WrongState, reason.message);
             return answer_error(Asker::of_error(ticket), error, actions);
         }
         if !self.is_flight(runtime, request) {
-            return;
+            return self.recall_refused(runtime, reason, actions);
         }
         let Some(flight) = &self.runtimes[runtime].flight else { return };
         let current = self.runtimes[runtime].current.as_ref().map(|current| current.hash());

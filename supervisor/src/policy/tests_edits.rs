@@ -350,6 +350,40 @@ fn a_broken_text_throws_away_neither_what_waits_nor_what_is_on_its_way() {
 }
 
 #[test]
+fn half_a_file_asks_before_it_silences_what_is_heard() {
+    let mut stage = Stage::proven();
+    let with_export = |shape: Shape, name: &str| {
+        let mut plan = plan(shape);
+        let content = Arc::make_mut(&mut plan.content);
+        content.manifest.exports[1].name = name.to_owned();
+        content.manifest.revision = ContentHash::of(&[name.as_bytes()]);
+        plan
+    };
+    for (number, name) in ["buffer", "other"].into_iter().enumerate() {
+        let ticket = stage.push(name);
+        stage.answer_compile(Ok(()));
+        let change = ChangeId(stage.policy.last_change);
+        stage.step(Event::EditInspected { change, inspection: Inspection::Playable(with_export(code(1), name)) });
+        if number == 0 {
+            let LiveRequest { request, .. } = stage.asked();
+            let progress = SwapProgress::Committed { tick: 400, commit_ns: 1, carried: Carried::default() };
+            stage.live(LiveReply::Swap { request, progress });
+            continue;
+        }
+        assert_eq!(stage.error(ticket), ErrorCode::NeedsAck);
+        assert_eq!(stage.report(ticket).reasons[0].rule, "falls_silent");
+    }
+}
+
+#[test]
+fn a_followed_file_that_is_no_text_is_told_to_subscribers() {
+    let mut stage = Stage::proven();
+    stage.step(Event::FileUnreadable { runtime: "a".to_owned(), reason: "a.8f4e:1: this is not UTF-8 text".to_owned() });
+    let change = ChangeId(stage.policy.last_change);
+    assert!(matches!(stage.steps(change)[..], [Step::Rejected { .. }]));
+}
+
+#[test]
 fn the_newest_text_is_compiled_first_and_an_older_one_when_it_is_broken() {
     let mut stage = Stage::proven();
     stage.push("text 0");
