@@ -92,9 +92,12 @@ impl Policy {
         match edit.stage {
             EditStage::Queued | EditStage::Compiling | EditStage::Inspecting { .. } => Opening::NotYet,
             EditStage::Ready { .. } => {
-                // What else was on its way has died with the host.
-                if let Some(Way::Host { request }) = self.runtimes[named].flight.as_ref().map(|flight| flight.way) {
-                    self.change_lost(runtime, request, actions);
+                match self.runtimes[named].flight.as_ref().map(|flight| flight.way) {
+                    // What else was on its way has died with the host.
+                    Some(Way::Host { request }) => self.change_lost(runtime, request, actions),
+                    // Another life is about to begin.
+                    Some(Way::NewHost { .. }) => return Opening::NotYet,
+                    None => {}
                 }
                 self.swap_first(runtime, named)
             }
@@ -106,7 +109,9 @@ impl Policy {
         edit.wishes = Wishes { boundary: Boundary::Frame, is_acknowledged: true, crossfade_ms: 0 };
         let Some(what) = self.classify(named, edit) else { return Opening::Never };
         if what.class() == ChangeClass::T {
-            return Opening::Never; // Only a new host could run it.
+            // Only a new host could run it, and one is made once this life is over.
+            self.runtimes[named].incoming.push(what.edit);
+            return Opening::Never;
         }
         let content = Some(Arc::clone(&what.revision.plan.content));
         let swap = swap_of(&what);

@@ -280,6 +280,9 @@ impl World {
             Action::Look => {
                 let found = self.progress();
                 self.pending.push_back(Event::Looked { found });
+                if self.is_calm {
+                    self.device(DeviceReply::Status(DeviceStatus::default()));
+                }
             }
             Action::CompileEdit { .. } | Action::InspectEdit { .. } | Action::Live { .. } | Action::Answer { .. } => self.take_live(action),
             Action::Prepare { .. } | Action::Forget { .. } | Action::TakeOver { .. } => self.take_live(action),
@@ -483,7 +486,10 @@ impl World {
             && policy.process(policy.worker()).is_joined()
             && policy.process(policy.device()).is_joined()
             && (has_spare || !runs)
-            && policy.runtimes.iter().all(|runtime| runtime.questions.is_empty() && runtime.incoming.is_empty())
+            && policy.runtimes.iter().all(|runtime| {
+                // What waits for its boundary may wait for ever, and keeps others waiting.
+                runtime.questions.is_empty() && (runtime.incoming.is_empty() || runtime.flight.is_some())
+            })
     }
 
     fn run(&mut self) {

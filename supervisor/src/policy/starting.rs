@@ -95,8 +95,8 @@ impl Policy {
         if self.goal == Goal::ListDevices {
             actions.push(Action::ListDevices);
         } else if let Some((sample_rate, _)) = self.sample_rate {
-            let (first_frame, part) = (self.session_frames(now_ms), self.device_generation);
-            actions.push(Action::OpenDevice { sample_rate, first_frame, part });
+            let (first_frame, resumes) = (self.session_frames(now_ms), self.device_generation > 1);
+            actions.push(Action::OpenDevice { sample_rate, first_frame, resumes });
         } else {
             return;
         }

@@ -429,8 +429,8 @@ pub enum Action {
         sample_rate: u32,
         /// Frames that an earlier device host has played.
         first_frame: u64,
-        /// Number of the recording's part, from 1.
-        part: u64,
+        /// Another device host was playing: what it has played, and recorded, is gone on with.
+        resumes: bool,
     },
     ListDevices,
     AddLane {

@@ -1,0 +1,333 @@
+//! Deaths, standstills and restarts: what happens, and what the policy then wants. One promise a test.
+
+use ipc::hash::ContentHash;
+use ipc::live::{LiveChange, LiveReply};
+use ipc::recovery::{TakeOver, TookOver};
+
+use super::*;
+use crate::control::protocol::{ErrorCode, Freeze, Get, ItemName, Push, Restart, RuntimeName, Verb};
+use crate::control::{Call, ClientId, Ticket};
+
+const SPARE: HostIndex = HostIndex(2);
+
+/// Two programs that play, and the spare that has come in.
+fn playing() -> Scene {
+    let mut scene = Scene::new(Goal::Play { seconds: None }, &["a", "b"]);
+    scene.join_all();
+    for runtime in [FIRST, SECOND] {
+        scene.play(runtime, 48_000);
+        scene.step(state(runtime));
+    }
+    scene.step(opened());
+    join(&mut scene, Child::Host(SPARE), 77);
+    scene
+}
+
+fn state(runtime: RuntimeIndex) -> Event {
+    Event::StateCreated { runtime, request: None, state: segment(&format!("state-{}", runtime.0), SegmentKind::State) }
+}
+
+fn join(scene: &mut Scene, child: Child, pid: u32) -> Vec<Action> {
+    scene.step(Event::Spawned { child, pid });
+    scene.step(Event::Joined { child })
+}
+
+fn killed(child: Child) -> Event {
+    Event::Died { child, end: ProcessEnd::Killed(9), tick: None }
+}
+
+fn told_to_take_over(actions: &[Action]) -> Option<(HostIndex, &TakeOver)> {
+    actions.iter().find_map(|action| if let Action::TakeOver { host, order, .. } = action { Some((*host, &**order)) } else { None })
+}
+
+fn took(order: &TakeOver, applied: &[(u64, u64)]) -> HostReply {
+    HostReply::TookOver(Box::new(TookOver {
+        runtime: order.start.runtime.clone(),
+        generation: order.start.generation,
+        revision: order.candidates[0].revision,
+        restored_tick: 90,
+        replayed_ticks: 10,
+        next_tick: 100,
+        applied: applied.to_vec(),
+        trial: None,
+        is_frozen: false,
+        is_held: false,
+        was_prepared: true,
+        took_us: 5,
+    }))
+}
+
+fn said(host: HostIndex, reply: HostReply) -> Event {
+    Event::HostSaid { host, reply }
+}
+
+fn call(ticket: u64, verb: Verb) -> Event {
+    Event::Call { call: Box::new(Call { ticket: Ticket(ticket), client: ClientId(1), verb }), text: None }
+}
+
+fn name(name: &str) -> RuntimeName {
+    RuntimeName::new(name).unwrap()
+}
+
+/// The answer to a ticket: `None` while there is none.
+fn answer(scene: &Scene, ticket: u64) -> Option<Result<(), i32>> {
+    scene.all.iter().find_map(|action| match action {
+        Action::Answer { ticket: found, outcome } if *found == Ticket(ticket) => {
+            Some(outcome.as_ref().as_ref().map(|_| ()).map_err(|error| error.code))
+        }
+        _ => None,
+    })
+}
+
+fn requests(actions: &[Action]) -> Vec<(HostIndex, u64)> {
+    let request = |action: &Action| if let Action::Live { host, request, .. } = action { Some((*host, request.request)) } else { None };
+    actions.iter().filter_map(request).collect()
+}
+
+#[test]
+fn a_spare_is_started_once_everything_plays_and_keeps_ready_what_runs() {
+    let mut scene = Scene::new(Goal::Play { seconds: None }, &["a", "b"]);
+    scene.join_all();
+    scene.play(FIRST, 48_000);
+    scene.step(state(FIRST));
+    assert!(!scene.has(&Action::Spawn(Child::Host(SPARE))), "the second is still on its way");
+    scene.play(SECOND, 48_000);
+    scene.step(state(SECOND));
+    assert!(scene.has(&Action::Spawn(Child::Host(SPARE))));
+    let told = join(&mut scene, Child::Host(SPARE), 77);
+    let prepared: Vec<&str> = told
+        .iter()
+        .filter_map(|action| if let Action::Prepare { host: SPARE, program } = action { Some(program.runtime.as_str()) } else { None })
+        .collect();
+    assert_eq!(prepared, ["a", "b"]);
+    for goal in [Goal::Check, Goal::Run, Goal::Bounce] {
+        let mut other = Scene::new(goal, &["a"]);
+        other.join_all();
+        assert!(other.policy.spare().is_none(), "{goal:?}");
+    }
+}
+
+#[test]
+fn a_dead_host_is_followed_by_the_spare_in_the_same_step() {
+    let mut scene = playing();
+    let actions = scene.step(killed(HOST_1));
+    let (host, order) = told_to_take_over(&actions).expect("the spare takes over");
+    assert_eq!((host, order.start.runtime.as_str(), order.start.generation), (SPARE, "a", 2));
+    assert_eq!(order.start.lane, Some(lane(FIRST)));
+    assert_eq!(order.candidates.len(), 1);
+    assert!(scene.failure_of(FIRST).is_none() && scene.policy.verdict == Verdict::Fine);
+    let reply = took(&order.clone(), &[]);
+    let actions = scene.step(said(SPARE, reply));
+    assert_eq!(scene.policy.programs[0].phase, Phase::Running);
+    assert!(actions.contains(&Action::Spawn(Child::Host(HostIndex(3)))), "the next spare follows");
+    scene.now_ms += 200;
+    let actions = scene.step(at_frame(1_000));
+    let ready = actions.iter().any(|action| matches!(action, Action::Tell(Report::HostReady { runtime: FIRST, gap_blocks: 0, .. })));
+    assert!(ready, "the gap is known when the device host has reported");
+}
+
+#[test]
+fn without_a_spare_a_new_host_is_started_and_takes_over_when_it_comes_in() {
+    let mut scene = playing();
+    scene.step(killed(HOST_1));
+    let actions = scene.step(killed(HOST_2));
+    assert!(actions.contains(&Action::Spawn(Child::Host(HostIndex(3)))));
+    assert!(told_to_take_over(&actions).is_none());
+    let actions = join(&mut scene, Child::Host(HostIndex(3)), 78);
+    assert_eq!(told_to_take_over(&actions).map(|(host, order)| (host, order.start.runtime.as_str())), Some((HostIndex(3), "b")));
+}
+
+#[test]
+fn what_a_dead_host_was_asked_is_answered_once_whether_it_was_done_or_not() {
+    let mut scene = playing();
+    scene.step(call(1, Verb::Freeze(Freeze { runtime: name("a") })));
+    let get = || Verb::Get(Get { runtime: name("a"), items: vec![ItemName::new("a:level").unwrap()] });
+    let asked = requests(&scene.step(call(2, get())));
+    let actions = scene.step(killed(HOST_1));
+    let order = told_to_take_over(&actions).expect("the spare takes over").1.clone();
+    // Asked while nobody runs it: the next host is asked.
+    assert!(requests(&scene.step(call(3, get()))).is_empty());
+    let frozen = 1;
+    let again = requests(&scene.step(said(SPARE, took(&order, &[(frozen, 95)]))));
+    assert_eq!(answer(&scene, 1), Some(Ok(())), "it had been done");
+    assert_eq!(again[0], (SPARE, asked[0].1), "the same request, once more");
+    assert_eq!((again.len(), answer(&scene, 2), answer(&scene, 3)), (2, None, None));
+    for (_, request) in again {
+        scene.step(said(SPARE, HostReply::Live(LiveReply::Values { request, tick: 101, values: Vec::new() })));
+    }
+    assert_eq!((answer(&scene, 2), answer(&scene, 3)), (Some(Ok(())), Some(Ok(()))));
+}
+
+#[test]
+fn what_a_dead_host_says_late_counts_for_nothing() {
+    let mut scene = playing();
+    scene.step(killed(HOST_1));
+    let before = scene.policy.stale;
+    scene.expect(said(HostIndex(0), HostReply::Stopped), &[]);
+    scene.expect(killed(HOST_1), &[]);
+    scene.expect(Event::DeviceSaid { generation: 9, reply: DeviceReply::Stopped { frames: 1 } }, &[]);
+    assert_eq!(scene.policy.stale, before + 3);
+}
+
+/// Lets the supervisor look so many times, every 50 ms, while the first program stands still.
+fn stand_still(scene: &mut Scene, looks: u32, step_ms: u64) -> Vec<Action> {
+    let mut all = Vec::new();
+    for _ in 0..looks {
+        scene.now_ms += step_ms;
+        let found =
+            vec![Progress { runtime: FIRST, done: 7, due: 20 }, Progress { runtime: SECOND, done: scene.now_ms, due: scene.now_ms }];
+        all.extend(scene.step(Event::Looked { found }));
+    }
+    all
+}
+
+#[test]
+fn a_host_that_stands_still_is_told_then_killed_and_replaced_when_it_is_dead() {
+    let mut scene = playing();
+    stand_still(&mut scene, 1, 50);
+    let told = stand_still(&mut scene, 2, 50);
+    assert!(told.iter().any(|action| matches!(action, Action::Tell(Report::Stalled { runtime: FIRST, .. }))));
+    assert!(!scene.has(&Action::Kill(HOST_1)));
+    let killing = stand_still(&mut scene, 8, 50);
+    assert!(killing.contains(&Action::Kill(HOST_1)));
+    assert!(told_to_take_over(&killing).is_none(), "it could still write its lane");
+    let actions = scene.step(killed(HOST_1));
+    assert!(told_to_take_over(&actions).is_some());
+}
+
+#[test]
+fn a_host_that_goes_on_in_time_is_left_alone() {
+    let mut scene = playing();
+    stand_still(&mut scene, 5, 50);
+    scene.now_ms += 50;
+    let actions = scene.step(Event::Looked { found: vec![Progress { runtime: FIRST, done: 8, due: 20 }] });
+    assert!(
+        actions.iter().any(|action| matches!(action, Action::Tell(Report::Resumed { runtime: FIRST, stalled_ms: 200 }))),
+        "{actions:?}"
+    );
+    stand_still(&mut scene, 5, 50);
+    assert!(!scene.has(&Action::Kill(HOST_1)));
+}
+
+#[test]
+fn a_supervisor_that_is_late_itself_kills_nobody() {
+    let mut scene = playing();
+    stand_still(&mut scene, 20, 400);
+    assert!(!scene.has(&Action::Kill(HOST_1)));
+}
+
+#[test]
+fn a_host_that_dies_too_often_is_held_until_somebody_restarts_it() {
+    let mut scene = playing();
+    for _ in 0..6 {
+        let Some(host) = scene.policy.host(FIRST) else { break };
+        let actions = scene.step(killed(host));
+        scene.now_ms += 1;
+        let order = match told_to_take_over(&actions) {
+            Some((host, order)) => (host, order.clone()),
+            None => {
+                let Some(next) = scene.policy.host(FIRST) else { break };
+                let actions = join(&mut scene, next, 80);
+                let Some((host, order)) = told_to_take_over(&actions) else { break };
+                (host, order.clone())
+            }
+        };
+        scene.step(said(order.0, took(&order.1, &[])));
+    }
+    assert_eq!(scene.policy.programs[0].phase, Phase::Quarantined);
+    assert!(scene.has(&Action::Release { segment: lane(FIRST).name }) && scene.has(&Action::RemoveLane(FIRST)));
+    assert!(!scene.has(&Action::Tell(Report::Stopping)), "the other plays on");
+    scene.step(call(1, Verb::Restart(Restart { runtime: name("a"), reset: false, generation: None })));
+    assert_eq!(answer(&scene, 1), Some(Ok(())));
+    assert!(!scene.policy.runtimes[0].incoming.is_empty(), "it is compiled and started anew");
+}
+
+#[test]
+fn a_revision_that_kills_twice_in_the_same_tick_is_held_where_there_is_no_good_one() {
+    let mut scene = playing();
+    let revision = scene.policy.programs[0].revision.as_ref().unwrap().hash();
+    let died = |child, tick| Event::Died { child, end: ProcessEnd::Killed(11), tick: Some((revision, tick)) };
+    let actions = scene.step(died(HOST_1, 50));
+    let order = told_to_take_over(&actions).expect("the spare takes over").1.clone();
+    scene.step(said(SPARE, took(&order, &[])));
+    scene.step(died(Child::Host(SPARE), 50));
+    assert_eq!(scene.policy.programs[0].phase, Phase::Quarantined);
+    let cause = scene.policy.runtimes[0].cause.clone().expect("it says why");
+    assert!(cause.message.contains("tick 50"), "{cause:?}");
+    let push = Push {
+        runtime: name("a"),
+        text: Some(String::new()),
+        path: None,
+        directory: None,
+        base: None,
+        boundary: None,
+        acknowledge: false,
+        force: false,
+        crossfade_ms: None,
+        answer: crate::control::protocol::AnswerWhen::Planned,
+    };
+    let text = scene.policy.texts[0].clone();
+    let event = Event::Call { call: Box::new(Call { ticket: Ticket(5), client: ClientId(1), verb: Verb::Push(push) }), text: Some(text) };
+    scene.step(event);
+    assert_eq!(answer(&scene, 5), Some(Err(ErrorCode::Refused.number())), "the text is refused until it changes");
+}
+
+#[test]
+fn a_good_revision_takes_the_place_of_one_that_kills_twice_with_its_state() {
+    let mut scene = playing();
+    let good = scene.policy.programs[0].revision.clone().unwrap();
+    let entry = scene.policy.runtimes[0].history.back_mut().unwrap();
+    entry.is_good = true;
+    entry.hash = ContentHash::of(&[b"good"]);
+    entry.text.source = "8f4e/v1\n; good\n".into();
+    let bad = ContentHash::of(&[b"bad"]);
+    let died = |child| Event::Died { child, end: ProcessEnd::Killed(11), tick: Some((bad, 50)) };
+    let actions = scene.step(died(HOST_1));
+    let order = told_to_take_over(&actions).expect("the spare takes over").1.clone();
+    scene.step(said(SPARE, took(&order, &[])));
+    let host = HostIndex(3);
+    join(&mut scene, Child::Host(host), 80);
+    let actions = scene.step(died(Child::Host(SPARE)));
+    assert!(told_to_take_over(&actions).is_none(), "what is to come first is being compiled");
+    let request = actions.iter().find_map(|action| if let Action::CompileEdit { request, .. } = action { Some(*request) } else { None });
+    let artifact = artifact("good");
+    scene.step(compiled(request.expect("the good text is compiled"), CompileOutcome::Artifact(artifact)));
+    let change = scene.policy.runtimes[0].incoming.last().unwrap().change;
+    let plan = programs_in_tests::plan(programs_in_tests::Shape { code: 9, ..Default::default() });
+    let actions = scene.step(Event::EditInspected { change, inspection: Inspection::Playable(plan) });
+    let (told, order) = told_to_take_over(&actions).expect("the next host takes over");
+    assert_eq!((told, order.first.len()), (host, 1));
+    assert!(matches!(&order.first[0].what, LiveChange::Swap(swap) if swap.there.is_some()), "with the state of {}", good.hash());
+}
+
+#[test]
+fn a_compile_that_kills_the_worker_is_tried_once_more_and_then_refused() {
+    let mut scene = Scene::new(Goal::Play { seconds: None }, &["a", "b"]);
+    scene.join_all();
+    let actions = scene.step(killed(WORKER));
+    assert!(actions.contains(&Action::Spawn(Child::Worker(2))));
+    let actions = join(&mut scene, Child::Worker(2), 90);
+    assert!(actions.iter().any(|action| matches!(action, Action::Compile { runtime: FIRST, .. })), "once more");
+    scene.step(killed(Child::Worker(2)));
+    assert_eq!(scene.failure_of(FIRST), Some(&Failure::CompilerRestarted));
+    scene.wait();
+    let actions = join(&mut scene, Child::Worker(3), 91);
+    assert!(actions.iter().any(|action| matches!(action, Action::Compile { runtime: SECOND, .. })), "the next one is not to blame");
+}
+
+#[test]
+fn the_next_device_host_goes_on_with_the_clock_and_the_lanes() {
+    let mut scene = playing();
+    scene.now_ms += 100;
+    scene.step(at_frame(48_000));
+    let actions = scene.step(killed(DEVICE));
+    assert!(actions.contains(&Action::Spawn(Child::Device(2))));
+    assert!(!scene.all.iter().any(|action| matches!(action, Action::StopRuntime(_))), "the hosts wait");
+    let actions = join(&mut scene, Child::Device(2), 92);
+    assert!(actions.contains(&Action::OpenDevice { sample_rate: 48_000, first_frame: 48_000, resumes: true }));
+    for runtime in [FIRST, SECOND] {
+        assert!(actions.contains(&Action::AddLane { runtime, lane: lane(runtime), resumes: true }));
+    }
+    // What the dead one said last comes too late.
+    scene.expect(device(DeviceReply::Stopped { frames: 5 }), &[]);
+}
