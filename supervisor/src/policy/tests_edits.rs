@@ -29,14 +29,13 @@ struct Stage {
     now_ms: u64,
     all: Vec<Action>,
     calls: u64,
-    segments: u64,
 }
 
 impl Stage {
     /// A session in which the runtime `a` is heard.
     fn playing() -> Self {
         let policy = Policy::new(Goal::Play { seconds: None }, ["a".to_owned()]);
-        let mut stage = Self { policy, now_ms: 0, all: Vec::new(), calls: 0, segments: 0 };
+        let mut stage = Self { policy, now_ms: 0, all: Vec::new(), calls: 0 };
         stage.step(Event::Begin);
         stage.join_all();
         stage.answer_compile(Ok(()));
