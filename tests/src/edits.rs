@@ -116,7 +116,7 @@ impl Edits {
                 is_drawn
             };
             let Some((_, name, way)) = WAYS.iter().find(is_drawn) else { continue };
-            if let Some(edited) = way(self, program).filter(|edited| MODULES.contains(&edited.modules.len())) {
+            if let Some(edited) = way(self, program).filter(|edited| edited != program && MODULES.contains(&edited.modules.len())) {
                 return Edit::Good { name, program: edited };
             }
         }
