@@ -64,7 +64,11 @@ impl Drop for Folder {
 
 /// The binary with a runtime directory inside `folder`, ready for arguments.
 pub fn continuo(folder: &Folder) -> Command {
-    let mut command = Command::new(binary());
+    marked(folder, &binary())
+}
+
+fn marked(folder: &Folder, program: &Path) -> Command {
+    let mut command = Command::new(program);
     command.env("XDG_RUNTIME_DIR", folder.path()).env(MARK, folder.path()).stdin(Stdio::null());
     command
 }
@@ -101,6 +105,17 @@ impl Playing {
     fn command(folder: &Folder, name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = continuo(folder);
         command.args([name, "--json"]).args(arguments).envs(environment.iter().copied());
+        Self::follow(folder, command)
+    }
+
+    /// Starts another program that becomes a play with events, with all of its arguments.
+    pub fn of_program(folder: &Folder, program: &Path, arguments: &[&str]) -> Self {
+        let mut command = marked(folder, program);
+        command.args(arguments);
+        Self::follow(folder, command)
+    }
+
+    fn follow(folder: &Folder, mut command: Command) -> Self {
         let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary can be started");
         let (sender, events) = channel();
         let lines = BufReader::new(process.stdout.take().expect("piped")).lines();

@@ -37,14 +37,15 @@ pub struct Window {
     pub gap_blocks: u64,
 }
 
-/// Everything a blow works with.
-pub struct Scene<'a> {
-    pub gig: &'a mut Gig,
-    pub random: &'a mut Random,
-    pub tally: &'a mut Tally,
-    pub windows: &'a mut Vec<Window>,
+/// A session under blows.
+pub struct Ordeal {
+    pub gig: Gig,
+    pub random: Random,
+    pub tally: Tally,
+    pub windows: Vec<Window>,
     /// When each voice was edited last, as a tick.
-    pub edited: &'a mut [u64; 3],
+    pub edited: [u64; 3],
+    /// What is being done.
     pub kind: &'static str,
 }
 
@@ -56,32 +57,32 @@ pub struct Blow {
     pub weight: u64,
     /// Hosts that it costs at most.
     pub hosts: u64,
-    pub strike: fn(&mut Scene<'_>) -> Outcome,
+    pub strike: fn(&mut Ordeal) -> Outcome,
 }
 
 /// All kinds.
 pub const BLOWS: &[Blow] = &[
-    Blow { name: "host: SIGKILL", weight: 10, hosts: 1, strike: |scene| scene.host(Signal::KILL) },
-    Blow { name: "host: SIGSEGV", weight: 3, hosts: 1, strike: |scene| scene.host(Signal::SEGV) },
-    Blow { name: "host: SIGBUS", weight: 3, hosts: 1, strike: |scene| scene.host(Signal::BUS) },
-    Blow { name: "host: SIGILL", weight: 2, hosts: 1, strike: |scene| scene.host(Signal::ILL) },
-    Blow { name: "host: SIGABRT", weight: 3, hosts: 1, strike: |scene| scene.host(Signal::ABORT) },
-    Blow { name: "host: SIGSTOP", weight: 2, hosts: 1, strike: |scene| scene.stuck_host() },
-    Blow { name: "host: SIGSTOP, SIGCONT", weight: 2, hosts: 0, strike: |scene| scene.paused_host() },
-    Blow { name: "host: SIGKILL, again in its recovery", weight: 3, hosts: 2, strike: |scene| scene.host_twice() },
-    Blow { name: "host: SIGKILL during an edit", weight: 4, hosts: 1, strike: |scene| scene.host_in_edit() },
-    Blow { name: "worker host: SIGKILL", weight: 2, hosts: 1, strike: |scene| scene.counter(Signal::KILL) },
-    Blow { name: "worker host: SIGSEGV", weight: 1, hosts: 1, strike: |scene| scene.counter(Signal::SEGV) },
-    Blow { name: "two hosts: SIGKILL", weight: 2, hosts: 2, strike: |scene| scene.two_hosts() },
-    Blow { name: "spare: SIGKILL", weight: 3, hosts: 0, strike: |scene| scene.part("spareHost", Signal::KILL) },
-    Blow { name: "host and spare: SIGKILL", weight: 2, hosts: 1, strike: |scene| scene.host_and_spare() },
-    Blow { name: "compiler-worker: SIGKILL", weight: 2, hosts: 0, strike: |scene| scene.part("compilerWorker", Signal::KILL) },
-    Blow { name: "compiler-worker: SIGKILL during an edit", weight: 2, hosts: 0, strike: |scene| scene.worker_in_edit() },
-    Blow { name: "device host: SIGKILL", weight: 1, hosts: 0, strike: |scene| scene.device(Signal::KILL) },
-    Blow { name: "device host: SIGSEGV", weight: 1, hosts: 0, strike: |scene| scene.device(Signal::SEGV) },
-    Blow { name: "edit: parameters", weight: 3, hosts: 0, strike: |scene| scene.edit_parameter() },
-    Blow { name: "edit: structure", weight: 3, hosts: 0, strike: |scene| scene.edit_structure() },
-    Blow { name: "edit that fails", weight: 2, hosts: 0, strike: |scene| scene.edit_that_fails() },
+    Blow { name: "host: SIGKILL", weight: 10, hosts: 1, strike: |ordeal| ordeal.host(Signal::KILL) },
+    Blow { name: "host: SIGSEGV", weight: 3, hosts: 1, strike: |ordeal| ordeal.host(Signal::SEGV) },
+    Blow { name: "host: SIGBUS", weight: 3, hosts: 1, strike: |ordeal| ordeal.host(Signal::BUS) },
+    Blow { name: "host: SIGILL", weight: 2, hosts: 1, strike: |ordeal| ordeal.host(Signal::ILL) },
+    Blow { name: "host: SIGABRT", weight: 3, hosts: 1, strike: |ordeal| ordeal.host(Signal::ABORT) },
+    Blow { name: "host: SIGSTOP", weight: 2, hosts: 1, strike: |ordeal| ordeal.stuck_host() },
+    Blow { name: "host: SIGSTOP, SIGCONT", weight: 2, hosts: 0, strike: |ordeal| ordeal.paused_host() },
+    Blow { name: "host: SIGKILL, again in its recovery", weight: 3, hosts: 2, strike: |ordeal| ordeal.host_twice() },
+    Blow { name: "host: SIGKILL during an edit", weight: 4, hosts: 1, strike: |ordeal| ordeal.host_in_edit() },
+    Blow { name: "worker host: SIGKILL", weight: 2, hosts: 1, strike: |ordeal| ordeal.counter(Signal::KILL) },
+    Blow { name: "worker host: SIGSEGV", weight: 1, hosts: 1, strike: |ordeal| ordeal.counter(Signal::SEGV) },
+    Blow { name: "two hosts: SIGKILL", weight: 2, hosts: 2, strike: |ordeal| ordeal.two_hosts() },
+    Blow { name: "spare: SIGKILL", weight: 3, hosts: 0, strike: |ordeal| ordeal.part("spareHost", Signal::KILL) },
+    Blow { name: "host and spare: SIGKILL", weight: 2, hosts: 1, strike: |ordeal| ordeal.host_and_spare() },
+    Blow { name: "compiler-worker: SIGKILL", weight: 2, hosts: 0, strike: |ordeal| ordeal.part("compilerWorker", Signal::KILL) },
+    Blow { name: "compiler-worker: SIGKILL during an edit", weight: 2, hosts: 0, strike: |ordeal| ordeal.worker_in_edit() },
+    Blow { name: "device host: SIGKILL", weight: 1, hosts: 0, strike: |ordeal| ordeal.device(Signal::KILL) },
+    Blow { name: "device host: SIGSEGV", weight: 1, hosts: 0, strike: |ordeal| ordeal.device(Signal::SEGV) },
+    Blow { name: "edit: parameters", weight: 3, hosts: 0, strike: |ordeal| ordeal.edit_parameter() },
+    Blow { name: "edit: structure", weight: 3, hosts: 0, strike: |ordeal| ordeal.edit_structure() },
+    Blow { name: "edit that fails", weight: 2, hosts: 0, strike: |ordeal| ordeal.edit_that_fails() },
 ];
 
 /// Chooses a blow by weight among those that cost no more hosts than this.
@@ -101,7 +102,7 @@ fn is_death(event: &Value, pid: u32) -> bool {
     matches!(event["kind"].as_str(), Some("hostDied" | "processDied")) && event["pid"] == pid
 }
 
-impl Scene<'_> {
+impl Ordeal {
     // ---------------------------------------------------------------------------------------------------- audio hosts
 
     fn any_side(&mut self) -> Side {
@@ -185,14 +186,14 @@ impl Scene<'_> {
         let side = self.any_side();
         let (mark, from_tick) = self.begin(side);
         let underruns = |gig: &mut Gig| gig.runtime(side.runtime())["underruns"].as_u64().unwrap_or(0);
-        let before = underruns(self.gig);
+        let before = underruns(&mut self.gig);
         let pid = self.pid(side.runtime())?;
         send_signal(pid, Signal::STOP);
         std::thread::sleep(PAUSE);
         send_signal(pid, Signal::CONT);
         self.gig.wait_for_tick(side.runtime(), from_tick + 150)?;
         self.gig.play_on(8 * 4_800)?;
-        let gap_blocks = underruns(self.gig).saturating_sub(before);
+        let gap_blocks = underruns(&mut self.gig).saturating_sub(before);
         self.note_window(side, from_tick, gap_blocks)?;
         let deaths = self.gig.count_since(mark, |event| event["kind"] == "hostDied");
         if deaths == 0 { Ok(()) } else { Err("a host that was stopped for a moment was given up".to_owned()) }

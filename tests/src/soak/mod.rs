@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use blows::{Scene, Window};
+use blows::{Blow, Ordeal, Window};
 use gig::{Gig, Setup};
 use hearing::Heard;
 use tally::Tally;
@@ -52,6 +52,7 @@ pub fn run(plan: &Plan) -> Tally {
         let left = plan.duration.saturating_sub(began.elapsed()).min(plan.round);
         let mut round = Tally::default();
         let outcome = catch_unwind(AssertUnwindSafe(|| play(seed, left, plan.lead_blocks, &mut round)));
+        round.unexpected.iter_mut().for_each(|what| what.insert_str(0, &format!("seed {seed}: ")));
         tally.add(round);
         if let Err(panic) = outcome {
             let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
@@ -66,42 +67,58 @@ pub fn run(plan: &Plan) -> Tally {
 
 /// One session.
 fn play(seed: u64, duration: Duration, lead_blocks: u32, tally: &mut Tally) {
-    let mut random = Random::new(seed);
-    let mut gig = Gig::start(Setup { lead_blocks, ..Setup::default() });
-    let (mut windows, mut edited) = (Vec::new(), [0; 3]);
+    let mut ordeal = Ordeal::start(Setup { lead_blocks, ..Setup::default() }, seed);
     let mut deaths = VecDeque::new();
     let began = Instant::now();
     while began.elapsed() < duration {
         while deaths.front().is_some_and(|at: &Instant| at.elapsed() > WINDOW) {
             deaths.pop_front();
         }
-        let blow = blows::choose(&mut random, (DEATHS - deaths.len()) as u64);
+        let blow = blows::choose(&mut ordeal.random, (DEATHS - deaths.len()) as u64);
         deaths.extend((0..blow.hosts).map(|_| Instant::now()));
-        tally.line(blow.name).injected += 1;
-        let mut scene = Scene { gig: &mut gig, random: &mut random, tally, windows: &mut windows, edited: &mut edited, kind: blow.name };
-        if let Err(wrong) = (blow.strike)(&mut scene) {
-            tally.complain(blow.name, format!("seed {seed}, after {:?}: {wrong}", began.elapsed()));
-            // What the session is like now nobody can say: the next one begins anew.
-            break;
+        if ordeal.strike(blow).is_err() {
+            break; // What the session is like now nobody can say: the next one begins anew.
         }
-        std::thread::sleep(Duration::from_millis(random.below(400)));
+        std::thread::sleep(Duration::from_millis(ordeal.random.below(400)));
     }
-    if let Err(wrong) = gig.check_counter() {
-        tally.complain("worker host: SIGKILL", wrong);
+    tally.add(ordeal.end());
+}
+
+impl Ordeal {
+    /// Starts a session; the same seed strikes the same blows.
+    pub fn start(setup: Setup, seed: u64) -> Self {
+        let (random, tally) = (Random::new(seed), Tally::default());
+        Self { gig: Gig::start(setup), random, tally, windows: Vec::new(), edited: [0; 3], kind: "" }
     }
-    match gig.finish() {
-        Ok(heard) => judge(&heard, &windows, seed, tally),
-        Err(wrong) => tally.complain("the end of a session", format!("seed {seed}: {wrong}")),
+
+    /// Strikes, and waits for what comes of it.
+    pub fn strike(&mut self, blow: &Blow) -> Result<(), ()> {
+        self.kind = blow.name;
+        self.tally.line(blow.name).injected += 1;
+        (blow.strike)(self).map_err(|wrong| self.tally.complain(blow.name, wrong))
+    }
+
+    /// Ends the session, and compares what was heard of it with what must have been.
+    pub fn end(mut self) -> Tally {
+        if let Err(wrong) = self.gig.check_counter() {
+            self.tally.complain("worker host: SIGKILL", wrong);
+        }
+        let Self { gig, mut tally, windows, .. } = self;
+        match gig.finish() {
+            Ok(heard) => judge(&heard, &windows, &mut tally),
+            Err(wrong) => tally.complain("the end of a session", wrong),
+        }
+        tally
     }
 }
 
 /// Compares what was heard with what may have been.
-fn judge(heard: &Heard, windows: &[Window], seed: u64, tally: &mut Tally) {
+fn judge(heard: &Heard, windows: &[Window], tally: &mut Tally) {
     tally.blocks += heard.blocks;
     for odd in &heard.odd {
         let is_excused = |window: &&Window| window.side == odd.side && (window.from_tick..=window.to_tick).contains(&odd.tick);
         if !windows.iter().any(|window| is_excused(&window)) {
-            tally.complain("a voice that nobody has hit", format!("seed {seed}: {odd:?}"));
+            tally.complain("a voice that nobody has hit", format!("{odd:?}"));
         }
     }
     for side in Side::ALL {
@@ -109,7 +126,7 @@ fn judge(heard: &Heard, windows: &[Window], seed: u64, tally: &mut Tally) {
             let odd = heard.odd_ticks(side).filter(|tick| (window.from_tick..=window.to_tick).contains(tick)).count() as u64;
             let told: u64 = windows.iter().filter(|other| is_same_time(window, other)).map(|other| allowed(other.gap_blocks)).sum();
             if odd > told {
-                tally.complain(window.kind, format!("seed {seed}: {odd} blocks were not as they must be: {window:?}"));
+                tally.complain(window.kind, format!("{odd} blocks were not as they must be: {window:?}"));
             }
         }
     }
@@ -119,7 +136,7 @@ fn judge(heard: &Heard, windows: &[Window], seed: u64, tally: &mut Tally) {
         tick.is_some_and(|tick| windows.iter().filter(|window| (window.from_tick..=window.to_tick).contains(&tick)).count() > 1)
     };
     for text in heard.unexplained.iter().filter(|text| !excused(text)) {
-        tally.complain("the mix", format!("seed {seed}: {text}"));
+        tally.complain("the mix", text.clone());
     }
 }
 

@@ -1,0 +1,123 @@
+//! Rows in which the machine lacks something: shared memory, descriptors, the binary.
+
+use std::os::unix::process::CommandExt;
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
+use serde_json::{Value, json};
+use tests::playing::{Playing, binary, send_signal, text};
+use tests::soak::blows::BLOWS;
+
+use crate::{ends_well, start};
+
+#[test]
+fn row_26_without_free_descriptors_the_session_plays_on_and_starts_what_is_missing_later() {
+    let mut ordeal = start();
+    let gig = &mut ordeal.gig;
+    let mark = gig.mark();
+    let pid = Pid::from_raw(gig.playing.pid() as i32);
+    let used = std::fs::read_dir(format!("/proc/{}/fd", gig.playing.pid())).unwrap().count() as u64;
+    let before = prlimit(pid, Resource::Nofile, Rlimit { current: Some(used), maximum: None }).unwrap();
+    // The spare dies: the next one cannot be started.
+    let spare = gig.process("spareHost").unwrap();
+    send_signal(spare, Signal::KILL);
+    gig.event_since(mark, "the death of the spare", |event| event["kind"] == "processDied" && event["pid"] == spare).unwrap();
+    let missing = gig.playing.wait_until("what failed", |event| event["event"] == "processFailed");
+    assert!(missing["reason"].as_str().unwrap().contains("files"), "the reason is named: {missing}");
+    assert!(gig.process("spareHost").is_none());
+    gig.play_on(24_000).unwrap();
+    prlimit(pid, Resource::Nofile, before).unwrap();
+    gig.wait_for_spare().unwrap();
+    let blow = BLOWS.iter().find(|blow| blow.name == "host: SIGKILL").unwrap();
+    assert!(ordeal.strike(blow).is_ok());
+    ends_well(ordeal);
+}
+
+#[test]
+fn row_27_a_session_whose_binary_is_gone_from_the_disk_still_recovers() {
+    let folder = tests::playing::Folder::new();
+    let copy = folder.path().join("continuo-copy");
+    std::fs::copy(binary(), &copy).unwrap();
+    let mut playing = copied(&folder, &copy);
+    playing.wait_for("sounding");
+    playing.wait_until("a spare", |event| event["event"] == "processStarted" && event["role"] == "spare-host");
+    std::fs::remove_file(&copy).unwrap();
+    for _ in 0..2 {
+        let host = playing.in_role("runtime-host").into_iter().find(|process| process.arguments.iter().any(|argument| argument == "ramp"));
+        // The one that has taken over was started as the spare, without the runtime's name.
+        let pid = host.map_or_else(|| ready_pid(&playing), |process| process.pid);
+        send_signal(pid, Signal::KILL);
+        playing.wait_until("the takeover", |event| event["event"] == "hostReady");
+        playing.wait_until("the next spare", |event| event["event"] == "processStarted" && event["role"] == "spare-host");
+    }
+    playing.signal(Signal::INT);
+    assert_eq!(playing.wait(), Some(0));
+}
+
+fn ready_pid(playing: &Playing) -> u32 {
+    let ready = playing.seen().iter().rev().find(|event| event["event"] == "hostReady").expect("a takeover");
+    ready["pid"].as_u64().unwrap() as u32
+}
+
+fn copied(folder: &tests::playing::Folder, copy: &std::path::Path) -> Playing {
+    let program = folder.file("ramp.8f4e", tests::programs::ramp());
+    Playing::of_program(folder, copy, &["play", "--json", "--device", "null", text(&program)])
+}
+
+#[test]
+fn row_35_a_second_supervisor_of_the_same_session_is_refused_and_names_the_first() {
+    let mut ordeal = start();
+    let second = tests::playing::run(&ordeal.gig.folder, &["up", "--session", "gig", "--device", "null"]);
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(!second.status.success(), "{said}");
+    assert!(said.contains(&ordeal.gig.playing.pid().to_string()), "the first one's process id is told: {said}");
+    let status = ordeal.gig.status();
+    assert!(status["runtimes"].as_array().unwrap().iter().all(|runtime| runtime["state"] == "running"));
+    ends_well(ordeal);
+}
+
+/// A session in a mount namespace of its own, whose shared memory has so many mebibytes; `None` where that is not allowed.
+fn with_small_shared_memory(folder: &tests::playing::Folder, mib: u32, arguments: &[&str]) -> Option<Playing> {
+    let script = format!("mount -t tmpfs -o size={mib}m,mode=1777 tmpfs /dev/shm && exec \"$@\"");
+    let unshare = |command: &[&str]| {
+        let mut unshared = std::process::Command::new("unshare");
+        unshared.args(["--mount", "--propagation", "private", "sh", "-c", &script, "sh"]).args(command);
+        unshared
+    };
+    let is_allowed = unshare(&["true"]).process_group(0).status().is_ok_and(|status| status.success());
+    if !is_allowed {
+        eprintln!("\n*** SKIPPED: this user may not make a mount namespace; run as root to test a full shared memory ***\n");
+        return None;
+    }
+    let binary = binary();
+    let mut all = vec!["--mount", "--propagation", "private", "sh", "-c", &script, "sh", text(&binary)];
+    all.extend(arguments);
+    Some(Playing::of_program(folder, std::path::Path::new("unshare"), &all))
+}
+
+#[test]
+fn row_25_when_shared_memory_is_full_what_plays_goes_on_and_what_is_new_is_refused() {
+    let folder = tests::playing::Folder::new();
+    let program = folder.file("ramp.8f4e", tests::programs::ramp());
+    let arguments = ["play", "--json", "--session", "small", "--device", "null", text(&program)];
+    let Some(mut playing) = with_small_shared_memory(&folder, 24, &arguments) else { return };
+    playing.wait_for("sounding");
+    let mut peer = tests::rpc::Peer::connect(&folder.path().join("continuo/small.sock"));
+    // 32 MiB of memory do not fit, however they are described.
+    let large = tests::programs::audio_program("float[] ballast 8000000\npush &ballast\npush 0.5\nstore");
+    let failure = peer.call("push", json!({ "runtime": "large", "text": large })).map(|report| {
+        let is_over = |event: &Value| event["change"] == report["change"] && event["progress"]["state"] != "pending";
+        peer.expect("subscribe", json!({ "topics": ["changes", "log"] }));
+        peer.event("the end of the change", is_over)
+    });
+    println!("{failure:?}");
+    let ticks = |playing: &mut Playing| {
+        let is_status = |event: &Value| event["event"] == "runtimeStatus" && event["runtime"] == "ramp";
+        playing.wait_until("a status", is_status)["ticks"].as_u64().unwrap()
+    };
+    let before = ticks(&mut playing);
+    while ticks(&mut playing) < before + 400 {}
+    let sigbus = playing.seen().iter().filter(|event| event["event"] == "died").count();
+    assert_eq!(sigbus, 0, "nobody has died of it");
+    playing.signal(Signal::INT);
+    assert_eq!(playing.wait(), Some(0));
+}
