@@ -106,10 +106,11 @@ impl Policy {
 
     fn swap_first(&mut self, runtime: RuntimeIndex, named: usize) -> Opening {
         let Some(mut edit) = self.runtimes[named].incoming.pop() else { return Opening::Never };
-        edit.wishes = Wishes { boundary: Boundary::Frame, is_acknowledged: true, crossfade_ms: 0 };
+        edit.wishes = Wishes { boundary: Boundary::Frame, crossfade_ms: 0, ..edit.wishes };
         let Some(what) = self.classify(named, edit) else { return Opening::Never };
-        if what.class() == ChangeClass::T {
-            // Only a new host could run it, and one is made once this life is over.
+        let is_unasked = self.needs_acknowledgement(&what) && !what.edit.wishes.is_acknowledged;
+        if what.class() == ChangeClass::T || is_unasked {
+            // Another life of the runtime can run it, which begins once this one is over.
             self.runtimes[named].incoming.push(what.edit);
             return Opening::Never;
         }

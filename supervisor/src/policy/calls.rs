@@ -145,9 +145,7 @@ impl Policy {
             }
         }
         let runtime = self.runtime_or_new(&push.runtime)?;
-        if self.live_slot(runtime).is_none() {
-            self.runtimes[runtime].restarts.forgive();
-        }
+        self.try_again(runtime);
         let wishes = Wishes {
             boundary: push.boundary.unwrap_or_default(),
             is_acknowledged: push.acknowledge,
@@ -305,9 +303,17 @@ impl Policy {
         let Some(last) = state.last.clone() else {
             return Err(ErrorReply::new(ErrorCode::WrongState, format!("`{}` has no revision to start; push one", restart.runtime)));
         };
-        self.runtimes[runtime].restarts.forgive();
+        self.try_again(runtime);
         self.order_again(runtime, last, actions);
         Ok(Some(Answer::Restart(self.now(runtime, None))))
+    }
+
+    /// Somebody wants a runtime to run that was given up: how often it died before does not count any more.
+    fn try_again(&mut self, runtime: usize) {
+        let phase = self.runtimes[runtime].slot.map(|slot| &self.programs[slot.0].phase);
+        if phase.is_none_or(|phase| phase.is_over() || *phase == Phase::Quarantined) {
+            self.runtimes[runtime].restarts.forgive();
+        }
     }
 
     /// Starts a runtime again that does not run, with this text.

@@ -141,6 +141,12 @@ impl World {
             Action::Forget { .. } => {}
             Action::TakeOver { host, order, content } => {
                 if let (Some((runtime, _)), Some(first)) = (content, order.first.first()) {
+                    // A remedy is nobody's edit: it leads back to what was good.
+                    let flights = self.policy.runtimes.iter().filter_map(|runtime| runtime.flight.as_ref());
+                    let ours = flights.filter(|flight| flight.way == runtime::Way::Host { request: first.request });
+                    self.clients
+                        .confirmed
+                        .extend(ours.filter(|flight| flight.what.edit.asker.is_none()).map(|flight| flight.what.edit.change));
                     self.create_state(runtime, Some(first.request));
                 }
                 self.take_over(host, *order);
