@@ -1,7 +1,8 @@
 //! The crash page: what a process leaves behind when it dies, in a small piece of shared memory (DESIGN §10, FAULTS row 9).
 //!
 //! Life cycle: the supervisor creates one page per child before it starts it ([`CrashPage::create`]) and names it on the child's
-//! command line; the child maps it first of all ([`install`]); once it has come in the supervisor removes the name. While the
+//! command line; the child maps it first of all ([`install`]); the name goes with the supervisor's view of the page, and another
+//! supervisor can take it over with the child ([`CrashPage::adopt`]). While the
 //! child lives, its tick thread notes which tick it is about to execute ([`begin_tick_rt`]), so that even after a SIGKILL, which
 //! no handler sees, the supervisor knows where it was. A handler of a fatal signal and the panic hook fill in the rest; the first
 //! of them wins. After the child's death the supervisor reads the page ([`CrashPage::read`]).
@@ -71,14 +72,16 @@ impl CrashPage {
         Ok(Self { segment: Segment::create(session, SegmentKind::CrashPage, GENERATION, PAYLOAD_BYTES)? })
     }
 
+    /// The page of a child that another supervisor has started.
+    pub fn adopt(name: &str) -> Result<Self, SegmentError> {
+        let mut segment = Segment::open(&reference(name))?;
+        segment.own_name();
+        Ok(Self { segment })
+    }
+
     /// The name to hand to the child.
     pub fn name(&self) -> &str {
         &self.segment.reference().name
-    }
-
-    /// Removes the name: the child has mapped the page, or is dead.
-    pub fn unlink(&mut self) {
-        self.segment.unlink();
     }
 
     /// What the child has left behind, or, while it lives, where it is.
@@ -101,13 +104,19 @@ pub fn install(name: &str) -> Result<(), SegmentError> {
     Ok(())
 }
 
+/// Notes that `tick` begins, with `revision` as far as is known: what is to take effect in it may bring another one.
+#[inline]
+pub fn note_tick_rt(tick: u64, revision: &ContentHash) {
+    if let Some(page) = PAGE.get() {
+        begin_in_rt(page, tick, revision);
+    }
+}
+
 /// Notes that `tick` of `revision` is about to be executed, for whoever asks what this process died of. A handful of plain
 /// stores; does nothing where there is no page.
 #[inline]
 pub fn begin_tick_rt(tick: u64, revision: &ContentHash) {
-    if let Some(page) = PAGE.get() {
-        begin_in_rt(page, tick, revision);
-    }
+    note_tick_rt(tick, revision);
     #[cfg(any(debug_assertions, feature = "faults"))]
     faults::at_tick_rt(tick, revision);
 }
@@ -239,12 +248,11 @@ mod tests {
     #[test]
     fn a_page_tells_what_its_process_was_doing() {
         let session = Session::open().unwrap();
-        let mut page = CrashPage::create(session.id()).unwrap();
+        let page = CrashPage::create(session.id()).unwrap();
         assert_eq!(page.read(), CrashRecord::default(), "a process that never came to use its page");
         begin_tick_rt(1, &hash(1)); // Without a page it does nothing.
 
         install(page.name()).unwrap();
-        page.unlink();
         assert_eq!(page.read().phase, Phase::Start);
         phase_rt(Phase::Initialise);
         assert_eq!(page.read().tick, None, "no tick has begun");
