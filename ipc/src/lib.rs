@@ -18,6 +18,7 @@ pub mod limits;
 pub mod live;
 pub mod manifest;
 pub mod message;
+pub mod midi;
 pub mod plan;
 pub mod recovery;
 pub mod rendezvous;

@@ -13,6 +13,14 @@ pub const LANE_BLOCKS: usize = 64;
 /// Lead in blocks when the session does not say otherwise: 10.7 ms at 48 kHz.
 pub const DEFAULT_LEAD_BLOCKS: u32 = 4;
 
+/// Events in a MIDI lane's ring: at the highest rate of the wire, 1,000 messages a second and port, some seconds of several
+/// ports.
+pub const MIDI_LANE_EVENTS: usize = 4_096;
+
+/// Routes of one program that notes and controllers leave by, those of an edited program included as long as their notes
+/// end. More than there are channels on eight ports.
+pub const MAX_MIDI_ROUTES: usize = 128;
+
 /// Largest lead a session may ask for, in blocks: what remains of the ring beside the largest device period.
 pub const MAX_LEAD_BLOCKS: u32 = 24;
 

@@ -47,6 +47,8 @@ pub enum SegmentKind {
     State,
     /// What a process leaves behind when it crashes.
     CrashPage,
+    /// Events of a midi runtime.
+    MidiLane,
 }
 
 impl SegmentKind {
@@ -56,6 +58,7 @@ impl SegmentKind {
             Self::Lane => 2,
             Self::State => 3,
             Self::CrashPage => 4,
+            Self::MidiLane => 5,
         }
     }
 }
