@@ -122,11 +122,11 @@ impl Edits {
         }
     }
 
-    /// A good edit that waits for its boundary or for somebody to save again: nothing of it is to be acknowledged.
+    /// A good edit that has a boundary to wait for, and of which nothing is to be acknowledged.
     pub fn unasked(&mut self, program: &Program) -> Program {
         loop {
             if let Edit::Good { program: edited, .. } = self.good(program)
-                && crate::patchwork::change::between(program, &edited).class != "C"
+                && matches!(crate::patchwork::change::between(program, &edited).class, "A" | "B")
             {
                 return edited;
             }
