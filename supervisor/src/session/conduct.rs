@@ -93,8 +93,9 @@ pub enum ConductError {
 pub fn conduct(session: &Session, job: &Job, audience: &mut dyn Audience) -> Result<Verdict, ConductError> {
     let (sender, incoming) = sync_channel(EVENTS);
     signals::listen(sender.clone()).map_err(ConductError::Signals)?;
+    let asked_for = job;
     let before = session.abandoned.as_ref().map(Abandoned::job);
-    let job = before.as_ref().unwrap_or(job);
+    let job = before.as_ref().unwrap_or(asked_for);
     let calls = CallQueue::default();
     let control = job.live.as_ref().map(|live| listen(live, &calls, &sender)).transpose()?.flatten();
     let files = Files::start(&sender, control.as_ref().map(|(server, _)| server.handle())).map_err(ConductError::Threads)?;
@@ -116,7 +117,7 @@ pub fn conduct(session: &Session, job: &Job, audience: &mut dyn Audience) -> Res
         segments: Segments::new(session.id().clone()),
         scribe: Scribe::default(),
     };
-    shell.open(&incoming);
+    shell.open(asked_for, &incoming);
     shell.begin();
     Ok(shell.run(&incoming))
 }
@@ -188,10 +189,25 @@ struct Shell<'a> {
     scribe: Scribe,
 }
 
-impl Shell<'_> {
+impl<'a> Shell<'a> {
     /// Takes back what the last supervisor of this session has left, if it had one, and begins to take notes for the next.
-    fn open(&mut self, incoming: &Receiver<Incoming>) {
-        let abandoned = self.session.abandoned.as_ref();
+    fn open(&mut self, asked_for: &'a Job, incoming: &Receiver<Incoming>) {
+        if let Some(abandoned) = &self.session.abandoned {
+            self.take_notes(Some(abandoned));
+            let notes = taking_back::notes(&abandoned.entries);
+            if notes.is_some_and(|notes| self.take_back(&notes, &abandoned.entries, incoming)) {
+                self.audience.takes_back(&abandoned.setup.name, &self.policy.taken_back());
+                return self.session.keep();
+            }
+            // Nobody of it lives any more: what was asked for begins.
+            (self.job, self.policy) = (asked_for, policy(asked_for));
+        }
+        self.take_notes(None);
+        self.session.keep();
+    }
+
+    /// Begins a ledger, with what the one of the last supervisor says.
+    fn take_notes(&mut self, abandoned: Option<&Abandoned>) {
         let (Some(live), Some(sound), Some((_, name))) = (&self.job.live, &self.job.sound, &self.control) else { return };
         let OutputChoice::Device(output) = sound.output.clone() else { return };
         let now_ns = monotonic_ns();
@@ -211,12 +227,7 @@ impl Shell<'_> {
             began_ns,
         };
         let known = abandoned.map(|abandoned| abandoned.entries.clone()).unwrap_or_default();
-        self.scribe = Scribe::begin(self.session.directory.path(), known.clone(), &setup);
-        if let Some(notes) = abandoned.and_then(|_| taking_back::notes(&known)) {
-            self.take_back(&notes, &known, incoming);
-            self.audience.takes_back(&setup.name, &self.policy.taken_back());
-        }
-        self.session.keep();
+        self.scribe = Scribe::begin(self.session.directory.path(), known, &setup);
     }
 
     /// Tells how the session is to be talked to, and follows the programs' files.

@@ -59,9 +59,14 @@ pub fn notes(entries: &Entries) -> Option<Notes> {
 }
 
 impl Shell<'_> {
-    /// Takes the children back that are there, and builds the policy that goes on with them.
-    pub(super) fn take_back(&mut self, notes: &Notes, entries: &Entries, incoming: &Receiver<Incoming>) {
+    /// Takes the children back that are there, and builds the policy that goes on with them. False if none was.
+    pub(super) fn take_back(&mut self, notes: &Notes, entries: &Entries, incoming: &Receiver<Incoming>) -> bool {
         let Gathering { hosts, device, later, .. } = self.gather(notes, entries, incoming);
+        if hosts.is_empty() && device.is_none() {
+            self.children.clear();
+            self.session.names.retain(|_| false);
+            return false;
+        }
         for segment in notes.segments() {
             // One that is gone is missed by the host that needs it, and named there.
             let _ = self.segments.adopt(segment);
@@ -73,6 +78,7 @@ impl Shell<'_> {
         let pages: BTreeSet<String> = self.children.values().map(|member| member.page.name().to_owned()).collect();
         self.session.names.retain(|name| needed.contains(name) || pages.contains(name));
         self.pending.extend(later);
+        true
     }
 
     /// Summons the children that are needed, ends the others, and waits.
