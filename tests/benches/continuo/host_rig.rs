@@ -8,6 +8,7 @@ use ipc::channel::{ChannelError, Doorway, Hello, PROTOCOL_VERSION, Receiver, Sen
 use ipc::lane::{self, LaneReader};
 use ipc::message::{HostReply, HostRequest, Role, StartRuntime};
 use ipc::segment::{Segment, Session};
+use ipc::state;
 use tests::playing::binary;
 
 use crate::programs::Text;
@@ -25,13 +26,20 @@ pub struct HostRig {
 impl HostRig {
     /// Starts `count` hosts that run the same program, and waits until all of them are ready.
     pub fn start(text: &Text, count: usize) -> Self {
+        Self::start_with(text, count, false)
+    }
+
+    /// The same, with or without segments for their checkpoints.
+    pub fn start_with(text: &Text, count: usize, is_protected: bool) -> Self {
         let session = Session::open().expect("there is shared memory");
         let hello = Hello { protocol: PROTOCOL_VERSION, build: build(&session), role: Role::RuntimeHost };
-        let artifact = text.artifact().publish(session.id(), 1).expect("shared memory has room");
+        let made = text.artifact();
+        let artifact = made.publish(session.id(), 1).expect("shared memory has room");
         let mut rig = Self { processes: Vec::new(), _senders: Vec::new(), lanes: Vec::new(), _segments: Vec::new(), _session: session };
         let (started_in, started) = mpsc::channel();
         for index in 0..count {
             let lane = lane::create(rig._session.id(), 1).expect("shared memory has room");
+            let state = is_protected.then(|| state::create(rig._session.id(), 1, &made.manifest).expect("shared memory has room"));
             let (process, connection) = spawn(&rig._session, &hello);
             let (sender, receiver) = connection.expect("a host of this build comes in");
             let start = StartRuntime {
@@ -43,7 +51,7 @@ impl HostRig {
                 lane: Some(lane.reference().clone()),
                 base_directory: std::env::temp_dir(),
                 is_offline: false,
-                state: None,
+                state: state.as_ref().map(|state| state.reference().clone()),
                 run_until: None,
             };
             sender.send(&HostRequest::Start(start)).expect("the host listens");
@@ -53,12 +61,18 @@ impl HostRig {
             rig.processes.push(process);
             rig._senders.push(sender);
             rig._segments.push(lane);
+            rig._segments.extend(state);
         }
         rig._segments.push(artifact);
         for _ in 0..count {
             started.recv().expect("every host starts its program");
         }
         rig
+    }
+
+    /// Process id of a host.
+    pub fn pid(&self, index: usize) -> u32 {
+        self.processes[index].id()
     }
 }
 

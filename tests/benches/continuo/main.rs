@@ -15,6 +15,7 @@ mod memory;
 mod playback;
 mod processes;
 mod programs;
+mod recovery;
 mod sampling;
 mod startup;
 mod swap;
@@ -26,7 +27,7 @@ mod v8;
 use std::process::ExitCode;
 
 /// A table's name on the command line, and what prints it.
-const TABLES: [(&str, fn()); 7] = [
+const TABLES: [(&str, fn()); 8] = [
     ("compile", compile::print),
     ("tick", tick::print),
     ("artifact", artifact::print),
@@ -34,6 +35,7 @@ const TABLES: [(&str, fn()); 7] = [
     ("startup", startup::print),
     ("swap", swap::print),
     ("memory", memory::print),
+    ("recovery", recovery::print),
 ];
 
 fn main() -> ExitCode {

@@ -43,6 +43,11 @@ impl Text {
         Self { name, source, base_directory, reference }
     }
 
+    /// A program that no file holds.
+    pub fn of(name: &str, source: String) -> Self {
+        Self { name: name.to_owned(), source, base_directory: PathBuf::from("."), reference: None }
+    }
+
     fn generated(lines: usize, modules: usize) -> Self {
         let name = format!("generated, {modules} modules");
         Self { name, source: generate::program(lines, modules), base_directory: PathBuf::from("."), reference: None }

@@ -272,7 +272,8 @@ impl Gig {
     pub fn start_again(&mut self) {
         let wavs = self.wavs();
         wavs.iter().for_each(|wav| drop(std::fs::remove_file(wav)));
-        self.playing = play(&self.folder, &self.setup);
+        let next = play(&self.folder, &self.setup);
+        std::mem::replace(&mut self.playing, next).leave();
         Side::ALL.iter().for_each(|_| drop(self.playing.wait_for("sounding")));
         self.peer = connect(&self.folder);
         self.session = session_id(&self.playing);

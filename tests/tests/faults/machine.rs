@@ -2,7 +2,7 @@
 
 use std::os::unix::process::CommandExt;
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 use serde_json::{Value, json};
 use tests::playing::{Playing, binary, send_signal, text};
 use tests::soak::blows::BLOWS;
@@ -16,7 +16,8 @@ fn row_26_without_free_descriptors_the_session_plays_on_and_starts_what_is_missi
     let mark = gig.mark();
     let pid = Pid::from_raw(gig.playing.pid() as i32);
     let used = std::fs::read_dir(format!("/proc/{}/fd", gig.playing.pid())).unwrap().count() as u64;
-    let before = prlimit(pid, Resource::Nofile, Rlimit { current: Some(used), maximum: None }).unwrap();
+    let before = getrlimit(Resource::Nofile);
+    prlimit(pid, Resource::Nofile, Rlimit { current: Some(used), ..before }).unwrap();
     // The spare dies: the next one cannot be started.
     let spare = gig.process("spareHost").unwrap();
     send_signal(spare, Signal::KILL);
@@ -39,7 +40,7 @@ fn row_27_a_session_whose_binary_is_gone_from_the_disk_still_recovers() {
     std::fs::copy(binary(), &copy).unwrap();
     let mut playing = copied(&folder, &copy);
     playing.wait_for("sounding");
-    playing.wait_until("a spare", |event| event["event"] == "processStarted" && event["role"] == "spare-host");
+    wait_for_hosts(&playing, 2);
     std::fs::remove_file(&copy).unwrap();
     for _ in 0..2 {
         let host = playing.in_role("runtime-host").into_iter().find(|process| process.arguments.iter().any(|argument| argument == "ramp"));
@@ -47,10 +48,19 @@ fn row_27_a_session_whose_binary_is_gone_from_the_disk_still_recovers() {
         let pid = host.map_or_else(|| ready_pid(&playing), |process| process.pid);
         send_signal(pid, Signal::KILL);
         playing.wait_until("the takeover", |event| event["event"] == "hostReady");
-        playing.wait_until("the next spare", |event| event["event"] == "processStarted" && event["role"] == "spare-host");
+        wait_for_hosts(&playing, 2);
     }
     playing.signal(Signal::INT);
     assert_eq!(playing.wait(), Some(0));
+}
+
+/// The runtime's host and the spare.
+fn wait_for_hosts(playing: &Playing, count: usize) {
+    let deadline = std::time::Instant::now() + tests::playing::PATIENCE;
+    while playing.in_role("runtime-host").len() != count {
+        assert!(std::time::Instant::now() < deadline, "there are not {count} hosts: {:?}", playing.processes());
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
 }
 
 fn ready_pid(playing: &Playing) -> u32 {
