@@ -23,6 +23,8 @@ pub enum LaneError {
     Full,
     #[error("the lane {0} belongs to another session")]
     ForeignSession(String),
+    #[error("MIDI cannot be sent: {0}")]
+    Midi(std::io::Error),
     #[error(transparent)]
     Segment(#[from] SegmentError),
 }

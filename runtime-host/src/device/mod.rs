@@ -8,6 +8,7 @@
 //! | a driver's callback, or the null device (real-time) | renders the mixer | [`baton`], [`mixer`], [`strip`], [`fade`], [`gain`] |
 //! | unpaced | the same, without a clock | [`output::unpaced`] |
 //! | stream, search, listing | calls into driver libraries, which may hang | [`output`] |
+//! | midi, midi-jack | read MIDI lanes, send and record events, end notes | [`midi`] |
 //! | recording | writes the WAV file | [`recording`], [`wav_file`] |
 //!
 //! The control thread and the rendering thread meet in wait-free queues and in atomics ([`counters`]) only. No user program
@@ -23,6 +24,7 @@ pub mod fade;
 pub mod gain;
 pub mod lanes;
 pub mod link;
+pub mod midi;
 pub mod mixer;
 #[cfg(test)]
 mod mixer_tests;

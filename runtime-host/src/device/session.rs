@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use ipc::limits::{BLOCK_FRAMES, MAX_LEAD_BLOCKS, SAMPLE_RATE_RANGE_HZ};
 use ipc::message::{DeviceReply, DeviceStatus, OpenDevice, Output};
-use ipc::segment::{SegmentRef, SessionId};
+use ipc::segment::{SegmentKind, SegmentRef, SessionId};
 
 use super::baton::Baton;
 use super::control::Event;
 use super::counters::Counters;
 use super::lanes::Lanes;
+use super::midi::{Destinations, MidiOut};
 use super::mixer::{Command, Mixer, MixerControl, MixerSettings, ahead_blocks};
 use super::output::follow::Outputs;
 use super::output::{Target, unpaced};
@@ -71,6 +72,8 @@ pub struct Session {
     baton: Arc<Baton>,
     counters: Arc<Counters>,
     lanes: Lanes,
+    midi: MidiOut,
+    session: SessionId,
     sample_rate_hz: u32,
     lead_blocks: u64,
     playback: Playback,
@@ -120,7 +123,9 @@ impl Session {
             mixer: control,
             baton,
             counters,
-            lanes: Lanes::new(session),
+            lanes: Lanes::new(session.clone()),
+            midi: MidiOut::new(midi_destinations(request)),
+            session,
             sample_rate_hz: request.sample_rate,
             lead_blocks: u64::from(request.lead_blocks),
             playback,
@@ -137,6 +142,12 @@ impl Session {
 
     /// Reads a lane from now on; one that `resumes` goes on where a device host that has died had got to.
     pub fn add_lane(&mut self, runtime: String, lane: &SegmentRef, resumes: bool) -> DeviceReply {
+        if lane.kind == SegmentKind::MidiLane {
+            return match self.midi.add(self.session.as_str(), &runtime, lane) {
+                Ok(()) => DeviceReply::LaneMapped { runtime },
+                Err(error) => DeviceReply::LaneRefused { runtime, reason: error.to_string() },
+            };
+        }
         let ahead = ahead_blocks(self.lead_blocks, 1);
         let make = if resumes { Strip::resume } else { Strip::new };
         match self.lanes.add(&runtime, lane, |reader| make(reader, ahead), &self.counters, &mut self.mixer) {
@@ -145,9 +156,10 @@ impl Session {
         }
     }
 
-    /// Lets a lane fade out. A runtime that has none is answered at once.
+    /// Lets a lane fade out. A runtime that has none, or one of notes, which end now, is answered at once.
     pub fn remove_lane(&mut self, runtime: String) -> Option<DeviceReply> {
-        (!self.lanes.remove(&runtime, &mut self.mixer)).then_some(DeviceReply::LaneRemoved { runtime })
+        let is_gone = self.midi.remove(&runtime) || !self.lanes.remove(&runtime, &mut self.mixer);
+        is_gone.then_some(DeviceReply::LaneRemoved { runtime })
     }
 
     /// Brings a lane to another gain.
@@ -210,6 +222,7 @@ impl Session {
         while let Some(notice) = self.mixer.notice() {
             replies.extend(self.lanes.on_notice(notice));
         }
+        replies.extend(self.midi.started(self.block()));
         self.lanes.tell_gains(&mut self.mixer);
         replies.extend(self.unrecorded());
         if now >= self.status_at {
@@ -221,7 +234,7 @@ impl Session {
 
     /// Whether somebody waits for something that the mixer is about to report.
     pub fn is_changing(&self) -> bool {
-        self.lanes.is_changing() || self.ending_until.is_some()
+        self.lanes.is_changing() || self.midi.is_changing() || self.ending_until.is_some()
     }
 
     /// Begins to end: fades out, or ends the rendering where it is.
@@ -246,7 +259,8 @@ impl Session {
             Playback::Unpaced { .. } => Some(unpaced_opened(self.sample_rate_hz)),
         };
         let failed = self.recording_failure.clone().map(|reason| DeviceReply::RecordingFailed { reason });
-        opened.into_iter().chain(self.lanes.describe()).chain(failed).collect()
+        let lanes = self.lanes.describe().into_iter().chain(self.midi.describe(self.block()));
+        opened.into_iter().chain(lanes).chain(failed).collect()
     }
 
     /// Whether the end has come: faded out, or not worth waiting for any longer.
@@ -260,6 +274,7 @@ impl Session {
 
     /// Closes the device and completes the recording. The last counters come before `Stopped`.
     pub fn close(mut self) -> Vec<DeviceReply> {
+        self.midi.close();
         self.baton.withdraw();
         // Where the fade-out has been heard to its end this does nothing; else it saves the last frames.
         self.baton.with_idle_mixer(Mixer::finish_recording);
@@ -270,6 +285,11 @@ impl Session {
             outputs.close();
         }
         replies
+    }
+
+    /// The block of the session that is played now.
+    fn block(&self) -> u64 {
+        self.counters.frames.load(Relaxed) / BLOCK_FRAMES as u64
     }
 
     fn finish_recording(&mut self) -> Option<DeviceReply> {
@@ -302,6 +322,21 @@ impl Session {
             lanes: self.lanes.status(&self.counters),
         })
     }
+}
+
+/// Events go to JACK where sound may, and into a file beside the recording, if there is one. Where a device host goes on for
+/// one that has died, the name of its file has the frame it goes on from.
+fn midi_destinations(request: &OpenDevice) -> Destinations {
+    let file = request.recording.as_ref().map(|path| match request.first_frame {
+        0 => path.with_extension("mid"),
+        frame => path.with_extension(format!("{frame}.mid")),
+    });
+    let jack = match &request.output {
+        Output::Default => true,
+        Output::Named(name) => name != "null",
+        Output::Unpaced { .. } => false,
+    };
+    Destinations { file, jack }
 }
 
 fn check(request: &OpenDevice) -> Result<(), OpenError> {

@@ -11,6 +11,7 @@ use ipc::state::{Applied, Clock, Head, Ramp, StateWriter, Write};
 use super::engine::{Engine, ExportHandle, INIT_ONLY};
 use super::failure::Failure;
 use super::live::handover::{Fade, Identity, LayoutId};
+use crate::registry::midi::routes::OutputRoute;
 
 /// Bytes of one block of one channel.
 pub const BLOCK_BYTES: usize = BLOCK_FRAMES * size_of::<f32>();
@@ -32,6 +33,8 @@ pub struct Binding {
     pub input: Option<Route>,
     /// Where each channel's output block is taken from; `None` is silent.
     pub outputs: [Option<Route>; LANE_CHANNELS],
+    /// The ways by which notes and controllers leave.
+    pub midi: Box<[OutputRoute]>,
 }
 
 /// A program as the tick thread has it.
@@ -136,6 +139,11 @@ impl Program {
             Some(export) => self.engine.call_rt(export),
             None => Ok(()),
         }
+    }
+
+    /// The ways by which notes and controllers leave the program.
+    pub fn midi_rt(&self) -> &[OutputRoute] {
+        &self.binding.midi
     }
 
     /// Writes an input block to where the program wants it, if it wants one.

@@ -7,6 +7,7 @@
 pub mod audio;
 pub mod log_lines;
 pub mod main_thread;
+pub mod midi;
 pub mod number;
 pub mod runtime;
 pub mod schema;
@@ -23,7 +24,7 @@ use schema::ConfigKey;
 pub use settings::{SettingError, Settings, Warning, settings};
 
 /// Every runtime type there is.
-pub const TYPES: &[&RuntimeType] = &[&audio::TYPE, &worker::TYPE, &main_thread::TYPE];
+pub const TYPES: &[&RuntimeType] = &[&audio::TYPE, &worker::TYPE, &main_thread::TYPE, &midi::TYPE];
 
 /// One entry of the registry.
 pub struct RuntimeType {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use ipc::manifest::{ConfigEntry, Item, Manifest};
 
+use super::midi::routes;
 use super::schema::{self, ValueKind};
 use super::{RuntimeType, number};
 
@@ -88,6 +89,8 @@ pub fn settings(manifest: &Manifest) -> Settings {
             settings.warnings.push(Warning { line: entry.line, message });
         }
     }
+    let bad_routes = routes::outputs(manifest).1;
+    settings.warnings.extend(bad_routes.into_iter().map(|bad| Warning { line: bad.line, message: format!("{}; it is left out", bad.message) }));
     settings
 }
 

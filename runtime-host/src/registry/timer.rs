@@ -84,8 +84,8 @@ impl Schedule {
     }
 }
 
-/// A runtime whose ticks come from the clock. It has no lanes.
-struct TimerRuntime {
+/// A runtime whose ticks come from the clock. It has no lanes; types that have some are made around it.
+pub(super) struct TimerRuntime {
     first_tick: u64,
     schedule: Schedule,
     /// Every tick is due: a horizon paces it instead of the clock.
@@ -98,20 +98,33 @@ fn bind(ty: &RuntimeType, _settings: &Settings, engine: &Engine) -> Binding {
     Binding { export: engine.export(ty.tick_export), ..Binding::default() }
 }
 
-/// Builds a timer runtime whose first tick is due now, or that goes on by the clock of another one. Without a lane there is nothing to be faster for, so an offline
-/// session paces it all the same, unless it replays up to a horizon.
+/// Builds a timer runtime; see [`TimerRuntime::build`].
 fn build(assembly: &Assembly<'_>) -> Result<Box<dyn Runtime>, BuildError> {
-    match assembly.start.sample_rate {
-        0 => Err(BuildError::NoSampleRate),
-        rate_hz => Ok(Box::new(TimerRuntime {
-            first_tick: assembly.resume.map_or(0, |resume| resume.tick),
-            schedule: match assembly.resume {
-                Some(resume) => Schedule::resume(resume, monotonic_ns_rt(), rate_hz),
-                None => Schedule::new(monotonic_ns_rt(), rate_hz),
-            },
-            is_free: assembly.start.run_until.is_some(),
-            has_ended: false,
-        })),
+    Ok(Box::new(TimerRuntime::build(assembly)?))
+}
+
+impl TimerRuntime {
+    /// A timer runtime whose first tick is due now, or that goes on by the clock of another one. Without a lane there is nothing to be faster for, so an offline
+    /// session paces it all the same, unless it replays up to a horizon.
+    pub(super) fn build(assembly: &Assembly<'_>) -> Result<Self, BuildError> {
+        let rate_hz = assembly.start.sample_rate;
+        if rate_hz == 0 {
+            return Err(BuildError::NoSampleRate);
+        }
+        let first_tick = assembly.resume.map_or(0, |resume| resume.tick);
+        let is_free = assembly.start.run_until.is_some();
+        let schedule = match assembly.resume {
+            // Nothing paces it: its time is that of its ticks.
+            _ if is_free => Schedule { next: first_tick, ..Schedule::new(1, rate_hz) },
+            Some(resume) => Schedule::resume(resume, monotonic_ns_rt(), rate_hz),
+            None => Schedule::new(monotonic_ns_rt(), rate_hz),
+        };
+        Ok(Self { first_tick, schedule, is_free, has_ended: false })
+    }
+
+    /// When the tick was due that [`Runtime::wait_rt`] announced last, on the monotonic clock.
+    pub(super) fn tick_due_ns(&self) -> u64 {
+        self.schedule.deadline_of_ns(self.schedule.next.saturating_sub(1))
     }
 }
 
@@ -126,6 +139,7 @@ impl Runtime for TimerRuntime {
 
     fn wait_rt(&mut self, patience: Duration) -> bool {
         if self.is_free {
+            self.schedule.next += 1;
             return true;
         }
         let now_ns = monotonic_ns_rt();

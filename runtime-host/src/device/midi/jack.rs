@@ -1,0 +1,237 @@
+//! MIDI out to JACK, exact to the frame: a client of its own, because the audio back end keeps its client to itself.
+//!
+//! A thread looks for a server, twice a second for as long as there is none; calls into the library may take their time, and
+//! the MIDI thread does not wait for them. Events go through a wait-free queue to JACK's thread, which knows the time at
+//! which its cycle began and sends each event at its frame. A server that goes takes nothing with it but what was on its way.
+//!
+//! What is sent while there is no server is left out. What does not fit into a cycle is sent in the next one.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use ::jack::{
+    AsyncClient, Client, ClientOptions, ClientStatus, Control, MidiOut, NotificationHandler, Port, ProcessHandler, ProcessScope, RawMidi,
+};
+use ipc::midi::{MidiEvent, is_note_off};
+use rtrb::{Consumer, Producer, PushError, RingBuffer};
+
+use super::{LATENCY_NS, MidiSink};
+use crate::device::output::quiet::silence_libraries;
+use crate::realtime::{RealtimeSection, monotonic_ns_rt};
+
+/// What JACK calls the client.
+const CLIENT_NAME: &str = "continuo-midi";
+/// Output ports, which are called `out_1` and so on. Events for others are left out.
+const PORTS: usize = 4;
+/// Events on their way to JACK's thread, and as many again that wait there for their frame.
+const QUEUE_EVENTS: usize = 2_048;
+/// Beginnings that wait for room in the queue; ends always wait.
+const MAX_WAITING: usize = 1_024;
+const SEARCH_INTERVAL: Duration = Duration::from_millis(500);
+/// How long the end waits for what is on its way to be sent: some cycles of the longest period, and the latency.
+const FAREWELL_LIMIT: Duration = Duration::from_millis(250);
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// See the module's documentation.
+pub struct JackOut {
+    found: Receiver<Connected>,
+    /// Ends the search.
+    is_over: Arc<AtomicBool>,
+    /// Asks for another search.
+    search: Sender<()>,
+    connected: Option<Connected>,
+    waiting: std::collections::VecDeque<MidiEvent>,
+}
+
+/// A client that plays.
+struct Connected {
+    client: AsyncClient<Notices, Sending>,
+    events: Producer<MidiEvent>,
+    is_lost: Arc<AtomicBool>,
+    is_idle: Arc<AtomicBool>,
+}
+
+impl JackOut {
+    /// Begins to look for a server.
+    pub fn start() -> std::io::Result<Self> {
+        let (found_in, found) = channel();
+        let (search, searches) = channel();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let ended = Arc::clone(&is_over);
+        std::thread::Builder::new().name("midi-jack".into()).spawn(move || look_for_servers(&searches, &found_in, &ended))?;
+        let out = Self { found, is_over, search, connected: None, waiting: std::collections::VecDeque::new() };
+        out.begin_search();
+        Ok(out)
+    }
+
+    fn begin_search(&self) {
+        // The thread is there until the other end of this is gone.
+        let _ = self.search.send(());
+    }
+
+    /// Hands over what waits for room.
+    fn hand_over(&mut self) {
+        let Some(connected) = &mut self.connected else { return self.waiting.clear() };
+        while let Some(event) = self.waiting.pop_front() {
+            connected.is_idle.store(false, Release);
+            if let Err(PushError::Full(event)) = connected.events.push(event) {
+                self.waiting.push_front(event);
+                return;
+            }
+        }
+    }
+}
+
+impl MidiSink for JackOut {
+    fn send(&mut self, event: &MidiEvent) {
+        if self.connected.is_some() && (is_note_off(event.message) || self.waiting.len() < MAX_WAITING) {
+            self.waiting.push_back(*event);
+            self.hand_over();
+        }
+    }
+
+    fn look(&mut self, _now_ns: u64) {
+        if let Ok(connected) = self.found.try_recv() {
+            self.connected = Some(connected);
+        }
+        if let Some(lost) = self.connected.take_if(|connected| connected.is_lost.load(Acquire)) {
+            let_go(lost);
+            self.begin_search();
+        }
+        self.hand_over();
+    }
+
+    fn close(&mut self) {
+        self.is_over.store(true, Release);
+        let Some(connected) = &self.connected else { return };
+        let began = std::time::Instant::now();
+        while !connected.is_idle.load(Acquire) && !connected.is_lost.load(Acquire) && began.elapsed() < FAREWELL_LIMIT {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.connected.take().into_iter().for_each(let_go);
+    }
+}
+
+/// Closes a client on a thread of its own: a server that hangs answers nobody.
+fn let_go(connected: Connected) {
+    // Without the thread it is closed by being dropped, here.
+    let _ = std::thread::Builder::new().name("midi-jack-end".into()).spawn(move || drop(connected.client.deactivate()));
+}
+
+fn look_for_servers(searches: &Receiver<()>, found: &Sender<Connected>, is_over: &AtomicBool) {
+    silence_libraries();
+    while searches.recv().is_ok() {
+        loop {
+            if is_over.load(Acquire) {
+                return;
+            }
+            match connect() {
+                Ok(connected) => match found.send(connected) {
+                    Ok(()) => break,
+                    Err(_) => return,
+                },
+                Err(_) => std::thread::sleep(SEARCH_INTERVAL),
+            }
+        }
+    }
+}
+
+fn connect() -> Result<Connected, ::jack::Error> {
+    let (client, _) = Client::new(CLIENT_NAME, ClientOptions::NO_START_SERVER)?;
+    let mut ports = Vec::with_capacity(PORTS);
+    for number in 1..=PORTS {
+        ports.push(client.register_port(&format!("out_{number}"), MidiOut::default())?);
+    }
+    let sample_rate_hz = client.sample_rate() as u64;
+    let (events, events_rt) = RingBuffer::new(QUEUE_EVENTS);
+    let (is_lost, is_idle) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(true)));
+    let pending = Vec::with_capacity(QUEUE_EVENTS);
+    let sending = Sending { ports, events: events_rt, pending, sample_rate_hz, is_idle: Arc::clone(&is_idle) };
+    let client = client.activate_async(Notices { is_lost: Arc::clone(&is_lost) }, sending)?;
+    Ok(Connected { client, events, is_lost, is_idle })
+}
+
+struct Notices {
+    is_lost: Arc<AtomicBool>,
+}
+
+impl NotificationHandler for Notices {
+    // One atomic store, which is allowed where a signal handler may do no more.
+    unsafe fn shutdown(&mut self, _status: ClientStatus, _reason: &str) {
+        self.is_lost.store(true, Release);
+    }
+}
+
+/// What JACK's thread has.
+struct Sending {
+    ports: Vec<Port<MidiOut>>,
+    events: Consumer<MidiEvent>,
+    /// In the order in which they are due. Never grows beyond the capacity it was made with.
+    pending: Vec<MidiEvent>,
+    sample_rate_hz: u64,
+    is_idle: Arc<AtomicBool>,
+}
+
+impl Sending {
+    fn take_in_rt(&mut self) {
+        while self.pending.len() < self.pending.capacity() {
+            let Ok(event) = self.events.pop() else { return };
+            // Lanes come one after the other; within a lane the order stays.
+            let place = self.pending.iter().rposition(|other| other.due_ns <= event.due_ns).map_or(0, |index| index + 1);
+            self.pending.insert(place, event);
+        }
+    }
+}
+
+impl ProcessHandler for Sending {
+    fn process(&mut self, _client: &Client, scope: &ProcessScope) -> Control {
+        let _section = RealtimeSection::enter_rt();
+        self.take_in_rt();
+        let frames = scope.n_frames();
+        let period_ns = u64::from(frames) * SECOND_NS / self.sample_rate_hz.max(1);
+        let since_ns = u64::from(scope.frames_since_cycle_start()) * SECOND_NS / self.sample_rate_hz.max(1);
+        let begin_ns = monotonic_ns_rt().saturating_sub(since_ns);
+        let Self { ports, pending, sample_rate_hz, .. } = self;
+        for (port, number) in ports.iter_mut().zip(1u8..) {
+            let mut writer = port.writer(scope);
+            let mut is_full = false;
+            pending.retain(|event| {
+                if event.port != number || is_full {
+                    return usize::from(event.port) <= PORTS;
+                }
+                let at_ns = event.due_ns.saturating_add(LATENCY_NS + period_ns);
+                let Some(time) = frame_rt(at_ns, begin_ns, *sample_rate_hz, frames) else { return true };
+                is_full = writer.write(&RawMidi { time, bytes: &event.message }).is_err();
+                is_full
+            });
+        }
+        if self.pending.is_empty() && self.events.is_empty() {
+            self.is_idle.store(true, Release);
+        }
+        Control::Continue
+    }
+}
+
+/// The frame of a cycle in which something is sent that is to be sent at `at_ns`; what is late goes first. `None`: it belongs
+/// to a later cycle.
+fn frame_rt(at_ns: u64, begin_ns: u64, sample_rate_hz: u64, frames: u32) -> Option<u32> {
+    let frame = u128::from(at_ns.saturating_sub(begin_ns)) * u128::from(sample_rate_hz) / u128::from(SECOND_NS);
+    u32::try_from(frame).ok().filter(|frame| *frame < frames)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_sent_in_its_cycle_at_its_frame() {
+        let begin_ns = 5 * SECOND_NS;
+        assert_eq!(frame_rt(begin_ns, begin_ns, 48_000, 128), Some(0));
+        assert_eq!(frame_rt(begin_ns + 1_000_000, begin_ns, 48_000, 128), Some(48));
+        assert_eq!(frame_rt(begin_ns + 3_000_000, begin_ns, 48_000, 128), None, "it is for the next cycle");
+        assert_eq!(frame_rt(0, begin_ns, 48_000, 128), Some(0), "what is late is not later still");
+    }
+}

@@ -1,0 +1,210 @@
+//! MIDI out: reads the MIDI lanes of all midi hosts, knows which notes sound, and hands everything to the sinks
+//! (DESIGN §2, §6).
+//!
+//! | thread | does | module |
+//! |---|---|---|
+//! | control | adds and removes lanes | this one |
+//! | midi | reads lanes, keeps the list of sounding notes, writes files | [`desk`], [`file`] |
+//! | midi-jack | looks for a JACK server | [`jack`] |
+//! | JACK's own (real-time) | sends events at their frames | [`jack`] |
+//!
+//! A note that was begun is ended when its lane goes, for whatever reason: its runtime was stopped or replaced, its host died
+//! and nobody went on, the session ends. The thread begins with the first MIDI lane; a session without one has none of this.
+
+pub mod desk;
+pub mod file;
+pub mod jack;
+
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use ipc::limits::MAX_LANES;
+use ipc::message::DeviceReply;
+use ipc::midi::{MidiEvent, MidiLaneReader};
+use ipc::segment::SegmentRef;
+
+use super::lanes::LaneError;
+use crate::realtime::{monotonic_ns_rt, tighten_timer_slack};
+use desk::Desk;
+use file::MidiFile;
+use jack::JackOut;
+
+/// How often lanes are looked at: events are sent [`LATENCY_NS`] after they were due, so this costs no accuracy.
+const LOOK_INTERVAL: Duration = Duration::from_millis(1);
+
+/// From the moment a tick is due to the moment its events are sent, besides the period of the driver: as long as the usual
+/// lead of audio, so that both are heard together, and longer than a tick takes.
+pub const LATENCY_NS: u64 = 10_000_000;
+
+/// Where events go. Owned by the MIDI thread.
+pub trait MidiSink: Send {
+    /// Sends the event at its time. One that comes later was not due earlier, or belongs to another lane.
+    fn send(&mut self, event: &MidiEvent);
+
+    /// Something to be done now and then.
+    fn look(&mut self, now_ns: u64);
+
+    /// Nothing more will come: sends and saves what is left.
+    fn close(&mut self);
+}
+
+/// What the thread is told.
+enum Command {
+    Add { runtime: String, reader: Box<MidiLaneReader> },
+    Remove { runtime: String },
+}
+
+struct Lane {
+    runtime: String,
+    is_started: bool,
+}
+
+struct Running {
+    commands: Sender<Command>,
+    started: Receiver<String>,
+    thread: JoinHandle<()>,
+}
+
+/// Where the events of a session go.
+#[derive(Clone, Debug, Default)]
+pub struct Destinations {
+    /// A Standard MIDI File.
+    pub file: Option<PathBuf>,
+    pub jack: bool,
+}
+
+impl Destinations {
+    fn open(&self) -> std::io::Result<Vec<Box<dyn MidiSink>>> {
+        let mut sinks: Vec<Box<dyn MidiSink>> = Vec::new();
+        if let Some(path) = &self.file {
+            sinks.push(Box::new(MidiFile::create(path.clone())?));
+        }
+        if self.jack {
+            sinks.push(Box::new(JackOut::start()?));
+        }
+        Ok(sinks)
+    }
+}
+
+/// The control thread's end.
+pub struct MidiOut {
+    destinations: Destinations,
+    lanes: Vec<Lane>,
+    running: Option<Running>,
+}
+
+impl MidiOut {
+    /// Opens nothing yet.
+    pub fn new(destinations: Destinations) -> Self {
+        Self { destinations, lanes: Vec::new(), running: None }
+    }
+
+    /// Reads a lane from now on. What sounds in one that a device host which has died was reading goes on.
+    pub fn add(&mut self, session: &str, runtime: &str, lane: &SegmentRef) -> Result<(), LaneError> {
+        if self.has(runtime) {
+            return Err(LaneError::Duplicate);
+        }
+        if self.lanes.len() == MAX_LANES {
+            return Err(LaneError::Full);
+        }
+        if !lane.name.contains(session) {
+            return Err(LaneError::ForeignSession(lane.name.clone()));
+        }
+        let reader = Box::new(MidiLaneReader::open(lane)?);
+        let running = match &mut self.running {
+            Some(running) => running,
+            none @ None => none.insert(self.destinations.open().and_then(start).map_err(LaneError::Midi)?),
+        };
+        // The thread lives until its commands end.
+        let _ = running.commands.send(Command::Add { runtime: runtime.to_owned(), reader });
+        self.lanes.push(Lane { runtime: runtime.to_owned(), is_started: false });
+        Ok(())
+    }
+
+    /// Ends what sounds in a lane and lets go of it. False when the runtime has none.
+    pub fn remove(&mut self, runtime: &str) -> bool {
+        let (had, running) = (self.has(runtime), &self.running);
+        self.lanes.retain(|lane| lane.runtime != runtime);
+        if let Some(running) = running.as_ref().filter(|_| had) {
+            let _ = running.commands.send(Command::Remove { runtime: runtime.to_owned() });
+        }
+        had
+    }
+
+    /// Lanes whose first tick has been seen since the last time, as beginning in this block of the session.
+    pub fn started(&mut self, block: u64) -> Vec<DeviceReply> {
+        let Some(running) = &self.running else { return Vec::new() };
+        let mut replies = Vec::new();
+        while let Ok(runtime) = running.started.try_recv() {
+            if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.runtime == runtime) {
+                lane.is_started = true;
+                replies.push(DeviceReply::LaneStarted { runtime, block });
+            }
+        }
+        replies
+    }
+
+    /// What has been told about the lanes.
+    pub fn describe(&self, block: u64) -> Vec<DeviceReply> {
+        let mut replies = Vec::new();
+        for lane in &self.lanes {
+            replies.push(DeviceReply::LaneMapped { runtime: lane.runtime.clone() });
+            if lane.is_started {
+                replies.push(DeviceReply::LaneStarted { runtime: lane.runtime.clone(), block });
+            }
+        }
+        replies
+    }
+
+    /// Whether a lane has not begun yet.
+    pub fn is_changing(&self) -> bool {
+        self.lanes.iter().any(|lane| !lane.is_started)
+    }
+
+    /// Ends everything that sounds, sends and saves what is left.
+    pub fn close(&mut self) {
+        self.lanes.clear();
+        let Some(running) = self.running.take() else { return };
+        drop(running.commands);
+        // A thread that has panicked has aborted the process.
+        let _ = running.thread.join();
+    }
+
+    fn has(&self, runtime: &str) -> bool {
+        self.lanes.iter().any(|lane| lane.runtime == runtime)
+    }
+}
+
+impl Drop for MidiOut {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn start(sinks: Vec<Box<dyn MidiSink>>) -> std::io::Result<Running> {
+    let (commands, received) = channel();
+    let (started_in, started) = channel();
+    let job = move || run(Desk::new(sinks), &received, &started_in);
+    let thread = std::thread::Builder::new().name("midi".into()).spawn(job)?;
+    Ok(Running { commands, started, thread })
+}
+
+fn run(mut desk: Desk, commands: &Receiver<Command>, started: &Sender<String>) {
+    tighten_timer_slack();
+    loop {
+        let command = commands.recv_timeout(LOOK_INTERVAL);
+        let now_ns = monotonic_ns_rt();
+        match command {
+            Ok(Command::Add { runtime, reader }) => desk.add(runtime, *reader),
+            Ok(Command::Remove { runtime }) => desk.remove(&runtime, now_ns),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return desk.close(now_ns),
+        }
+        for runtime in desk.look(now_ns) {
+            // Nobody may listen any more.
+            let _ = started.send(runtime);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The runtime type `midi`: calls `main` so many times a second, and sends notes and controllers after each call
+//! (LANGUAGE §20.7, DESIGN §6).
+//!
+//! Its events go into a MIDI lane ([`ipc::midi`]), stamped with the time their tick was due; the device host sends them. The
+//! tick thread completes a tick in the lane with one store, so that a host which takes over goes on with the first tick that
+//! was not delivered: like the blocks of an audio lane, events are neither repeated nor lost.
+//!
+//! - [`routes`]: the directives of a program, and where their items lie. Control thread.
+//! - [`notes`]: what is sent, from what items hold and what each route did last. Tick thread.
+
+pub mod notes;
+pub mod routes;
+
+use std::time::Duration;
+
+use ipc::limits::TIMER_RATE_RANGE_HZ;
+use ipc::midi::MidiLaneWriter;
+use ipc::state::Clock;
+
+use super::runtime::{Assembly, BuildError, Resume, Runtime};
+use super::schema::{ConfigKey, ValueKind};
+use super::timer::{self, TimerRuntime};
+use super::{RuntimeType, Settings};
+use crate::host::engine::Engine;
+use crate::host::live::stage::Sounding;
+use crate::host::program::{Binding, Program};
+use notes::Notes;
+
+const SAMPLE_RATE: &str = "midiRuntime.sampleRate";
+
+pub const TYPE: RuntimeType = RuntimeType {
+    id: "midi",
+    aliases: &["WebWorkerMIDIRuntime"],
+    config: &[ConfigKey { path: SAMPLE_RATE, kind: ValueKind::NumberAtLeast(1.0) }],
+    sample_rate_key: SAMPLE_RATE,
+    default_sample_rate_hz: 50,
+    sample_rate_range_hz: TIMER_RATE_RANGE_HZ,
+    bind,
+    build,
+    ..timer::BASE
+};
+
+/// Binds the program's export, and the routes by which notes and controllers leave.
+fn bind(ty: &RuntimeType, _settings: &Settings, engine: &Engine) -> Binding {
+    let midi = routes::outputs(engine.manifest()).0.into();
+    Binding { export: engine.export(ty.tick_export), midi, ..Binding::default() }
+}
+
+/// Builds a runtime that goes on with the first tick which its lane does not have.
+fn build(assembly: &Assembly<'_>) -> Result<Box<dyn Runtime>, BuildError> {
+    let reference = assembly.start.lane.as_ref().ok_or(BuildError::NoLane(TYPE.id))?;
+    let lane = MidiLaneWriter::open(reference)?;
+    // What the state segment says may be a tick behind: it is told after the lane.
+    let resume = assembly.resume.map(|resume| Resume { tick: lane.next_tick(), ..resume });
+    let timer = TimerRuntime::build(&Assembly { start: assembly.start, resume })?;
+    let notes = Notes::new(&lane.states());
+    Ok(Box::new(MidiRuntime { timer, lane, notes, has_ended: false }))
+}
+
+struct MidiRuntime {
+    timer: TimerRuntime,
+    lane: MidiLaneWriter,
+    notes: Notes,
+    /// The last notes have been ended.
+    has_ended: bool,
+}
+
+impl Runtime for MidiRuntime {
+    fn first_tick(&self) -> u64 {
+        self.lane.next_tick()
+    }
+
+    fn tick_ns(&self) -> u64 {
+        self.timer.tick_ns()
+    }
+
+    fn wait_rt(&mut self, patience: Duration) -> bool {
+        self.timer.wait_rt(patience)
+    }
+
+    fn sample_inputs_rt(&mut self, _program: &mut Program) {}
+
+    fn publish_rt(&mut self, sounding: Sounding<'_>) -> u64 {
+        let due_ns = self.timer.tick_due_ns();
+        self.notes.send_rt(sounding.program, due_ns, &mut self.lane);
+        self.lane.complete_rt(self.notes.states_rt(), due_ns.saturating_add(self.timer.tick_ns()));
+        0
+    }
+
+    fn clock_rt(&self) -> Option<Clock> {
+        self.timer.clock_rt()
+    }
+
+    fn lost_ticks(&self) -> u64 {
+        self.timer.lost_ticks()
+    }
+
+    fn begin_end_rt(&mut self) {
+        // Nothing waits for one more tick: the last notes end with what was due last.
+        let due_ns = self.timer.tick_due_ns();
+        self.notes.send_rt(None, due_ns, &mut self.lane);
+        self.lane.complete_rt(self.notes.states_rt(), u64::MAX);
+        self.has_ended = true;
+    }
+
+    fn has_ended_rt(&self) -> bool {
+        self.has_ended
+    }
+}
