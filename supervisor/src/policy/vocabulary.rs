@@ -427,10 +427,8 @@ pub enum Action {
     CreateLane(RuntimeIndex),
     OpenDevice {
         sample_rate: u32,
-        /// Frames that an earlier device host has played.
+        /// Frames that an earlier device host has played: its recording is gone on with, in a new part.
         first_frame: u64,
-        /// Another device host was playing: what it has played, and recorded, is gone on with.
-        resumes: bool,
     },
     ListDevices,
     AddLane {

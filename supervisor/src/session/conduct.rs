@@ -399,7 +399,7 @@ impl<'a> Shell<'a> {
                 self.tell_device(DeviceRequest::SetGain { runtime, gain, ramp_frames });
             }
             Action::CreateLane(runtime) => self.create_lane(runtime),
-            Action::OpenDevice { sample_rate, first_frame, resumes } => self.open_device(sample_rate, first_frame, resumes),
+            Action::OpenDevice { sample_rate, first_frame } => self.open_device(sample_rate, first_frame),
             Action::ListDevices => self.tell_device(DeviceRequest::List),
             Action::AddLane { runtime, lane, resumes } => {
                 self.tell_device(DeviceRequest::AddLane { runtime: self.policy.lane_name(runtime), lane, resumes });
@@ -697,7 +697,7 @@ impl<'a> Shell<'a> {
         self.policy.watched().filter_map(progress).collect()
     }
 
-    fn open_device(&mut self, sample_rate: u32, first_frame: u64, resumes: bool) {
+    fn open_device(&mut self, sample_rate: u32, first_frame: u64) {
         let Some(sound) = &self.job.sound else { return };
         let open = OpenDevice {
             output: sound.output.at(sample_rate),

@@ -28,6 +28,7 @@ pub enum Incoming {
 }
 
 /// A message to some child.
+#[allow(clippy::large_enum_variant, reason = "there are some dozens of them at a time, and each is moved twice")]
 pub enum Letter {
     Worker(WorkerRequest),
     Host(HostRequest),
