@@ -18,7 +18,7 @@ const MAX_GAIN: f64 = 8.0;
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 
 /// Runtime types that can be the default.
-const RUNTIME_TYPES: [&str; 3] = ["audio", "worker", "main"];
+const RUNTIME_TYPES: [&str; 4] = ["audio", "midi", "worker", "main"];
 
 /// When changes wait for an acknowledgement.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]

@@ -417,7 +417,7 @@ impl Policy {
     fn other_rate(&self, what: &Classified) -> Option<String> {
         let plan = &what.revision.plan;
         let (rate, settled_by) = self.sample_rate.as_ref()?;
-        (plan.has_lane && plan.sample_rate != *rate).then(|| super::starting::other_rate(plan.sample_rate, *rate, settled_by.as_deref()))
+        (plan.has_sound() && plan.sample_rate != *rate).then(|| super::starting::other_rate(plan.sample_rate, *rate, settled_by.as_deref()))
     }
 
     pub(super) fn needs_acknowledgement(&self, what: &Classified) -> bool {
@@ -771,7 +771,7 @@ pub(super) fn crossfade_frames(revision: &Revision, wishes: Wishes) -> u32 {
 /// Ticks of one second of a revision.
 pub(super) fn trial_ticks(revision: &Revision) -> u32 {
     let plan = &revision.plan;
-    let ticks = if plan.has_lane { plan.sample_rate.div_ceil(ipc::limits::BLOCK_FRAMES as u32) } else { plan.sample_rate };
+    let ticks = if plan.has_sound() { plan.sample_rate.div_ceil(ipc::limits::BLOCK_FRAMES as u32) } else { plan.sample_rate };
     (ticks * TRIAL_SECONDS).max(1)
 }
 

@@ -271,6 +271,12 @@ impl Policy {
         self.programs.get(runtime.0).map(|program| program.lane_name.clone()).unwrap_or_default()
     }
 
+    /// Whether a program delivers MIDI events into its lane.
+    pub fn has_notes(&self, runtime: RuntimeIndex) -> bool {
+        let revision = self.programs.get(runtime.0).and_then(|program| program.revision.as_ref());
+        revision.is_some_and(|revision| revision.plan.has_notes())
+    }
+
     /// Generation of a program's host and the revision it runs, for events.
     pub fn life(&self, runtime: RuntimeIndex) -> Option<(u64, ipc::hash::ContentHash)> {
         let program = self.programs.get(runtime.0)?;

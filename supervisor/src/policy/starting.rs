@@ -77,7 +77,7 @@ impl Policy {
                 return;
             }
             if let Phase::Ready { plan: Some(plan), .. } = &program.phase
-                && plan.has_lane
+                && plan.has_sound()
             {
                 self.sample_rate = Some((plan.sample_rate, Some(program.name.clone())));
                 return;
@@ -115,7 +115,7 @@ impl Policy {
             return;
         };
         let Some((session_rate, settled_by)) = self.sample_rate.clone() else { return };
-        if plan.has_lane && plan.sample_rate != session_rate {
+        if plan.has_sound() && plan.sample_rate != session_rate {
             let message = other_rate(plan.sample_rate, session_rate, settled_by.as_deref());
             return self.fail(runtime, Failure::Unplayable { message, line: None }, Verdict::Program, actions);
         }
@@ -196,7 +196,7 @@ impl Policy {
             Inspection::Playable(plan) => {
                 let lines = plan.log.iter().cloned();
                 actions.extend(lines.map(|line| Action::Tell(Report::Log { runtime, line })));
-                if self.goal == Goal::Bounce && !plan.has_lane {
+                if self.goal == Goal::Bounce && !plan.has_sound() {
                     let message = format!("a bounce renders audio; this program runs under the runtime type `{}`", plan.runtime_type);
                     actions.push(release);
                     return self.fail(runtime, Failure::Unplayable { message, line: None }, Verdict::Program, actions);

@@ -172,12 +172,24 @@ pub struct Plan {
     pub pulse: Option<String>,
     /// Runtime type id of the registry.
     pub runtime_type: String,
-    /// Whether it delivers blocks into a lane.
+    /// Whether it delivers into a lane: blocks of sound, or MIDI events.
     pub has_lane: bool,
     /// Frames (or ticks) a second.
     pub sample_rate: u32,
     /// Lines for the log that came out of resolving the runtime type and the settings.
     pub log: Vec<String>,
+}
+
+impl Plan {
+    /// Whether it delivers sound.
+    pub fn has_sound(&self) -> bool {
+        self.has_lane && !self.has_notes()
+    }
+
+    /// Whether it delivers MIDI events.
+    pub fn has_notes(&self) -> bool {
+        self.has_lane && self.runtime_type == "midi"
+    }
 }
 
 /// What a compiled program is, as far as changes of it are concerned.

@@ -647,7 +647,7 @@ impl<'a> Shell<'a> {
     }
 
     fn create_lane(&mut self, runtime: RuntimeIndex) {
-        let event = match self.segments.create_lane() {
+        let event = match self.segments.create_lane(self.policy.has_notes(runtime)) {
             Ok(lane) => Event::LaneCreated { runtime, lane },
             Err(error) => Event::LaneNotCreated { runtime, reason: error.to_string() },
         };

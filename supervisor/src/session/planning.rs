@@ -51,7 +51,7 @@ pub fn plan(artifact: Artifact, base_directory: &Path, compiled: &Compiled<'_>, 
         fallback_from,
         pulse,
         runtime_type: resolved.runtime_type.id.to_owned(),
-        has_lane: is_audio(resolved.runtime_type),
+        has_lane: has_lane(resolved.runtime_type),
         sample_rate,
         log,
     })
@@ -69,7 +69,11 @@ fn pulse(manifest: &Manifest) -> Option<String> {
     manifest.item(module, name).map(|_| format!("{module}:{name}"))
 }
 
-/// `audio` is the one type that delivers into a lane.
+/// `audio` delivers blocks into a lane, and `midi` events.
+fn has_lane(runtime_type: &RuntimeType) -> bool {
+    is_audio(runtime_type) || runtime_type.id == registry::midi::TYPE.id
+}
+
 fn is_audio(runtime_type: &RuntimeType) -> bool {
     runtime_type.id == registry::audio::TYPE.id
 }

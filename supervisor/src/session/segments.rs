@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use ipc::manifest::Manifest;
 use ipc::segment::{self, Segment, SegmentError, SegmentKind, SegmentRef, SessionId};
 use ipc::state::StateView;
-use ipc::{lane, state};
+use ipc::{lane, midi, state};
 
 /// Generation of everything the supervisor makes: its names are random, and never used twice.
 const GENERATION: u64 = 1;
@@ -26,9 +26,10 @@ impl Segments {
         Self { session, held: HashMap::new(), states: HashMap::new() }
     }
 
-    /// A lane for a runtime that delivers blocks.
-    pub fn create_lane(&mut self) -> Result<SegmentRef, SegmentError> {
-        lane::create(&self.session, GENERATION).map(|segment| self.hold(segment))
+    /// A lane for a runtime that delivers blocks, or MIDI events.
+    pub fn create_lane(&mut self, is_of_notes: bool) -> Result<SegmentRef, SegmentError> {
+        let create = if is_of_notes { midi::create } else { lane::create };
+        create(&self.session, GENERATION).map(|segment| self.hold(segment))
     }
 
     /// A place for the checkpoints of a program.
@@ -73,8 +74,16 @@ impl Segments {
         self.states.get(name).map(StateView::completed_ticks)
     }
 
-    /// How far a lane is: blocks written, blocks wanted.
+    /// How far a lane is: blocks written and blocks wanted, or ticks delivered and ticks due.
     pub fn lane(&self, name: &str) -> Option<(u64, u64)> {
-        self.held.get(name).map(lane::progress)
+        let lane = self.held.get(name)?;
+        let is_of_notes = lane.reference().kind == SegmentKind::MidiLane;
+        Some(if is_of_notes { midi::progress(lane, monotonic_ns()) } else { lane::progress(lane) })
     }
+}
+
+/// The clock that ticks are due by.
+fn monotonic_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
