@@ -80,6 +80,7 @@ pub const BLOWS: &[Blow] = &[
     Blow { name: "compiler-worker: SIGKILL during an edit", weight: 2, hosts: 0, strike: |ordeal| ordeal.worker_in_edit() },
     Blow { name: "device host: SIGKILL", weight: 1, hosts: 0, strike: |ordeal| ordeal.device(Signal::KILL) },
     Blow { name: "device host: SIGSEGV", weight: 1, hosts: 0, strike: |ordeal| ordeal.device(Signal::SEGV) },
+    Blow { name: "supervisor: SIGKILL", weight: 2, hosts: 0, strike: |ordeal| ordeal.supervisor() },
     Blow { name: "edit: parameters", weight: 3, hosts: 0, strike: |ordeal| ordeal.edit_parameter() },
     Blow { name: "edit: structure", weight: 3, hosts: 0, strike: |ordeal| ordeal.edit_structure() },
     Blow { name: "edit that fails", weight: 2, hosts: 0, strike: |ordeal| ordeal.edit_that_fails() },
@@ -140,6 +141,7 @@ impl Ordeal {
     fn death(&mut self, mark: usize, pid: u32, signal: Option<Signal>) -> Outcome {
         let death = self.gig.event_since(mark, &format!("about the death of {pid}"), |event| is_death(event, pid))?;
         match signal {
+            Some(_) if self.gig.is_taken_back && death["signal"].is_null() => Ok(()),
             Some(signal) if death["signal"] != signal.as_raw() => Err(format!("sent {signal:?}, told {death}")),
             _ => Ok(()),
         }
@@ -261,6 +263,22 @@ impl Ordeal {
         self.part("deviceHost", signal)?;
         // Long enough for a part of the recording that can be told from others.
         self.gig.play_on(24_000)
+    }
+
+    /// All of the session plays on, and belongs to the next supervisor: the same processes, and not a block less.
+    fn supervisor(&mut self) -> Outcome {
+        let before: Vec<_> = self.gig.runtimes().into_iter().map(|runtime| (runtime, self.gig.host(runtime))).collect();
+        let device = self.gig.process("deviceHost");
+        self.gig.replace_supervisor()?;
+        for (runtime, host) in before {
+            if self.gig.host(runtime) != host {
+                return Err(format!("{runtime} has another host"));
+            }
+        }
+        if self.gig.process("deviceHost") != device {
+            return Err("there is another device host".to_owned());
+        }
+        self.gig.check_counter()
     }
 
     // ---------------------------------------------------------------------------------------------------------- edits

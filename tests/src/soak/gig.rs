@@ -55,6 +55,8 @@ pub struct Gig {
     /// Which variant a revision is, by side.
     pub revisions: BTreeMap<(Side, String), Variant>,
     session: String,
+    /// Whether another supervisor has taken the session back: the kernel tells it that its children have died, not of what.
+    pub is_taken_back: bool,
 }
 
 impl Gig {
@@ -67,7 +69,8 @@ impl Gig {
         let peer = connect(&folder);
         let session = session_id(&playing);
         let journals = Side::ALL.map(|side| Journal::new(side.first_variant()));
-        let mut gig = Self { playing, peer, folder, setup, events: Vec::new(), journals, revisions: BTreeMap::new(), session };
+        let mut gig =
+            Self { playing, peer, folder, setup, events: Vec::new(), journals, revisions: BTreeMap::new(), session, is_taken_back: false };
         gig.subscribe();
         for side in Side::ALL {
             let revision = gig.runtime(side.runtime())["revision"].as_str().unwrap_or_default().to_owned();
@@ -252,12 +255,16 @@ impl Gig {
     // ---------------------------------------------------------------------------------------------------- supervisor
 
     /// Kills the supervisor and starts another one over what it has left.
-    pub fn replace_supervisor(&mut self) {
+    pub fn replace_supervisor(&mut self) -> Result<(), String> {
         self.playing.signal(Signal::KILL);
+        self.playing.wait();
         let next = play(&self.folder, &self.setup);
         std::mem::replace(&mut self.playing, next).leave();
         self.peer = connect(&self.folder);
         self.subscribe();
+        self.is_taken_back = true;
+        self.wait_until_all_run()?;
+        self.wait_for_spare()
     }
 
     /// Kills every process of the session at once.

@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tests::playing::send_signal;
-use tests::soak::blows::BLOWS;
+use tests::soak::blows::{BLOWS, Window};
 use tests::soak::voices::{Side, Variant};
 
 use crate::{ends_well, start, survives};
@@ -99,8 +99,14 @@ fn every_part_of_a_session_but_its_supervisor_can_be_killed_at_once() {
     let supervisor = gig.playing.pid();
     let children: Vec<u32> = gig.playing.processes().iter().map(|process| process.pid).filter(|pid| *pid != supervisor).collect();
     children.iter().for_each(|pid| send_signal(*pid, Signal::KILL));
+    let mut windows = Vec::new();
     for name in gig.runtimes() {
-        gig.event_since(mark, "hostReady", |event| event["kind"] == "hostReady" && event["runtime"] == name).unwrap();
+        let is_ready = |event: &Value| event["kind"] == "hostReady" && event["runtime"] == name;
+        let ready = gig.event_since(mark, "hostReady", is_ready).unwrap();
+        let Some(side) = Side::ALL.into_iter().find(|side| side.runtime() == name) else { continue };
+        let to_tick = gig.wait_for_tick(name, ready["restoredTick"].as_u64().unwrap() + 200).unwrap();
+        let gap_blocks = ready["gapBlocks"].as_u64().unwrap();
+        windows.push(Window { side, kind: "all children: SIGKILL", from_tick: 0, to_tick, gap_blocks });
     }
     gig.wait_until_all_run().unwrap();
     gig.play_on(24_000).unwrap();
@@ -109,6 +115,7 @@ fn every_part_of_a_session_but_its_supervisor_can_be_killed_at_once() {
         let deaths = gig.count_since(mark, |event| event["pid"] == pid && event["cause"].is_string());
         assert_eq!(deaths, 1, "the death of {pid} is told once");
     }
+    ordeal.windows.extend(windows);
     ends_well(ordeal);
 }
 

@@ -5,7 +5,7 @@ use tests::live::read_wav;
 use tests::playing::send_signal;
 use tests::soak::hearing;
 
-use crate::{ends_well, start};
+use crate::{ends_well, start, survives};
 
 #[test]
 fn row_13_a_terminated_session_fades_out_and_leaves_a_whole_recording() {
@@ -56,4 +56,16 @@ fn row_54_a_session_that_is_killed_while_it_starts_is_no_trouble_for_the_next() 
     }
     gig.start_again();
     ends_well(ordeal);
+}
+
+#[test]
+fn row_46_a_killed_supervisor_is_followed_by_another_and_every_lane_plays_on() {
+    survives(&[
+        "supervisor: SIGKILL",
+        "host: SIGKILL",
+        "edit: structure",
+        "supervisor: SIGKILL",
+        "edit that fails",
+        "device host: SIGKILL",
+    ]);
 }
