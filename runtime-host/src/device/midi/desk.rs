@@ -62,7 +62,7 @@ impl Desk {
         while self.pass_on(index, now_ns) {}
         let lane = self.lanes.remove(index);
         // Not before what was to be sent before.
-        let due_ns = now_ns.min(lane.last_due_ns.saturating_add(TOO_LATE_NS)).max(lane.last_due_ns);
+        let due_ns = now_ns.max(lane.last_due_ns);
         for (port, channel, note) in lane.sounding {
             let message = note_off([channel, note, 0]);
             let event = MidiEvent { due_ns, tick: lane.reader.ticks(), port, message };
