@@ -90,7 +90,7 @@ impl Bouncer<'_> {
 
 impl Audience for Bouncer<'_> {
     fn hear(&mut self, programs: &[ProgramText], report: Report) {
-        let sentences = Sentences { programs, has_colour: render::has_colour() };
+        let sentences = Sentences { programs, has_colour: render::has_colour(), session: None };
         match &report {
             Report::DeviceOpened { sample_rate, .. } => {
                 self.sample_rate = *sample_rate;

@@ -66,7 +66,7 @@ impl Audience for Checker<'_> {
             Report::Checked { .. } if self.arguments.json => render::print(&report(self.arguments, Vec::new(), None).to_string()),
             Report::Checked { .. } => render::print(&format!("{}: no mistakes found", self.arguments.file.display())),
             other => {
-                let sentences = Sentences { programs, has_colour: render::has_colour() };
+                let sentences = Sentences { programs, has_colour: render::has_colour(), session: None };
                 if let Some(text) = sentences.of(other) {
                     render::tell(&text);
                 }

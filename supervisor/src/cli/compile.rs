@@ -51,7 +51,7 @@ struct Writer<'a> {
 
 impl Audience for Writer<'_> {
     fn hear(&mut self, programs: &[ProgramText], report: Report) {
-        if let Some(text) = (Sentences { programs, has_colour: render::has_colour() }).of(&report) {
+        if let Some(text) = (Sentences { programs, has_colour: render::has_colour(), session: None }).of(&report) {
             render::tell(&text);
         }
     }

@@ -50,7 +50,7 @@ impl Audience for Listener {
         match report {
             Report::Devices(devices) => self.devices = devices,
             other => {
-                if let Some(text) = (Sentences { programs: &[], has_colour: render::has_colour() }).of(&other) {
+                if let Some(text) = (Sentences { programs: &[], has_colour: render::has_colour(), session: None }).of(&other) {
                     render::tell(&text);
                 }
             }

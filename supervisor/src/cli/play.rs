@@ -113,6 +113,8 @@ pub fn absolute(path: Option<&PathBuf>) -> Result<Option<PathBuf>, CommandError>
 /// Shows a playing session on the terminal, or as events.
 pub struct Player {
     is_json: bool,
+    /// The session's name, where other commands have to give it.
+    session: Option<String>,
     recording: Option<PathBuf>,
     line: LiveLine,
     meter: Meter,
@@ -122,7 +124,7 @@ pub struct Player {
 
 impl Player {
     pub fn new(is_json: bool, recording: Option<PathBuf>) -> Self {
-        Self { is_json, recording, line: LiveLine::text(), meter: Meter::default(), sample_rate: DEFAULT_SAMPLE_RATE_HZ, frames: 0 }
+        Self { is_json, session: None, recording, line: LiveLine::text(), meter: Meter::default(), sample_rate: DEFAULT_SAMPLE_RATE_HZ, frames: 0 }
     }
 
     /// Says how it was.
@@ -148,6 +150,7 @@ impl Player {
 
 impl Audience for Player {
     fn listens(&mut self, session: &str) {
+        self.session = (session != DEFAULT_SESSION).then(|| session.to_owned());
         if self.is_json {
             render::print(&json!({ "event": "listening", "session": session }).to_string());
         } else if session != DEFAULT_SESSION {
@@ -173,7 +176,7 @@ impl Audience for Player {
         {
             render::print(&event.to_string());
         }
-        let sentences = Sentences { programs, has_colour: render::has_colour() };
+        let sentences = Sentences { programs, has_colour: render::has_colour(), session: self.session.as_deref() };
         if let Some(text) = sentences.of(&report) {
             self.line.say(&text);
         }

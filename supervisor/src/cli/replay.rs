@@ -116,7 +116,7 @@ impl Audience for Replayer {
         if matches!(report, Report::Fault { .. } | Report::Log { .. }) {
             return;
         }
-        if let Some(text) = (Sentences { programs, has_colour: render::has_colour() }).of(&report) {
+        if let Some(text) = (Sentences { programs, has_colour: render::has_colour(), session: None }).of(&report) {
             render::tell(&text);
         }
     }

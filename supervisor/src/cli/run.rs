@@ -130,7 +130,7 @@ impl Audience for Runner<'_> {
             }
             Report::RunDone { dumps } => show(&dumps, self.arguments.json),
             other => {
-                let sentences = Sentences { programs, has_colour: render::has_colour() };
+                let sentences = Sentences { programs, has_colour: render::has_colour(), session: None };
                 if let Some(text) = sentences.of(&other) {
                     render::tell(&text);
                 }

@@ -131,6 +131,11 @@ impl Policy {
         let Some(remedy) = self.programs[runtime.0].remedy.take() else { return };
         self.programs[runtime.0].last_death = None;
         if to == remedy.revision {
+            // The host has been told to end the trial, and says that it has when it has.
+            let named = self.programs[runtime.0].runtime.filter(|named| self.runtimes[*named].slot == Some(runtime));
+            if remedy.is_rollback && named.is_some_and(|named| self.runtimes[named].trial.is_some()) {
+                self.programs[runtime.0].remedy = Some(remedy);
+            }
             return;
         }
         let (from, cause) = (remedy.revision, remedy.cause);

@@ -11,10 +11,10 @@ use super::edits::{Order, answer_error, find, runtime_name, stale};
 use super::log::Logged;
 use super::program::Phase;
 use super::runtime::{Asker, ChangeVerb, Classified, Question, Recall, Runtime, Way, Wishes};
-use super::{Action, Policy, ProgramText, Stage, looking};
+use super::{Action, EditNews, Policy, ProgramText, Report, Stage, looking};
 use crate::control::protocol::{
-    Answer, AnswerWhen, Boundary, Cancel, Cancelled, ChangeEvent, Confirm, Deaths, ErrorCode, ErrorReply, Get, Pong, Progress, Push,
-    Restart, Rollback, RuntimeName, RuntimeNow, Set, ShuttingDown, Verb, Watch, Watching,
+    Answer, AnswerWhen, Boundary, Cancel, Cancelled, ChangeEvent, ChangeId, Confirm, Deaths, ErrorCode, ErrorReply, Get, Pong, Progress,
+    Push, Restart, Rollback, RuntimeName, RuntimeNow, Set, ShuttingDown, Verb, Watch, Watching,
 };
 use crate::control::{Call, Ticket};
 
@@ -58,20 +58,17 @@ impl Policy {
             Verb::Set(set) => self.set(ticket, &set, actions).map(|()| None),
             Verb::Gain(gain) => {
                 let runtime = self.runtime(&gain.runtime)?;
-                self.runtimes[runtime].level.gain = gain.gain;
-                self.mix(gain.ramp_ms, actions);
+                self.change_levels(gain.ramp_ms, actions, |policy| policy.runtimes[runtime].level.gain = gain.gain);
                 Ok(Some(Answer::Gain(self.mix_of(runtime))))
             }
             Verb::Mute(mute) => {
                 let runtime = self.runtime(&mute.runtime)?;
-                self.runtimes[runtime].level.is_muted = mute.on;
-                self.mix(None, actions);
+                self.change_levels(None, actions, |policy| policy.runtimes[runtime].level.is_muted = mute.on);
                 Ok(Some(Answer::Mute(self.mix_of(runtime))))
             }
             Verb::Solo(solo) => {
                 let runtime = self.runtime(&solo.runtime)?;
-                self.runtimes[runtime].level.is_soloed = solo.on;
-                self.mix(None, actions);
+                self.change_levels(None, actions, |policy| policy.runtimes[runtime].level.is_soloed = solo.on);
                 Ok(Some(Answer::Solo(self.mix_of(runtime))))
             }
             Verb::Panic(_) => Ok(Some(Answer::Panic(self.panic_now(actions)))),
@@ -378,17 +375,31 @@ impl Policy {
     /// A watched file has another content.
     pub(super) fn file_changed(&mut self, name: &str, text: ProgramText, detect_us: u64, actions: &mut Vec<Action>) {
         let Some(runtime) = find(&self.runtimes, name) else { return };
+        self.runtimes[runtime].seen = Some(text.hash());
         let state = &self.runtimes[runtime];
-        let newest = state.incoming.last().map(|edit| &edit.text);
-        let newest = newest.or(state.waiting.last().map(|waiting| &waiting.edit.text));
-        let newest = newest.or(state.flight.as_ref().map(|flight| &flight.what.edit.text));
-        let newest = newest.or(state.current.as_ref().map(|current| &current.text));
-        // Saved without a change, or back to what plays: nothing is to be done, and nothing is superseded.
-        if self.stage != Stage::Working || newest.is_some_and(|newest| newest.source == text.source) {
+        let underway = state.incoming.last().map(|edit| &edit.text);
+        let underway = underway.or(state.waiting.last().map(|waiting| &waiting.edit.text));
+        let underway = underway.or(state.flight.as_ref().map(|flight| &flight.what.edit.text));
+        // On its way already: what comes of it will be told.
+        if self.stage != Stage::Working || underway.is_some_and(|underway| underway.source == text.source) {
             return;
+        }
+        let is_current = state.current.as_ref().is_some_and(|current| current.text.source == text.source);
+        if underway.is_none() && is_current {
+            return self.saved_as_it_plays(runtime, text, actions);
         }
         let wishes = Wishes { boundary: state.watch_boundary, ..Wishes::default() };
         self.order(runtime, Order { detect_us, ..Order::of(text, wishes, None) }, actions);
+    }
+
+    /// A watched file is back at what plays, after a mistake for one: nothing is to be done, but whoever marked the mistake
+    /// has to know that it is gone.
+    fn saved_as_it_plays(&mut self, runtime: usize, text: ProgramText, actions: &mut Vec<Action>) {
+        let (change, name) = (self.next_change(), runtime_name(&text.name));
+        let revision = self.runtimes[runtime].current.as_ref().map(|current| current.hash().into());
+        let event = ChangeEvent { change, runtime: name, revision, progress: Progress::Unchanged {} };
+        actions.push(Action::Tell(Report::Change(Box::new(event))));
+        actions.push(Action::Tell(Report::Edit { text, news: EditNews::Unchanged }));
     }
 
     /// A watched file has changed and cannot be read: what plays goes on playing.
@@ -400,8 +411,8 @@ impl Policy {
         let progress = Progress::Rejected { why: reason.clone(), diagnostics: Vec::new() };
         let (change, name) = (self.next_change(), runtime_name(&text.name));
         let event = ChangeEvent { change, runtime: name, revision: None, progress };
-        actions.push(Action::Tell(super::Report::Change(Box::new(event))));
-        actions.push(Action::Tell(super::Report::Edit { text, news: super::EditNews::Unreadable { reason } }));
+        actions.push(Action::Tell(Report::Change(Box::new(event))));
+        actions.push(Action::Tell(Report::Edit { text, news: EditNews::Unreadable { reason } }));
     }
 
     fn record(&mut self, ticket: Ticket, path: Option<PathBuf>, actions: &mut Vec<Action>) -> Result<Option<Answer>, ErrorReply> {
@@ -410,7 +421,7 @@ impl Policy {
     }
 
     /// A runtime as it is now.
-    pub(super) fn now(&self, runtime: usize, committed: Option<crate::control::protocol::ChangeId>) -> RuntimeNow {
+    pub(super) fn now(&self, runtime: usize, committed: Option<ChangeId>) -> RuntimeNow {
         let state = &self.runtimes[runtime];
         RuntimeNow {
             runtime: runtime_name(&state.name),
@@ -423,15 +434,32 @@ impl Policy {
 
     /// Ends everything that waits for a host that is gone or going.
     pub(super) fn release_questions(&mut self, runtime: usize, why: &str, actions: &mut Vec<Action>) {
-        for (_, (_, ticket, _)) in std::mem::take(&mut self.runtimes[runtime].questions) {
+        let state = &mut self.runtimes[runtime];
+        let questions = std::mem::take(&mut state.questions).into_values().map(|(_, ticket, _)| ticket);
+        let freezes = std::mem::take(&mut state.freeze_askers).into_iter().map(|(ticket, _)| ticket);
+        for ticket in questions.chain(freezes) {
             let error = ErrorReply::new(ErrorCode::WrongState, why);
             answer_error(Asker::of_error(ticket), error, actions);
         }
     }
 
-    pub(super) fn freeze_boundary_change(&self, runtime: usize) -> Option<crate::control::protocol::ChangeId> {
-        let flight = self.runtimes[runtime].flight.as_ref()?;
-        (flight.what.edit.wishes.boundary == Boundary::Freeze).then_some(flight.what.edit.change)
+    /// The change that has waited for the runtime to be frozen, and takes effect now if the host does not refuse it.
+    pub(super) fn freeze_boundary_change(&self, runtime: usize) -> Option<ChangeId> {
+        let flight = self.runtimes[runtime].flight.as_ref().filter(|flight| matches!(flight.way, Way::Host { .. }))?;
+        (flight.what.edit.wishes.boundary == Boundary::Freeze && flight.recalled.is_none()).then_some(flight.what.edit.change)
+    }
+
+    /// Answers those who froze a runtime and whose change has come to its end since.
+    pub(super) fn answer_freezes(&mut self, actions: &mut Vec<Action>) {
+        for runtime in 0..self.runtimes.len() {
+            let underway = self.freeze_boundary_change(runtime).filter(|_| self.runtimes[runtime].is_frozen);
+            let over: Vec<_> = self.runtimes[runtime].freeze_askers.extract_if(.., |(_, change)| Some(*change) != underway).collect();
+            for (ticket, change) in over {
+                let is_committed = self.runtimes[runtime].history.iter().rev().any(|entry| entry.change == change);
+                let now = Answer::Freeze(self.now(runtime, is_committed.then_some(change)));
+                actions.push(Action::Answer { ticket, outcome: Box::new(Ok(now)) });
+            }
+        }
     }
 }
 

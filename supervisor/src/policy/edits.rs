@@ -295,6 +295,7 @@ impl Policy {
         for runtime in 0..self.runtimes.len() {
             while self.advance_incoming(now_ms, runtime, actions) {}
         }
+        self.answer_freezes(actions);
     }
 
     /// Lets the newest compiled edit of a runtime go on. Returns whether that is over with it, so that an older one may try.

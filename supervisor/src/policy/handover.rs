@@ -8,11 +8,12 @@ use std::sync::Arc;
 use ipc::fault::{Fault, FaultKind};
 use ipc::limits::BLOCK_FRAMES;
 use ipc::live::LiveChange;
+use nix::sys::signal::Signal;
 
 use super::log::Logged;
 use super::program::Phase;
 use super::runtime::{Revision, Way};
-use super::{Action, Failure, Policy, RuntimeIndex, Stage, looking};
+use super::{Action, Failure, Loss, Policy, ProcessEnd, RuntimeIndex, Stage, looking};
 use crate::control::protocol::ChangeId;
 
 /// How long the two hosts are mixed into each other when nobody says otherwise, in milliseconds.
@@ -20,6 +21,10 @@ const CROSSFADE_MS: u32 = 10;
 
 /// What the old host has computed ahead is still heard: time after its fade until it is frozen, in milliseconds.
 const AHEAD_MS: u64 = 40;
+
+/// Signals that a process brings upon itself.
+const OF_ITSELF: [Signal; 7] =
+    [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL, Signal::SIGFPE, Signal::SIGABRT, Signal::SIGTRAP, Signal::SIGSYS];
 
 /// The host that a new one has relieved, until that one is known to be good.
 #[derive(Debug)]
@@ -116,13 +121,39 @@ impl Policy {
 
     /// A program has failed. Returns whether the host before it has taken its place.
     pub(super) fn hand_back(&mut self, slot: RuntimeIndex, fault: &Fault, actions: &mut Vec<Action>) -> bool {
-        let Some(runtime) =
-            self.programs[slot.0].runtime.filter(|_| !matches!(fault.kind, FaultKind::NonFinite | FaultKind::DeadlineExceeded))
-        else {
+        let is_harmless = matches!(fault.kind, FaultKind::NonFinite | FaultKind::DeadlineExceeded);
+        !is_harmless && self.hand_back_because(slot, fault, fault.kind.explanation().to_owned(), actions)
+    }
+
+    /// A new host has died of what its program does before that was known to be good: nothing is tried twice. One that was
+    /// killed from outside is gone on with in another host, like any other.
+    pub(super) fn hand_back_from_the_dead(&mut self, slot: RuntimeIndex, loss: &Loss, actions: &mut Vec<Action>) -> bool {
+        let Some(end @ ProcessEnd::Killed(signal)) = loss.end else { return false };
+        let program = &mut self.programs[slot.0];
+        let Some(runtime) = program.runtime.filter(|_| OF_ITSELF.map(|signal| signal as i32).contains(&signal)) else { return false };
+        let had_begun = matches!(program.phase, Phase::Starting { .. } | Phase::Running | Phase::Held | Phase::Recovering { .. });
+        let (ticks, before) = (program.ticks, program.phase.clone());
+        if had_begun {
+            program.phase = Phase::Recovering { deadline_ms: None };
+        }
+        let is_on_trial = self.runtimes[runtime].slot == Some(slot) && self.runtimes[runtime].standby.is_some();
+        if !had_begun || !(is_on_trial || self.is_coming(runtime, slot)) {
+            self.programs[slot.0].phase = before;
             return false;
-        };
+        }
+        let tick = loss.tick.map_or(ticks, |(_, tick)| tick);
+        let fault = Fault { kind: FaultKind::Trap, tick, block: None, line: None, repeats: 0 };
+        let is_handed_back = self.hand_back_because(slot, &fault, format!("its new host {end} in tick {tick}"), actions);
+        if !is_handed_back {
+            self.programs[slot.0].phase = before;
+        }
+        is_handed_back
+    }
+
+    fn hand_back_because(&mut self, slot: RuntimeIndex, fault: &Fault, why: String, actions: &mut Vec<Action>) -> bool {
+        let Some(runtime) = self.programs[slot.0].runtime else { return false };
         if self.live_slot(runtime).is_some() && self.is_coming(runtime, slot) {
-            return self.fail_before_it_is_heard(runtime, slot, fault, actions);
+            return self.fail_before_it_is_heard(runtime, slot, (fault, why), actions);
         }
         if self.runtimes[runtime].slot != Some(slot) {
             return false;
@@ -144,7 +175,7 @@ impl Policy {
         self.crossfade(slot, standby.slot, CROSSFADE_MS, actions);
         if let Some(last) = last {
             let failed: Vec<_> = failed.into_iter().map(|change| (change, Arc::clone(&last))).collect();
-            self.tell_rolled_back(runtime, &failed, &standby.revision, fault, fault.tick, actions);
+            self.tell_rolled_back(runtime, &failed, &standby.revision, (fault, why), fault.tick, actions);
         }
         self.retire(slot, actions);
         true
@@ -155,12 +186,19 @@ impl Policy {
     }
 
     /// The old host still plays: the new one is not waited for.
-    fn fail_before_it_is_heard(&mut self, runtime: usize, slot: RuntimeIndex, fault: &Fault, actions: &mut Vec<Action>) -> bool {
+    fn fail_before_it_is_heard(
+        &mut self,
+        runtime: usize,
+        slot: RuntimeIndex,
+        (fault, why): (&Fault, String),
+        actions: &mut Vec<Action>,
+    ) -> bool {
         let text = self.texts[slot.0].hash();
         let revision = self.programs[slot.0].revision.as_ref().map(|revision| revision.hash().into());
-        let cause = looking::cause(fault.kind.explanation().to_owned(), revision, Some(fault));
-        self.runtimes[runtime].refuse(text, cause);
-        self.flight_failed(runtime, Failure::Fault(fault.clone()), actions);
+        let is_fault = why == fault.kind.explanation();
+        let failure = if is_fault { Failure::Fault(fault.clone()) } else { Failure::Quarantined { cause: why.clone() } };
+        self.runtimes[runtime].refuse(text, looking::cause(why, revision, Some(fault)));
+        self.flight_failed(runtime, failure, actions);
         self.retire(slot, actions);
         true
     }

@@ -1,8 +1,8 @@
 //! How loud which runtime is. Part of the state machine: see the parent module.
 
 use super::edits::runtime_name;
-use super::{Action, Policy, RuntimeIndex};
-use crate::control::protocol::{Mix, Silenced};
+use super::{Action, Policy, Report, RuntimeIndex};
+use crate::control::protocol::{ControlEvent, Mix, Silenced};
 
 /// How long a change of level takes when nobody says otherwise, in milliseconds: no click, and felt as immediate.
 const RAMP_MS: u32 = 10;
@@ -22,6 +22,20 @@ impl Policy {
     fn gain_of(&self, runtime: usize) -> f32 {
         let mix = self.mix_of(runtime);
         if mix.is_audible { mix.gain as f32 } else { 0.0 }
+    }
+
+    /// Changes levels. Of every runtime that is mixed otherwise by that, everybody is told: a solo concerns them all.
+    pub(super) fn change_levels(&mut self, ramp_ms: Option<u32>, actions: &mut Vec<Action>, change: impl FnOnce(&mut Self)) {
+        let before: Vec<Mix> = (0..self.runtimes.len()).map(|runtime| self.mix_of(runtime)).collect();
+        change(self);
+        self.mix(ramp_ms, actions);
+        for (runtime, before) in before.into_iter().enumerate() {
+            let mix = self.mix_of(runtime);
+            if mix != before && !self.runtimes[runtime].is_vacant() {
+                let runtime = runtime_name(&self.runtimes[runtime].name);
+                actions.push(Action::Tell(Report::Control(Box::new(ControlEvent::Mixed { runtime, mix }))));
+            }
+        }
     }
 
     /// Tells the device host of every lane whose level has changed.
@@ -48,12 +62,13 @@ impl Policy {
     /// Silence now: every runtime is muted and plays on.
     pub(super) fn panic_now(&mut self, actions: &mut Vec<Action>) -> Silenced {
         let mut runtimes = Vec::new();
-        for runtime in &mut self.runtimes {
-            if !std::mem::replace(&mut runtime.level.is_muted, true) {
-                runtimes.push(runtime_name(&runtime.name));
+        self.change_levels(Some(PANIC_RAMP_MS), actions, |policy| {
+            for runtime in &mut policy.runtimes {
+                if !std::mem::replace(&mut runtime.level.is_muted, true) {
+                    runtimes.push(runtime_name(&runtime.name));
+                }
             }
-        }
-        self.mix(Some(PANIC_RAMP_MS), actions);
+        });
         Silenced { runtimes }
     }
 }

@@ -257,6 +257,8 @@ impl Policy {
     /// The file whose changes are edits of this runtime.
     pub fn follow(&mut self, name: &str, path: std::path::PathBuf) {
         if let Some(runtime) = edits::find(&self.runtimes, name) {
+            let text = self.runtimes[runtime].slot.and_then(|slot| self.texts.get(slot.0));
+            self.runtimes[runtime].seen = text.map(ProgramText::hash);
             self.runtimes[runtime].watching = Some(path);
         }
     }

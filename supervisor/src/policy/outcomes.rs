@@ -6,14 +6,15 @@ use std::sync::Arc;
 use ipc::live::{Carried, LiveReply, RequestId, SwapProgress};
 use ipc::message::{ElementValues, Refusal};
 
-use super::edits::{answer_error, crossfade_frames, is_patch, trial_ticks};
+use super::edits::{answer_error, crossfade_frames, is_patch, runtime_name, trial_ticks};
 use super::log::{LogEntry, Logged, RevisionText};
 use super::program::{Phase, Program};
 use super::runtime::{Asker, EditStage, HistoryEntry, Question, Recall, Revision, Way};
 use super::trials::Tried;
 use super::{Action, Failure, Policy, Report, RuntimeIndex, looking};
 use crate::control::protocol::{
-    Answer, Boundary, Cancelled, ChangeClass, ErrorCode, ErrorReply, ItemKind, ItemValue, ItemValues, Number, Progress, SetAt,
+    Answer, Boundary, Cancelled, ChangeClass, ControlEvent, ErrorCode, ErrorReply, ItemKind, ItemName, ItemValue, ItemValues, Number,
+    Progress, RuntimeName, SetAt, SetValue,
 };
 
 impl Policy {
@@ -194,6 +195,9 @@ impl Policy {
 
     fn question_applied(&mut self, runtime: usize, request: RequestId, tick: u64, actions: &mut Vec<Action>) {
         let Some((question, ticket, logged)) = self.runtimes[runtime].questions.remove(&request) else { return };
+        if let Some(event) = control_event(runtime_name(&self.runtimes[runtime].name), tick, &logged) {
+            actions.push(Action::Tell(Report::Control(Box::new(event))));
+        }
         self.log(runtime, tick, logged, actions);
         let state = &mut self.runtimes[runtime];
         state.status.ticks = state.status.ticks.max(tick);
@@ -202,8 +206,11 @@ impl Policy {
             Question::Freeze => {
                 state.is_frozen = true;
                 self.freeze_probation(runtime, tick, true);
-                let change = self.freeze_boundary_change(runtime);
-                Answer::Freeze(self.now(runtime, change))
+                if let Some(change) = self.freeze_boundary_change(runtime) {
+                    // Whether it takes effect, the host says next.
+                    return self.runtimes[runtime].freeze_askers.push((ticket, change));
+                }
+                Answer::Freeze(self.now(runtime, None))
             }
             Question::Run => {
                 state.is_frozen = false;
@@ -268,7 +275,7 @@ impl Policy {
         state.last = Some(revision.text.clone());
         let event = crate::control::protocol::ChangeEvent {
             change,
-            runtime: super::edits::runtime_name(&state.name),
+            runtime: runtime_name(&state.name),
             revision: Some(revision.hash().into()),
             progress: Progress::Committed {
                 tick: 0,
@@ -405,6 +412,22 @@ impl Policy {
             }
             self.release_questions(runtime, "the session is ending", actions);
         }
+    }
+}
+
+/// What subscribers are told of an input that took effect; changes have events of their own.
+fn control_event(runtime: RuntimeName, tick: u64, what: &Logged) -> Option<ControlEvent> {
+    match what {
+        Logged::Set { values, ramp_ticks } => {
+            let value = |bits: u64| Number::Float(f64::from_bits(bits));
+            let values =
+                values.iter().filter_map(|(item, bits)| Some(SetValue { item: ItemName::new(item.clone()).ok()?, value: value(*bits) }));
+            Some(ControlEvent::Set { runtime, tick, values: values.collect(), ramp_ticks: *ramp_ticks })
+        }
+        Logged::Freeze {} => Some(ControlEvent::Frozen { runtime, tick }),
+        Logged::Run {} => Some(ControlEvent::Running { runtime, tick }),
+        Logged::Reset {} => Some(ControlEvent::Reset { runtime, tick }),
+        Logged::Start { .. } | Logged::Change { .. } | Logged::RolledBack { .. } | Logged::Seen {} => None,
     }
 }
 

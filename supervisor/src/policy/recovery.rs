@@ -11,7 +11,6 @@ use ipc::segment::SegmentRef;
 use super::blame::Opening;
 use super::hosts::Duty;
 use super::program::{Lane, Phase, Recovered};
-use super::stalls::Watch;
 use super::{Action, Child, Device, Failure, HostIndex, Loss, Policy, Report, RuntimeIndex, Stage, Target, Verdict, deadlines, looking};
 use crate::control::protocol::ErrorCode;
 
@@ -41,6 +40,10 @@ impl Policy {
         if !is_restarted || program.is_retiring || program.is_stop_sent {
             return self.fail(runtime, Failure::NoHost, verdict, actions);
         }
+        if self.hand_back_from_the_dead(runtime, loss, actions) {
+            return;
+        }
+        let program = &mut self.programs[runtime.0];
         let plan = program.revision.as_ref().map(|revision| revision.plan.clone());
         let is_protected = program.keep.is_protected();
         match program.phase.clone() {
@@ -49,7 +52,7 @@ impl Policy {
             Phase::Starting { artifact, .. } => program.phase = Phase::Ready { artifact, plan },
             Phase::Running | Phase::Held | Phase::Recovering { .. } => program.phase = Phase::Recovering { deadline_ms: None },
         }
-        program.watch = Watch::default();
+        program.watch = program.watch.begun_anew();
         let was_running = matches!(program.phase, Phase::Recovering { .. });
         let is_borne = program.runtime.is_none_or(|named| self.runtimes[named].restarts.died(now_ms, intensity));
         let is_borne = self.session_restarts.died(now_ms, session_intensity) && is_borne;
@@ -220,7 +223,7 @@ impl Policy {
             self.runtimes[named].is_frozen = took.is_frozen;
         }
         self.settle(now_ms, runtime, &took, actions);
-        let underruns = named.map_or(0, |named| self.runtimes[named].lane.underruns);
+        let underruns = self.programs[runtime.0].watch.underruns;
         self.programs[runtime.0].recovered = Some(Recovered { took, pid, underruns, at_ms: now_ms });
         if !matches!(self.programs[runtime.0].lane, Lane::Created(_)) {
             self.tell_recovered(runtime, 0, actions);
@@ -409,7 +412,8 @@ impl Policy {
     pub(super) fn session_frames(&self, now_ms: u64) -> u64 {
         let rate = self.sample_rate.as_ref().map_or(ipc::limits::DEFAULT_SAMPLE_RATE_HZ, |(rate, _)| *rate);
         if self.frames == 0 {
-            return 0;
+            // One that died before its first report has played something all the same: its recording is to be kept.
+            return if self.device_generation > 1 { ipc::limits::BLOCK_FRAMES as u64 } else { 0 };
         }
         let since = now_ms.saturating_sub(self.frames_at_ms) * u64::from(rate) / 1_000;
         (self.frames + since).next_multiple_of(ipc::limits::BLOCK_FRAMES as u64)
@@ -426,6 +430,7 @@ impl Policy {
         for program in &mut self.programs {
             program.is_lane_added = false;
             program.is_lane_mapped = false;
+            program.watch.underruns = 0; // The next one counts from there.
             program.gain = 1.0;
             // Whoever waited for its fade need not wait any more.
         }

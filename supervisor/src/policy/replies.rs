@@ -237,7 +237,7 @@ impl Policy {
             DeviceReply::Status(status) => self.device_status(now_ms, status, actions),
             DeviceReply::RecordingFailed { reason } => {
                 self.verdict = self.verdict.max(Verdict::Environment);
-                actions.push(Action::Tell(Report::RecordingFailed { reason }));
+                actions.push(Action::Tell(Report::RecordingFailed { path: None, reason }));
                 if self.goal == Goal::Bounce {
                     self.stop(now_ms, actions); // Without its file a bounce is for nothing.
                 }

@@ -311,8 +311,12 @@ pub struct Runtime {
     pub unasked: BTreeMap<RequestId, (RuntimeIndex, Logged)>,
     /// Who waits for it to have stopped.
     pub stop_askers: Vec<Ticket>,
+    /// Who froze it and waits for this change, which had waited for that.
+    pub freeze_askers: Vec<(Ticket, ChangeId)>,
     pub level: Level,
     pub watching: Option<PathBuf>,
+    /// What the watched file held when it was last taken for an edit.
+    pub seen: Option<ContentHash>,
     /// Boundary of the edits that come from the watched file.
     pub watch_boundary: Boundary,
     pub is_frozen: bool,
@@ -342,8 +346,10 @@ impl Runtime {
             unasked: BTreeMap::new(),
             questions: BTreeMap::new(),
             stop_askers: Vec::new(),
+            freeze_askers: Vec::new(),
             level: Level::default(),
             watching: None,
+            seen: None,
             watch_boundary: Boundary::Frame,
             is_frozen: false,
             cause: None,

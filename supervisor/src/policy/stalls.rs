@@ -35,9 +35,16 @@ fn patience_ms(runtime_type: &str) -> u64 {
 pub struct Watch {
     done: u64,
     stalled_ms: u64,
+    /// Underruns of its lane when it made progress last: what comes after them is the gap, if it dies.
+    pub underruns: u64,
 }
 
 impl Watch {
+    /// For the next host of the same program.
+    pub fn begun_anew(self) -> Self {
+        Self { underruns: self.underruns, ..Self::default() }
+    }
+
     /// Whether people have been told that it makes no progress.
     pub fn is_stalled(&self) -> bool {
         self.stalled_ms >= TELL_MS
@@ -71,10 +78,14 @@ impl Policy {
     fn look_at(&mut self, now_ms: u64, progress: Progress, seen_ms: u64, actions: &mut Vec<Action>) {
         let Progress { runtime, done, due } = progress;
         let Some(program) = self.programs.get_mut(runtime.0) else { return };
+        let named = program.runtime.filter(|named| self.runtimes[*named].slot == Some(runtime));
+        let underruns = named.map_or(0, |named| self.runtimes[named].lane.underruns);
         let is_running = matches!(program.phase, Phase::Running | Phase::Held);
         let before = program.watch;
         if !is_running || due <= done || done != before.done {
-            program.watch = Watch { done, stalled_ms: 0 };
+            // While nobody computes, the gap grows: it began where the last one stopped.
+            let underruns = if is_running { underruns } else { before.underruns };
+            program.watch = Watch { done, stalled_ms: 0, underruns };
             if is_running && before.is_stalled() {
                 actions.push(Action::Tell(Report::Resumed { runtime, stalled_ms: before.stalled_ms }));
             }

@@ -13,8 +13,8 @@ use ipc::segment::{SegmentKind, SegmentRef};
 use super::programs_in_tests::{Shape, plan};
 use super::*;
 use crate::control::protocol::{
-    Answer, AnswerWhen, Boundary, Cancel, ChangeReport, Confirm, ErrorCode, ErrorReply, List, Progress as Step, Push, RevisionEntry,
-    RevisionName, Rollback, RuntimeName, Status, Stop, Verb,
+    Answer, AnswerWhen, Boundary, Cancel, ChangeReport, Confirm, ControlEvent, ErrorCode, ErrorReply, List, Progress as Step, Push,
+    RevisionEntry, RevisionName, Rollback, RuntimeName, Status, Stop, Verb,
 };
 use crate::control::{Call, ClientId, Ticket};
 
@@ -383,6 +383,66 @@ fn a_followed_file_that_is_no_text_is_told_to_subscribers() {
 }
 
 #[test]
+fn a_file_saved_as_it_plays_after_a_mistake_is_told_so_that_the_mistake_is_forgotten() {
+    let mut stage = Stage::proven();
+    let plays = stage.policy.runtimes[0].current.as_ref().unwrap().text.clone();
+    let saved = |text| Event::FileChanged { runtime: "a".to_owned(), text, detect_us: 0 };
+    stage.step(saved(text("a", "a mistake")));
+    stage.answer_compile(Err(()));
+    stage.step(saved(plays));
+    let change = ChangeId(stage.policy.last_change);
+    assert_eq!(stage.steps(change), [&Step::Unchanged {}]);
+    let news = stage.all.iter().filter(|action| matches!(action, Action::Tell(Report::Edit { news: EditNews::Unchanged, .. })));
+    assert_eq!(news.count(), 1);
+    assert!(stage.policy.compiling.is_none(), "there is nothing to compile");
+}
+
+#[test]
+fn a_freeze_names_a_change_as_committed_when_it_is_and_not_before() {
+    let frozen = |stage: &mut Stage| {
+        stage.call(Verb::Push(Push { boundary: Some(Boundary::Freeze), ..push("a", "at the freeze") }));
+        stage.answer_compile(Ok(()));
+        stage.inspect(code(1));
+        let pending = stage.asked().request;
+        let ticket = stage.call(Verb::Freeze(crate::control::protocol::Freeze { runtime: name("a") }));
+        let request = stage.asked().request;
+        stage.live(LiveReply::Applied { request, tick: 400, carried: None });
+        assert_eq!(stage.answer(ticket), None, "the host has not said yet what became of the change");
+        (pending, ticket)
+    };
+    let named = |stage: &Stage, ticket| match stage.answer(ticket) {
+        Some(Ok(Answer::Freeze(now))) => now.committed,
+        other => panic!("{other:?}"),
+    };
+    let mut stage = Stage::proven();
+    let (request, ticket) = frozen(&mut stage);
+    stage.live(LiveReply::Swap { request, progress: SwapProgress::Committed { tick: 400, commit_ns: 1, carried: Carried::default() } });
+    assert_eq!(named(&stage, ticket), Some(ChangeId(stage.policy.last_change)));
+    let mut stage = Stage::proven();
+    let (request, ticket) = frozen(&mut stage);
+    let reason = Refusal { message: "its plan does not fit".to_owned(), line: None, is_damaged: false, is_machine: false };
+    stage.live(LiveReply::Refused { request, reason });
+    assert_eq!(named(&stage, ticket), None);
+}
+
+#[test]
+fn what_one_client_does_to_a_runtime_is_told_to_all() {
+    let mut stage = Stage::proven();
+    stage.call(Verb::Solo(crate::control::protocol::Solo { runtime: name("a"), on: true }));
+    stage.call(Verb::Solo(crate::control::protocol::Solo { runtime: name("a"), on: true }));
+    stage.call(Verb::Freeze(crate::control::protocol::Freeze { runtime: name("a") }));
+    let request = stage.asked().request;
+    stage.live(LiveReply::Applied { request, tick: 400, carried: None });
+    let told = stage.all.iter().filter_map(|action| match action {
+        Action::Tell(Report::Control(event)) => Some((**event).clone()),
+        _ => None,
+    });
+    let mix = crate::control::protocol::Mix { gain: 1.0, is_muted: false, is_soloed: true, is_audible: true };
+    let (mixed, frozen) = (ControlEvent::Mixed { runtime: name("a"), mix }, ControlEvent::Frozen { runtime: name("a"), tick: 400 });
+    assert_eq!(told.collect::<Vec<_>>(), [mixed, frozen], "and what changes nothing is not told");
+}
+
+#[test]
 fn the_newest_text_is_compiled_first_and_an_older_one_when_it_is_broken() {
     let mut stage = Stage::proven();
     stage.push("text 0");
@@ -621,6 +681,28 @@ fn a_program_that_fails_in_its_new_host_hands_the_runtime_back() {
     assert!(list[0].refused.is_some() && list[1].is_current, "{list:#?}");
     let again = stage.push(&format!("{:?}", Shape { is_worker: true, ..FIRST }));
     assert_eq!(stage.error(again), ErrorCode::Refused);
+}
+
+#[test]
+fn a_new_host_that_dies_of_its_program_hands_the_runtime_back_at_once_and_says_of_what() {
+    let (mut stage, old, new) = handed_over();
+    let change = ChangeId(stage.policy.last_change);
+    let child = Child::Host(stage.policy.programs[new.0].host.unwrap());
+    stage.step(Event::Died { child, end: ProcessEnd::Killed(11), tick: Some((stage.current(), 3)) });
+    assert_eq!((stage.slot(), stage.current()), (old, hash(FIRST)));
+    assert!(stage.policy.programs[new.0].phase.is_over());
+    let Some(Step::RolledBack { why, .. }) = stage.steps(change).pop() else { panic!("nothing is said") };
+    assert_eq!(why, "its new host was killed by signal 11 (SIGSEGV) in tick 3");
+}
+
+#[test]
+fn a_new_host_that_is_killed_from_outside_is_gone_on_with_in_another_one() {
+    let (mut stage, _, new) = handed_over();
+    stage.step(Event::StateCreated { runtime: new, request: None, state: stage.segment(SegmentKind::State) });
+    let child = Child::Host(stage.policy.programs[new.0].host.unwrap());
+    stage.step(Event::Died { child, end: ProcessEnd::Killed(9), tick: Some((stage.current(), 3)) });
+    assert_eq!(stage.slot(), new);
+    assert!(!stage.policy.programs[new.0].phase.is_over());
 }
 
 #[test]

@@ -140,7 +140,13 @@ impl Policy {
         let is_forced = fault.kind == FaultKind::DeadlineExceeded;
         self.log(runtime, tick, Logged::RolledBack { is_forced, to: Some(to.hash().to_string()) }, actions);
         self.run_again(runtime, &to, tick);
-        self.tell_rolled_back(runtime, &failed, &to, &fault, tick, actions);
+        let blamed = self.runtimes[runtime].slot.filter(|slot| self.programs[slot.0].remedy.is_some());
+        let why = blamed.and_then(|slot| self.programs[slot.0].remedy.as_ref()).map(|remedy| remedy.cause.clone());
+        let why = why.unwrap_or_else(|| fault.kind.explanation().to_owned());
+        self.tell_rolled_back(runtime, &failed, &to, (&fault, why), tick, actions);
+        if let Some(slot) = blamed {
+            self.remedied(slot, to.hash(), actions);
+        }
     }
 
     /// Takes out of the trial what failed, newest last, and finds what runs instead.
@@ -187,11 +193,10 @@ impl Policy {
         runtime: usize,
         failed: &[(ChangeId, Arc<Revision>)],
         to: &Revision,
-        fault: &Fault,
+        (fault, why): (&Fault, String),
         tick: u64,
         actions: &mut Vec<Action>,
     ) {
-        let why = fault.kind.explanation().to_owned();
         for (change, revision) in failed {
             let name = RevisionName::from(revision.hash());
             self.refuse(runtime, *change, revision, looking::cause(why.clone(), Some(name.clone()), Some(fault)));
@@ -201,7 +206,8 @@ impl Policy {
             actions.push(Action::Tell(Report::Change(Box::new(event))));
         }
         if let Some((_, revision)) = failed.last() {
-            actions.push(Action::Tell(Report::Edit { text: revision.text.clone(), news: EditNews::RolledBack { fault: fault.clone() } }));
+            actions
+                .push(Action::Tell(Report::Edit { text: revision.text.clone(), news: EditNews::RolledBack { fault: fault.clone(), why } }));
         }
     }
 

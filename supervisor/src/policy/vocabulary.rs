@@ -20,7 +20,7 @@ use ipc::segment::SegmentRef;
 use serde::{Deserialize, Serialize};
 
 use super::log::LogEntry;
-use crate::control::protocol::{Answer, ChangeEvent, ChangeId, ErrorReply, Timings};
+use crate::control::protocol::{Answer, ChangeEvent, ChangeId, ControlEvent, ErrorReply, Timings};
 use crate::control::{Call, Ticket};
 
 /// A program's text, and where it came from.
@@ -628,6 +628,8 @@ pub enum Report {
         reason: String,
     },
     RecordingFailed {
+        /// Of what was played. `None`: the file that the sound is recorded into.
+        path: Option<PathBuf>,
         reason: String,
     },
     Devices(Vec<DeviceDescription>),
@@ -647,6 +649,8 @@ pub enum Report {
         text: ProgramText,
         news: EditNews,
     },
+    /// Somebody did something to a runtime that is no edit.
+    Control(Box<ControlEvent>),
     /// The session begins to end.
     Stopping,
     /// The device host has faded out and finished its recording.
@@ -671,7 +675,7 @@ pub enum EditNews {
     /// The text is the one that plays.
     Unchanged,
     /// It failed while it ran, and what ran before has taken its place.
-    RolledBack { fault: Fault },
+    RolledBack { fault: Fault, why: String },
     /// A watched file cannot be read.
     Unreadable { reason: String },
 }

@@ -149,11 +149,11 @@ pub fn event(programs: &[ProgramText], report: &Report) -> Option<Value> {
         }
         Report::DeviceFailed { reason } => json!({ "event": "deviceFailed", "reason": reason }),
         Report::Moved { device, reason } => json!({ "event": "moved", "device": device, "reason": reason }),
-        Report::RecordingFailed { reason } => json!({ "event": "recordingFailed", "reason": reason }),
+        Report::RecordingFailed { reason, .. } => json!({ "event": "recordingFailed", "reason": reason }),
         Report::Stopping => json!({ "event": "stopping" }),
         Report::DeviceStopped { frames } => json!({ "event": "deviceStopped", "frames": frames }),
         Report::Edit { text, news } => edit(text, news),
-        Report::Change(_) => return None,
+        Report::Change(_) | Report::Control(_) => return None,
         Report::Checked { .. } | Report::Devices(_) | Report::Captured(_) | Report::Memory { .. } | Report::RunDone { .. } => return None,
     })
 }
@@ -181,7 +181,9 @@ fn edit(text: &ProgramText, news: &EditNews) -> Value {
             "change": change.0, "tick": tick, "report": sentences, "detectUs": timings.detect_us, "compileUs": timings.compile_us,
             "nativeUs": timings.native_us, "transferUs": timings.transfer_us, "commitUs": commit_us })
         }
-        EditNews::RolledBack { fault: what } => json!({ "event": "editRolledBack", "runtime": name, "file": file, "fault": fault(what) }),
+        EditNews::RolledBack { fault: what, why } => {
+            json!({ "event": "editRolledBack", "runtime": name, "file": file, "fault": fault(what), "why": why })
+        }
         EditNews::Unreadable { reason } => json!({ "event": "editRejected", "runtime": name, "file": file, "reason": reason, "line": null,
             "diagnostics": [] }),
     }

@@ -11,6 +11,8 @@ const NULL_DEVICE: &str = "null";
 pub struct Sentences<'a> {
     pub programs: &'a [ProgramText],
     pub has_colour: bool,
+    /// The session's name, where commands have to give it.
+    pub session: Option<&'a str>,
 }
 
 impl Sentences<'_> {
@@ -68,14 +70,15 @@ impl Sentences<'_> {
             }
             Report::DeviceFailed { reason } => format!("error: no output could be opened: {reason}"),
             Report::Moved { device: _, reason } => reason.clone(),
-            Report::RecordingFailed { reason } => format!("error: recording: {reason}"),
+            Report::RecordingFailed { path: None, reason } => format!("error: recording: {reason}"),
+            Report::RecordingFailed { path: Some(path), reason } => format!("error: recording into {}: {reason}", path.display()),
             Report::ProcessStarted { .. } | Report::Compiled { .. } | Report::Checked { .. } | Report::RuntimeStarted { .. } => {
                 return None;
             }
             Report::Sounding { .. } | Report::RuntimeStopped { .. } | Report::HostStatus { .. } | Report::DeviceStatus(_) => return None,
             Report::Devices(_) | Report::Captured(_) | Report::Memory { .. } | Report::RunDone { .. } => return None,
             Report::Edit { text, news } => self.edit(text, news),
-            Report::Change(_) | Report::Stopping | Report::DeviceStopped { .. } => return None,
+            Report::Change(_) | Report::Control(_) | Report::Stopping | Report::DeviceStopped { .. } => return None,
         })
     }
 
@@ -108,11 +111,14 @@ impl Sentences<'_> {
                 format!("{}\n{name}: the edit changes nothing; what plays goes on", self.failed_program(text, failure))
             }
             EditNews::Refused { why } => format!("{name}: {why}"),
-            EditNews::NeedsAck { change, sentences } => format!(
-                "{name}: change {0} waits for you, and what plays goes on\n{1}\n  take it: continuo confirm {0}\n  drop it: continuo cancel {0}",
-                change.0,
-                indented(sentences)
-            ),
+            EditNews::NeedsAck { change, sentences } => {
+                let (number, sentences) = (change.0, indented(sentences));
+                let session = self.session.map(|session| format!(" --session {session}")).unwrap_or_default();
+                format!(
+                    "{name}: change {number} waits for you, and what plays goes on\n{sentences}\n  take it: continuo confirm \
+                     {number}{session}\n  drop it: continuo cancel {number}{session}"
+                )
+            }
             EditNews::Pending { sentences, .. } => format!("{name}: {}", sentences.join("; ")),
             EditNews::Unchanged => format!("{name}: this text plays already"),
             EditNews::Committed { tick, sentences, .. } => match sentences.as_slice() {
@@ -120,7 +126,10 @@ impl Sentences<'_> {
                 [first] => format!("{name}: from tick {tick} on: {first}"),
                 [first, rest @ ..] => format!("{name}: from tick {tick} on: {first}\n{}", indented(rest)),
             },
-            EditNews::RolledBack { fault } => {
+            EditNews::RolledBack { fault, why } if why != fault.kind.explanation() => {
+                format!("error: {name}: {why}; what played before plays on; this text is refused until it changes")
+            }
+            EditNews::RolledBack { fault, .. } => {
                 let consequence =
                     "it was taken back before it was heard: what played before plays on; this text is refused until it changes";
                 excerpt::fault(text, fault, consequence, self.has_colour)
@@ -189,6 +198,15 @@ mod tests {
     use crate::policy::ProcessEnd;
 
     #[test]
+    fn what_to_type_next_names_a_session_that_is_not_the_default() {
+        let text = ProgramText { name: "drums".to_owned(), path: PathBuf::new(), source: "".into(), base_directory: PathBuf::new() };
+        let news = EditNews::NeedsAck { change: crate::control::protocol::ChangeId(7), sentences: Vec::new() };
+        let sentences = Sentences { programs: &[], has_colour: false, session: Some("gig") };
+        let said = sentences.of(&Report::Edit { text, news }).unwrap();
+        assert!(said.contains("continuo confirm 7 --session gig\n"), "{said}");
+    }
+
+    #[test]
     fn a_death_is_reported_by_name() {
         let program = ProgramText {
             name: "drums".to_owned(),
@@ -196,7 +214,7 @@ mod tests {
             source: "".into(),
             base_directory: PathBuf::from("/"),
         };
-        let sentences = Sentences { programs: &[program], has_colour: false };
+        let sentences = Sentences { programs: &[program], has_colour: false, session: None };
         let report = Report::Died { part: Part::Host(RuntimeIndex(0)), pid: 123, generation: 1, end: ProcessEnd::Killed(9), cause: None };
         let said = sentences.of(&report).unwrap();
         assert_eq!(said, "error: the runtime host \"drums\" (pid 123) was killed by signal 9 (SIGKILL)");

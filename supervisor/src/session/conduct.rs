@@ -387,7 +387,7 @@ impl<'a> Shell<'a> {
             Action::Unwatch { runtime } => self.files.leave(runtime),
             Action::Log(entry) => {
                 if let Some((path, why)) = self.journal.log(&entry) {
-                    self.tell(Report::RecordingFailed { reason: format!("{}: {why}", path.display()) });
+                    self.tell(Report::RecordingFailed { path: Some(path), reason: why });
                 }
             }
             Action::Record { ticket, path } => {
@@ -565,7 +565,7 @@ impl<'a> Shell<'a> {
         if let Some((server, _)) = &self.control {
             let control = server.handle();
             if publishing::topic(&report).is_some_and(|topic| control.has_subscribers(topic))
-                && let Some(event) = publishing::event(&self.policy, &report)
+                && let Some(event) = publishing::event(&self.policy, &report, self.sound_file())
             {
                 control.publish(event);
             }
@@ -579,6 +579,11 @@ impl<'a> Shell<'a> {
             self.manager.stopping();
         }
         self.audience.hear(self.policy.texts(), report);
+    }
+
+    /// The file that the sound is recorded into.
+    fn sound_file(&self) -> Option<&Path> {
+        self.job.sound.as_ref().and_then(|sound| sound.recording.as_deref())
     }
 
     fn default_type(&self) -> Option<&str> {

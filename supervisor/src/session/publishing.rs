@@ -1,5 +1,7 @@
 //! Reports as events of the control protocol. Pure functions.
 
+use std::path::Path;
+
 use crate::control::protocol::{Event, FaultEvent, LogLevel, LogLine, Meters, ProcessEvent, ProcessRole, RuntimeMeter, RuntimeName, Topic};
 use crate::policy::{Failure, Part, Policy, ProcessEnd, Report, RuntimeIndex};
 use crate::render::sentences::Sentences;
@@ -12,6 +14,7 @@ pub fn topic(report: &Report) -> Option<Topic> {
     match report {
         Report::Change(_) => Some(Topic::Changes),
         Report::Fault { .. } => Some(Topic::Faults),
+        Report::Control(_) => Some(Topic::Controls),
         Report::DeviceStatus(_) => Some(Topic::Meters),
         Report::ProcessStarted { .. } | Report::Died { .. } | Report::RuntimeStarted { .. } | Report::RuntimeStopped { .. } => {
             Some(Topic::Processes)
@@ -28,12 +31,13 @@ pub fn topic(report: &Report) -> Option<Topic> {
     }
 }
 
-/// The event of a report.
-pub fn event(policy: &Policy, report: &Report) -> Option<Event> {
+/// The event of a report. `recording` is the file that the sound is recorded into.
+pub fn event(policy: &Policy, report: &Report, recording: Option<&Path>) -> Option<Event> {
     let name = |runtime: RuntimeIndex| policy.texts().get(runtime.0).and_then(|text| RuntimeName::new(text.name.clone()).ok());
     let generation = |runtime: RuntimeIndex| policy.life(runtime).map_or(1, |(generation, _)| generation);
     Some(match report {
         Report::Change(change) => Event::Changes((**change).clone()),
+        Report::Control(control) => Event::Controls((**control).clone()),
         Report::Fault { runtime, fault, is_held } => {
             let (generation, revision) = policy.life(*runtime)?;
             Event::Faults(FaultEvent {
@@ -117,7 +121,10 @@ pub fn event(policy: &Policy, report: &Report) -> Option<Event> {
         Report::Moved { device, reason } => {
             Event::Processes(ProcessEvent::DeviceMoved { device: device.clone(), is_null: device == NULL_DEVICE, why: reason.clone() })
         }
-        Report::RecordingFailed { reason } => Event::Processes(ProcessEvent::RecordingStopped { path: String::new(), why: reason.clone() }),
+        Report::RecordingFailed { path, reason } => {
+            let path = path.as_deref().or(recording).map(|path| path.display().to_string()).unwrap_or_default();
+            Event::Processes(ProcessEvent::RecordingStopped { path, why: reason.clone() })
+        }
         Report::Stopping => Event::Processes(ProcessEvent::ShuttingDown {}),
         _ => return None,
     })
@@ -125,7 +132,7 @@ pub fn event(policy: &Policy, report: &Report) -> Option<Event> {
 
 /// The same as a line for people, where there is one.
 pub fn line(policy: &Policy, report: &Report) -> Option<Event> {
-    let sentences = Sentences { programs: policy.texts(), has_colour: false };
+    let sentences = Sentences { programs: policy.texts(), has_colour: false, session: None };
     let line = sentences.of(report)?;
     let (level, runtime) = match report {
         Report::Log { runtime, .. } => (LogLevel::Info, Some(*runtime)),

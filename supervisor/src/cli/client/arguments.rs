@@ -380,7 +380,7 @@ impl ReplayInfo {
 
 #[derive(Args)]
 pub struct Events {
-    /// Topics: changes, faults, processes, meters, log. Without any: all but meters.
+    /// Topics: changes, faults, processes, controls, meters, log. Without any: all but meters.
     #[arg(value_name = "TOPIC", value_parser = topic)]
     pub topics: Vec<Topic>,
     /// Of events about a runtime, only this one's.
@@ -392,7 +392,7 @@ pub struct Events {
 
 fn topic(text: &str) -> Result<Topic, String> {
     let known = Topic::ALL.into_iter().find(|topic| serde_json::to_value(topic).is_ok_and(|name| name == text));
-    known.ok_or_else(|| "it must be one of changes, faults, processes, meters, log".to_owned())
+    known.ok_or_else(|| "it must be one of changes, faults, processes, controls, meters, log".to_owned())
 }
 
 /// The supervisor has a working directory of its own.

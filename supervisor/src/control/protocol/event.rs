@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::change::ChangeEvent;
 use super::diagnostic::Fault;
-use super::status::ProcessRole;
+use super::params::SetValue;
+use super::status::{Mix, ProcessRole};
 use super::values::{RevisionName, RuntimeName};
 
 /// Something to subscribe to.
@@ -18,6 +19,8 @@ pub enum Topic {
     Faults,
     /// Deaths, restarts, devices.
     Processes,
+    /// What somebody did to a runtime that is no edit: values, freezing, levels.
+    Controls,
     /// Levels and load, about ten times a second. An unread one is replaced by the next.
     Meters,
     /// Lines for people.
@@ -25,7 +28,7 @@ pub enum Topic {
 }
 
 impl Topic {
-    pub const ALL: [Topic; 5] = [Self::Changes, Self::Faults, Self::Processes, Self::Meters, Self::Log];
+    pub const ALL: [Topic; 6] = [Self::Changes, Self::Faults, Self::Processes, Self::Controls, Self::Meters, Self::Log];
 }
 
 /// A set of topics.
@@ -83,6 +86,7 @@ pub enum Event {
     Changes(ChangeEvent),
     Faults(FaultEvent),
     Processes(ProcessEvent),
+    Controls(ControlEvent),
     Meters(Meters),
     Log(LogLine),
 }
@@ -93,6 +97,7 @@ impl Event {
             Self::Changes(_) => Topic::Changes,
             Self::Faults(_) => Topic::Faults,
             Self::Processes(_) => Topic::Processes,
+            Self::Controls(_) => Topic::Controls,
             Self::Meters(_) => Topic::Meters,
             Self::Log(_) => Topic::Log,
         }
@@ -104,6 +109,7 @@ impl Event {
             Self::Changes(event) => Some(&event.runtime),
             Self::Faults(event) => Some(&event.runtime),
             Self::Processes(event) => event.runtime(),
+            Self::Controls(event) => Some(event.runtime()),
             Self::Meters(_) => None,
             Self::Log(line) => line.runtime.as_ref(),
         }
@@ -181,6 +187,35 @@ impl ProcessEvent {
             | Self::DeviceMoved { .. }
             | Self::RecordingStopped { .. }
             | Self::ShuttingDown {} => None,
+        }
+    }
+}
+
+/// Somebody did something to a runtime that is no edit; told to everybody, so that two clients see the same session.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub enum ControlEvent {
+    /// Items were given values; they have them from this tick on, or go there in so many ticks.
+    Set { runtime: RuntimeName, tick: u64, values: Vec<SetValue>, ramp_ticks: u32 },
+    /// Its time stands still from this tick on.
+    Frozen { runtime: RuntimeName, tick: u64 },
+    /// Its time goes on in this tick.
+    Running { runtime: RuntimeName, tick: u64 },
+    /// It began again from its defaults in this tick.
+    Reset { runtime: RuntimeName, tick: u64 },
+    /// It is mixed like this now, whoever changed it: `gain`, `mute`, `panic`, or `solo` of any runtime.
+    Mixed { runtime: RuntimeName, mix: Mix },
+}
+
+impl ControlEvent {
+    fn runtime(&self) -> &RuntimeName {
+        match self {
+            Self::Set { runtime, .. }
+            | Self::Frozen { runtime, .. }
+            | Self::Running { runtime, .. }
+            | Self::Reset { runtime, .. }
+            | Self::Mixed { runtime, .. } => runtime,
         }
     }
 }
