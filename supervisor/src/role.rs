@@ -69,8 +69,9 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Ok(connection) => connection,
         Err(error) => return refuse(&format!("{}: {error}", role.name())),
     };
-    let grace = (arguments.grace_ms > 0).then_some(Duration::from_millis(arguments.grace_ms));
-    let grace = grace.map(|period| Vigil::new(std::env::temp_dir(), hello, period, lifeline).into_grace());
+    let plays_on = arguments.grace_ms > 0 && role != Role::CompilerWorker;
+    let period = Duration::from_millis(arguments.grace_ms);
+    let grace = plays_on.then(move || Vigil::new(std::env::temp_dir(), hello, period, lifeline).into_grace());
     containment::enter(role, &Grants { writable: arguments.writable });
     crash::phase_rt(Phase::Idle);
     let code = match role {

@@ -162,6 +162,8 @@ pub struct RuntimeNote {
     refused: Vec<(ContentHash, Cause)>,
     level: (f64, bool, bool),
     watching: Option<PathBuf>,
+    /// What the watched file held when it was last taken for an edit that has come to its end.
+    seen: Option<ContentHash>,
     watch_boundary: Boundary,
     is_frozen: bool,
     cause: Option<Cause>,
@@ -264,6 +266,14 @@ impl Notes {
 
     fn is_present(&self, life: usize, note: &LifeNote) -> bool {
         self.runtimes.get(&note.runtime).is_some_and(|runtime| runtime.slot == Some(life)) && !note.is_retiring
+    }
+}
+
+#[cfg(test)]
+impl RuntimeNote {
+    /// What the death of a supervisor does not change.
+    pub fn lasting(&self) -> Self {
+        Self { slot: None, asked_about: Vec::new(), ..self.clone() }
     }
 }
 
@@ -372,6 +382,7 @@ impl Noting<'_> {
             refused: runtime.refused.iter().map(|(text, cause)| (*text, cause.clone())).collect(),
             level: (runtime.level.gain, runtime.level.is_muted, runtime.level.is_soloed),
             watching: runtime.watching.clone(),
+            seen: runtime.seen.filter(|seen| !is_on_its_way(runtime, *seen)),
             watch_boundary: runtime.watch_boundary,
             is_frozen: runtime.is_frozen,
             cause: runtime.cause.clone(),
@@ -408,12 +419,9 @@ impl Policy {
         }
     }
 
-    /// The files that are followed, each with the text of its runtime.
+    /// The files that are followed, each with what it held when it was last looked at.
     pub fn followed(&self) -> Vec<(String, PathBuf, Option<ContentHash>)> {
-        let followed = |runtime: &Runtime| {
-            let text = runtime.slot.and_then(|slot| self.texts.get(slot.0)).map(ProgramText::hash);
-            Some((runtime.name.clone(), runtime.watching.clone()?, text))
-        };
+        let followed = |runtime: &Runtime| Some((runtime.name.clone(), runtime.watching.clone()?, runtime.seen));
         self.runtimes.iter().filter_map(followed).collect()
     }
 
@@ -504,6 +512,7 @@ impl Restoring<'_> {
         let (gain, is_muted, is_soloed) = note.level;
         runtime.level = Level { gain, is_muted, is_soloed };
         runtime.watching.clone_from(&note.watching);
+        runtime.seen = note.seen;
         runtime.watch_boundary = note.watch_boundary;
         runtime.is_frozen = note.is_frozen;
         runtime.cause.clone_from(&note.cause);
@@ -680,6 +689,13 @@ impl Policy {
             }
         }
     }
+}
+
+/// Whether an edit to this text has not come to its end: it would die with its supervisor.
+fn is_on_its_way(runtime: &Runtime, text: ContentHash) -> bool {
+    let waiting = runtime.waiting.iter().map(|waiting| &waiting.edit);
+    let in_flight = runtime.flight.iter().map(|flight| &flight.what.edit);
+    runtime.incoming.iter().chain(waiting).chain(in_flight).any(|edit| edit.text.hash() == text)
 }
 
 /// A process that has come in.
