@@ -6,3 +6,4 @@
 mod checkpoint;
 mod lane;
 mod memory;
+mod midi;
