@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::playing::{Folder, PATIENCE, Playing, text};
+use crate::playing::{Folder, PATIENCE, Playing, continuo, text};
 use crate::rpc::Peer;
 
 /// Frames in a block.
@@ -69,6 +69,22 @@ impl LiveSession {
             assert!(Instant::now() < deadline, "the device does not play on");
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Asks until something holds.
+    pub fn wait_until(&mut self, what: &str, mut holds: impl FnMut(&mut Peer) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !holds(&mut self.peer) {
+            assert!(Instant::now() < deadline, "waited for {what}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Runs a command of the command line on this session, and returns the JSON that it answers with.
+    pub fn command(&self, folder: &Folder, arguments: &[&str]) -> Value {
+        let output = continuo(folder).args(arguments).args(["--session", NAME]).output().expect("the binary can be started");
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).expect("a command answers in JSON")
     }
 
     /// Blocks that were not there in time, of all runtimes.

@@ -51,6 +51,29 @@ pub fn silence() -> String {
     audio_program("int unused")
 }
 
+/// A program that gives this constant on the left, from its item `level`. These lines are more of its module.
+pub fn constant(level: f32, more: &str) -> String {
+    audio_program(&format!(
+        "float level {level:?}
+int position
+push &left
+push position
+push 4
+mul
+add
+push level
+store
+push &position
+push position
+push 1
+add
+push 127
+and
+store
+{more}"
+    ))
+}
+
 /// An audio program whose main module `m` has buffers `left` and `right` and these lines as the rest of its body.
 pub fn audio_program(body: &str) -> String {
     format!(

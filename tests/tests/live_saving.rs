@@ -6,28 +6,10 @@ use std::path::Path;
 use serde_json::json;
 use tests::live::LiveSession;
 use tests::playing::Folder;
-use tests::programs::audio_program;
+use tests::programs;
 
-/// A program that gives this constant on the left.
 fn constant(level: f32) -> String {
-    audio_program(&format!(
-        "float level {level:?}
-int position
-push &left
-push position
-push 4
-mul
-add
-push level
-store
-push &position
-push position
-push 1
-add
-push 127
-and
-store"
-    ))
+    programs::constant(level, "")
 }
 
 /// A way to save a text, and what it is called.
