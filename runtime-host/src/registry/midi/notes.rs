@@ -30,16 +30,15 @@ impl Items for Program {
     }
 }
 
-/// An element as the integer it is to a route; parts of numbers are cut off.
+/// An element as a route reads it: as an integer, whatever it was declared as. The bits of a float make a number that is
+/// out of every range, and that is zero where the float is.
 fn to_integer_rt(element: ElementType, bytes: &[u8]) -> i32 {
     match (element, bytes) {
         (ElementType::Int8, &[a]) => i32::from(a as i8),
         (ElementType::Int8u, &[a]) => i32::from(a),
         (ElementType::Int16, &[a, b]) => i32::from(i16::from_le_bytes([a, b])),
         (ElementType::Int16u, &[a, b]) => i32::from(u16::from_le_bytes([a, b])),
-        (ElementType::Int32 | ElementType::Pointer { .. }, &[a, b, c, d]) => i32::from_le_bytes([a, b, c, d]),
-        (ElementType::Float32, &[a, b, c, d]) => f32::from_le_bytes([a, b, c, d]) as i32,
-        (ElementType::Float64, &[a, b, c, d, e, f, g, h]) => f64::from_le_bytes([a, b, c, d, e, f, g, h]) as i32,
+        (_, &[a, b, c, d, ..]) => i32::from_le_bytes([a, b, c, d]),
         _ => 0,
     }
 }
