@@ -269,14 +269,6 @@ impl Notes {
     }
 }
 
-#[cfg(test)]
-impl RuntimeNote {
-    /// What the death of a supervisor does not change.
-    pub fn lasting(&self) -> Self {
-        Self { slot: None, asked_about: Vec::new(), ..self.clone() }
-    }
-}
-
 impl TrialNote {
     fn revisions(&self) -> impl Iterator<Item = &RevisionNote> {
         [&self.revision, &self.base].into_iter().chain(&self.other_base).chain(self.later.iter().map(|later| &later.revision))
