@@ -12,6 +12,7 @@ use super::gig::{COUNTER, Gig};
 use super::tally::Tally;
 use super::voices::{Side, Variant};
 use crate::edits::Random;
+use crate::live::Holdings;
 use crate::playing::send_signal;
 
 /// How long a process is stopped that is to go on by itself: less than the 500 ms after which a host is given up.
@@ -47,6 +48,8 @@ pub struct Ordeal {
     pub edited: [u64; 3],
     /// What is being done.
     pub kind: &'static str,
+    /// What the supervisor held at the begin.
+    pub held: Option<Holdings>,
 }
 
 type Outcome = Result<(), String>;

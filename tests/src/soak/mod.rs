@@ -22,6 +22,7 @@ use tally::Tally;
 use voices::Side;
 
 use crate::edits::Random;
+use crate::live::Holdings;
 
 /// Deaths of hosts within [`WINDOW`] that a soak causes at most: one runtime may have all of them, and is not to be held for
 /// it (DESIGN §10: five in ten seconds are borne).
@@ -32,6 +33,12 @@ const WINDOW: Duration = Duration::from_millis(10_500);
 
 /// Blocks that are concealed, or faded in, for each gap beside those that were missing.
 const FADES: u64 = 2;
+
+/// Descriptors that a supervisor may hold more than at the begin: a child that is being started has several.
+const GROWTH: usize = 12;
+
+/// Memory that it may hold more, in KiB: the texts and manifests of its revisions.
+const GROWTH_KIB: u64 = 32 << 10;
 
 /// What is done for how long.
 pub struct Plan {
@@ -88,7 +95,9 @@ impl Ordeal {
     /// Starts a session; the same seed strikes the same blows.
     pub fn start(setup: Setup, seed: u64) -> Self {
         let (random, tally) = (Random::new(seed), Tally::default());
-        Self { gig: Gig::start(setup), random, tally, windows: Vec::new(), edited: [0; 3], kind: "" }
+        let gig = Gig::start(setup);
+        let held = Holdings::of(gig.playing.pid());
+        Self { gig, random, tally, windows: Vec::new(), edited: [0; 3], kind: "", held }
     }
 
     /// Strikes, and waits for what comes of it.
@@ -103,12 +112,24 @@ impl Ordeal {
         if let Err(wrong) = self.gig.check_counter() {
             self.tally.complain("worker host: SIGKILL", wrong);
         }
+        self.check_holdings();
         let Self { gig, mut tally, windows, .. } = self;
         match gig.finish() {
             Ok(heard) => judge(&heard, &windows, &mut tally),
             Err(wrong) => tally.complain("the end of a session", wrong),
         }
         tally
+    }
+}
+
+impl Ordeal {
+    /// The supervisor holds no more than at the begin, whoever has died meanwhile.
+    fn check_holdings(&mut self) {
+        let (Some(before), Some(now)) = (self.held, Holdings::of(self.gig.playing.pid())) else { return };
+        let is_flat = now.descriptors <= before.descriptors + GROWTH && now.memory_kib <= before.memory_kib + GROWTH_KIB;
+        if !is_flat && !self.gig.is_taken_back {
+            self.tally.complain("what the supervisor holds", format!("{before:?} became {now:?}"));
+        }
     }
 }
 
