@@ -83,7 +83,7 @@ fn play(seed: u64, duration: Duration, lead_blocks: u32, tally: &mut Tally) {
         }
         let blow = blows::choose(&mut ordeal.random, (DEATHS - deaths.len()) as u64);
         deaths.extend((0..blow.hosts).map(|_| Instant::now()));
-        if ordeal.strike(blow).is_err() {
+        if !ordeal.strike(blow) {
             break; // What the session is like now nobody can say: the next one begins anew.
         }
         std::thread::sleep(Duration::from_millis(ordeal.random.below(400)));
@@ -100,11 +100,14 @@ impl Ordeal {
         Self { gig, random, tally, windows: Vec::new(), edited: [0; 3], kind: "", held }
     }
 
-    /// Strikes, and waits for what comes of it.
-    pub fn strike(&mut self, blow: &Blow) -> Result<(), ()> {
+    /// Strikes, and waits for what comes of it. Returns whether that was as it must be.
+    pub fn strike(&mut self, blow: &Blow) -> bool {
         self.kind = blow.name;
         self.tally.line(blow.name).injected += 1;
-        (blow.strike)(self).map_err(|wrong| self.tally.complain(blow.name, wrong))
+        let outcome = (blow.strike)(self);
+        let is_well = outcome.is_ok();
+        outcome.unwrap_or_else(|wrong| self.tally.complain(blow.name, wrong));
+        is_well
     }
 
     /// Ends the session, and compares what was heard of it with what must have been.
