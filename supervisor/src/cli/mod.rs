@@ -8,6 +8,7 @@ mod devices;
 mod doctor;
 mod play;
 mod replay;
+mod restart_limits;
 mod run;
 mod session_file;
 mod source;

@@ -7,10 +7,10 @@ use ipc::limits::{DEFAULT_LEAD_BLOCKS, DEFAULT_SAMPLE_RATE_HZ, MAX_LEAD_BLOCKS};
 use ipc::message::Output;
 use serde_json::json;
 
-use super::{CommandError, check_output, grace, run_job, seconds, source};
+use super::{CommandError, check_output, grace, restart_limits, run_job, seconds, source};
 use crate::control::SessionName;
 use crate::exit;
-use crate::policy::{Goal, Report, Verdict};
+use crate::policy::{Goal, Report, RestartLimits, Verdict};
 use crate::render::meter::{LiveLine, Meter, clock};
 use crate::render::sentences::Sentences;
 use crate::render::{self, json};
@@ -59,6 +59,9 @@ pub struct Arguments {
     /// How many seconds the programs play on when this process dies; `continuo up` can take them back in that time.
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = grace)]
     grace: Duration,
+    /// How many deaths a runtime, and the session, may have within how many seconds before they are left alone; 5,25,10 without it.
+    #[arg(long, value_name = "RUNTIME,SESSION,SECONDS", value_parser = restart_limits::parse)]
+    restarts: Option<RestartLimits>,
     /// Do not follow the files: saving them changes nothing.
     #[arg(long)]
     no_watch: bool,
@@ -87,6 +90,7 @@ fn play(arguments: &Arguments) -> Result<Verdict, CommandError> {
         session: session_name(arguments.session.as_deref())?,
         follows_files: !arguments.no_watch,
         grace: arguments.grace,
+        restart_limits: arguments.restarts.unwrap_or_default(),
         ..LiveSetup::default()
     });
     job.sound = Some(SoundOutput {

@@ -8,8 +8,10 @@ use ipc::limits::{DEFAULT_LEAD_BLOCKS, MAX_LEAD_BLOCKS, SAMPLE_RATE_RANGE_HZ};
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::restart_limits::RestartsTable;
 use crate::control::SessionName;
 use crate::control::protocol::RuntimeName;
+use crate::policy::RestartLimits;
 
 /// Largest linear gain, as of the verb `gain`.
 const MAX_GAIN: f64 = 8.0;
@@ -43,6 +45,7 @@ struct File {
     acknowledge: Acknowledge,
     recording: Option<PathBuf>,
     grace: Option<Spanned<f64>>,
+    restarts: Option<Spanned<RestartsTable>>,
     #[serde(default)]
     runtime: Vec<RuntimeEntry>,
 }
@@ -69,6 +72,8 @@ pub struct SessionFile {
     pub recording: Option<PathBuf>,
     /// How long everything plays on without its supervisor.
     pub grace: Duration,
+    /// How often processes may die before they are left alone.
+    pub restart_limits: RestartLimits,
     pub runtimes: Vec<FileRuntime>,
 }
 
@@ -94,6 +99,7 @@ impl Default for SessionFile {
             acknowledge: Acknowledge::default(),
             recording: None,
             grace: DEFAULT_GRACE,
+            restart_limits: RestartLimits::default(),
             runtimes: Vec::new(),
         }
     }
@@ -135,6 +141,10 @@ pub fn parse(path: &Path, text: &str) -> Result<SessionFile, SessionFileError> {
         Some(grace) => super::grace(&grace.get_ref().to_string()).map_err(|why| wrong(grace.span().start, format!("grace: {why}")))?,
         None => DEFAULT_GRACE,
     };
+    let restart_limits = match &file.restarts {
+        Some(table) => table.get_ref().limits().map_err(|why| wrong(table.span().start, format!("restarts: {why}")))?,
+        None => RestartLimits::default(),
+    };
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut names = BTreeSet::new();
     let mut runtimes = Vec::new();
@@ -163,6 +173,7 @@ pub fn parse(path: &Path, text: &str) -> Result<SessionFile, SessionFileError> {
         acknowledge: file.acknowledge,
         recording: file.recording.map(|recording| folder.join(recording)),
         grace,
+        restart_limits,
         runtimes,
     })
 }
@@ -184,6 +195,16 @@ mod tests {
     }
 
     #[test]
+    fn a_session_file_says_how_many_deaths_are_borne() {
+        let read = |text| parse(Path::new("SESSION.toml"), text).unwrap().restart_limits;
+        assert_eq!(read("lead = 4\n"), RestartLimits::default());
+        let limits = read("[restarts]\nruntime = 2\nsession = 9\nseconds = 60\n");
+        assert_eq!((limits.of_one.deaths, limits.of_one.window_ms), (2, 60_000));
+        assert_eq!((limits.of_session.deaths, limits.of_session.window_ms), (9, 60_000));
+        assert_eq!(read("[restarts]\nruntime = 2\n").of_session, RestartLimits::default().of_session);
+    }
+
+    #[test]
     fn every_mistake_is_told_with_its_line() {
         let wrong = [
             ("name = \"gig\"\nsampel_rate = 1\n", 2, "sampel_rate"),
@@ -193,6 +214,9 @@ mod tests {
             ("[[runtime]]\nname = \"a\"\nfile = \"nowhere.8f4e\"\n", 3, "nowhere.8f4e"),
             ("[[runtime]]\nname = \"a:b\"\nfile = \"x\"\n", 2, "runtime name"),
             ("default_runtime = \"quantum\"\n", 1, "audio"),
+            ("\n[restarts]\nruntime = 9\nsession = 8\n", 2, "session"),
+            ("[restarts]\nseconds = 0\n", 1, "seconds"),
+            ("[restarts]\nruntimes = 9\n", 2, "runtimes"),
             ("name = \n", 1, ""),
         ];
         for (text, line, part) in wrong {

@@ -7,8 +7,8 @@ use ipc::message::Output;
 
 use super::play::{Player, absolute, session_name};
 use super::session_file::{self, Acknowledge, SessionFile};
-use super::{CommandError, grace, run_job};
-use crate::policy::{Goal, Verdict};
+use super::{CommandError, grace, restart_limits, run_job};
+use crate::policy::{Goal, RestartLimits, Verdict};
 use crate::session::{Job, LiveSetup, OutputChoice, Preset, ProgramText, SoundOutput, read_text};
 
 /// Run a session until it is told to end.
@@ -27,6 +27,10 @@ The file:
   acknowledge = \"class-c\"             or \"any-loss\": ask before any state is lost
   recording = \"take.wav\"
   grace = 30                          seconds that everything plays on without its supervisor
+  [restarts]                          deaths after which processes are left alone:
+  runtime = 5                         of one runtime
+  session = 25                        of all together
+  seconds = 10                        within this time
   [[runtime]]
   name = \"drums\"
   file = \"drums.8f4e\"
@@ -50,6 +54,10 @@ pub struct Arguments {
     /// How many seconds everything plays on when this process dies, in place of the file's.
     #[arg(long, value_name = "SECONDS", value_parser = grace)]
     grace: Option<Duration>,
+    /// How many deaths a runtime, and the session, may have within how many seconds before they are left alone, in place of
+    /// the file's.
+    #[arg(long, value_name = "RUNTIME,SESSION,SECONDS", value_parser = restart_limits::parse)]
+    restarts: Option<RestartLimits>,
     /// Print events as JSON, one object a line.
     #[arg(long)]
     json: bool,
@@ -74,6 +82,7 @@ pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
         presets: presets.collect(),
         default_runtime: file.default_runtime,
         grace: arguments.grace.unwrap_or(file.grace),
+        restart_limits: arguments.restarts.unwrap_or(file.restart_limits),
     });
     let device = arguments.device.clone().or(file.device);
     job.sound = Some(SoundOutput {

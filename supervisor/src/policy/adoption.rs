@@ -22,6 +22,7 @@ use super::hosts::Duty;
 use super::keep::Keep;
 use super::process::{Life, Process};
 use super::program::{Lane, Phase, Program};
+use super::restarts::RestartLimits;
 use super::runtime::{Classified, Edit, EditStage, Flight, HistoryEntry, Later, Level, Probation, Revision, Runtime, Trial, Way, Wishes};
 use super::{Action, Child, CompileSettings, Device, Goal, HostIndex, Plan, Policy, ProgramText, Report, RuntimeIndex, Stage, edits};
 use crate::change;
@@ -56,6 +57,7 @@ pub struct RevisionNote {
 pub struct SessionNote {
     sample_rate: Option<(u32, Option<String>)>,
     asks_for_any_loss: bool,
+    restart_limits: RestartLimits,
     epoch_ms: u64,
     last_host: usize,
     worker_generation: u64,
@@ -396,6 +398,7 @@ impl Policy {
             session: SessionNote {
                 sample_rate: self.sample_rate.clone(),
                 asks_for_any_loss: self.asks_for_any_loss,
+                restart_limits: self.restart_limits(),
                 epoch_ms: self.epoch_ms,
                 last_host: self.last_host,
                 worker_generation: self.worker_generation,
@@ -524,6 +527,7 @@ impl Policy {
         let SessionNote { sample_rate, asks_for_any_loss, epoch_ms, .. } = &notes.session;
         policy.sample_rate.clone_from(sample_rate);
         (policy.asks_for_any_loss, policy.epoch_ms) = (*asks_for_any_loss, *epoch_ms);
+        policy.limit_restarts(notes.session.restart_limits);
         policy.last_host = notes.session.last_host;
         policy.worker_generation = notes.session.worker_generation;
         policy.device_generation = notes.session.device_generation;

@@ -3,11 +3,15 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
+use super::Policy;
+
 /// Pauses before the next start, in milliseconds, by how many starts in a row have come to nothing.
 const BACKOFF_MS: [u64; 5] = [0, 100, 200, 400, 800];
 
 /// How many deaths within which time are borne.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intensity {
     pub deaths: u32,
     pub window_ms: u64,
@@ -19,6 +23,33 @@ impl Intensity {
 
     /// Of everything in a session together.
     pub const OF_SESSION: Self = Self { deaths: 25, window_ms: 10_000 };
+}
+
+/// How often a session's processes may die before they are left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartLimits {
+    /// Of one runtime, and of worker, device host and spare each.
+    pub of_one: Intensity,
+    /// Of all runtimes together.
+    pub of_session: Intensity,
+}
+
+impl Default for RestartLimits {
+    fn default() -> Self {
+        Self { of_one: Intensity::OF_ONE, of_session: Intensity::OF_SESSION }
+    }
+}
+
+impl Policy {
+    /// Sets how often the processes of the session may die.
+    pub fn limit_restarts(&mut self, limits: RestartLimits) {
+        (self.intensity, self.session_intensity) = (limits.of_one, limits.of_session);
+    }
+
+    /// How often the processes of the session may die.
+    pub(super) fn restart_limits(&self) -> RestartLimits {
+        RestartLimits { of_one: self.intensity, of_session: self.session_intensity }
+    }
 }
 
 /// The deaths of one thing that is restarted.

@@ -131,6 +131,7 @@ fn policy(job: &Job) -> Policy {
     if let Some(live) = &job.live {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         policy.configure(live.sample_rate, live.asks_for_any_loss, u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+        policy.limit_restarts(live.restart_limits);
         for preset in &live.presets {
             policy.preset(&preset.runtime, preset.gain, preset.is_muted);
         }

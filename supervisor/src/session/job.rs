@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipc::message::Output;
 
 use crate::control::SessionName;
-use crate::policy::Goal;
+use crate::policy::{Goal, RestartLimits};
 pub use crate::policy::ProgramText;
 use crate::policy::log::{LogEntry, RevisionText};
 
@@ -94,6 +94,8 @@ pub struct LiveSetup {
     pub default_runtime: Option<String>,
     /// How long what plays plays on when the supervisor has died, before it fades out.
     pub grace: Duration,
+    /// How often processes may die before they are left alone.
+    pub restart_limits: RestartLimits,
 }
 
 /// How a runtime is mixed from the start.

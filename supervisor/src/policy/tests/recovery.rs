@@ -243,6 +243,24 @@ fn a_host_that_dies_too_often_is_held_until_somebody_restarts_it() {
 }
 
 #[test]
+fn the_session_says_how_many_deaths_are_borne_and_the_next_supervisor_knows_it() {
+    let borne = |deaths| Intensity { deaths, window_ms: 60_000 };
+    let mut scene = playing();
+    let limits = RestartLimits { of_one: borne(1), of_session: borne(3) };
+    scene.policy.limit_restarts(limits);
+    scene.step(killed(HOST_1));
+    assert!(matches!(scene.policy.programs[0].phase, Phase::Recovering { .. }), "one is borne");
+    // Long after the time that would have been the usual one.
+    scene.now_ms += 30_000;
+    scene.step(killed(Child::Host(SPARE)));
+    assert_eq!(scene.policy.programs[0].phase, Phase::Quarantined);
+    let cause = scene.policy.runtimes[0].cause.clone().expect("it says why");
+    assert!(cause.message.contains("more than 1 times within 60 s"), "{cause:?}");
+    let notes = scene.policy.notes(&mut |source| ContentHash::of(&[source.as_bytes()]));
+    assert_eq!(Policy::take_back(&notes, adoption::Found::default()).restart_limits(), limits);
+}
+
+#[test]
 fn a_revision_that_kills_twice_in_the_same_tick_is_held_where_there_is_no_good_one() {
     let mut scene = playing();
     let revision = scene.policy.programs[0].revision.as_ref().unwrap().hash();
