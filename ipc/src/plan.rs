@@ -181,7 +181,7 @@ impl ChangeReport {
     /// that run again. A session may want to acknowledge that too.
     pub fn loses_state(&self) -> bool {
         let counts = self.counts();
-        counts.reset + counts.shrunk + counts.discarded > 0 || self.items.iter().any(|item| item.may_be_rewritten)
+        counts.reset + counts.shrunk + counts.discarded > 0 || self.items.iter().any(|item| item.may_be_rewritten || item.may_be_loaded)
     }
 }
 
@@ -314,6 +314,8 @@ pub struct ItemChange {
     pub may_lose_target: bool,
     /// It is kept, but within reach of an init-only module that runs again and may write it. Nobody knows before whether it does.
     pub may_be_rewritten: bool,
+    /// It is kept, but bytes of a file that is new, or has changed, are written over it.
+    pub may_be_loaded: bool,
     /// 1-based line of its declaration, in the old text for discarded items.
     pub line: u32,
 }

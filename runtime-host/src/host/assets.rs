@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use ipc::artifact::DefaultBytes;
@@ -41,6 +42,38 @@ pub fn sizes(settings: &Settings, base_directory: &Path) -> Result<Vec<(String, 
         Ok((asset.id.clone(), bytes))
     };
     settings.assets().iter().map(size).collect()
+}
+
+/// What tells one state of a file from another without reading it: device, inode, length in bytes, time of its last change
+/// in nanoseconds.
+pub type Stamp = (u64, u64, u64, i128);
+
+/// A file that a program wants in an item.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    pub path: PathBuf,
+    pub stamp: Stamp,
+    /// Where its bytes go, and how many at most.
+    pub place: Place,
+    pub bytes: u64,
+}
+
+/// Every file of a program, once for each item that it goes into. Files that are not there are left out: loading them fails.
+pub fn wanted(settings: &Settings, base_directory: &Path) -> Vec<Wanted> {
+    let mut found = Vec::new();
+    for asset in settings.assets() {
+        let Some(path) = path_of(&asset.url).map(|path| base_directory.join(path)) else { continue };
+        let Ok(metadata) = std::fs::metadata(&path) else { continue };
+        let changed_ns = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
+        let stamp = (metadata.dev(), metadata.ino(), metadata.len(), changed_ns);
+        found.extend(asset.targets.iter().map(|target| Wanted {
+            path: path.clone(),
+            stamp,
+            place: Place { memory: target.memory, address: target.byte_address },
+            bytes: target.bytes(),
+        }));
+    }
+    found
 }
 
 /// Loads every asset of the program into the items that it names.

@@ -36,6 +36,7 @@ fn of_pair(pair: &Pair, routes: &moving::Routes, rewritten: &BTreeSet<&str>) -> 
         default_changed: !pair.patched.is_empty(),
         may_lose_target: moving::may_lose_target(pair, routes),
         may_be_rewritten: !pair.is_reset() && rewritten.contains(pair.new.module.id.as_str()),
+        may_be_loaded: false, // Files are not in manifests.
         line: pair.new.item.line,
     }
 }
@@ -51,6 +52,7 @@ fn of_slot(slot: &Slot, fate: Fate) -> ItemChange {
         default_changed: false,
         may_lose_target: false,
         may_be_rewritten: false,
+        may_be_loaded: false,
         line: slot.item.line,
     }
 }

@@ -10,7 +10,7 @@ pub fn sentences(report: &ChangeReport) -> Vec<String> {
     if report.class == ChangeClass::T {
         return [Some(headline(report)), starts_afresh(report)].into_iter().flatten().collect();
     }
-    let lost = [reset(report), cut_off(report), discarded(report), at_risk(report), rewritten(report)];
+    let lost = [reset(report), cut_off(report), discarded(report), at_risk(report), rewritten(report), loaded(report)];
     let renames = report.renames.iter().map(|rename| Some(renamed(rename)));
     let rest = [defaults(report), balance(report)];
     std::iter::once(Some(headline(report))).chain(lost).chain(renames).chain(rest).flatten().collect()
@@ -21,7 +21,7 @@ pub fn losses(report: &ChangeReport) -> Vec<String> {
     if report.class == ChangeClass::T {
         return starts_afresh(report).into_iter().collect();
     }
-    [reset(report), cut_off(report), discarded(report), at_risk(report), rewritten(report)].into_iter().flatten().collect()
+    [reset(report), cut_off(report), discarded(report), at_risk(report), rewritten(report), loaded(report)].into_iter().flatten().collect()
 }
 
 fn headline(report: &ChangeReport) -> String {
@@ -78,6 +78,13 @@ fn rewritten(report: &ChangeReport) -> Option<String> {
     }
     let subject = counted(items.len(), "item", "items");
     Some(format!("the init-only modules run once and may write {subject} again: {}", listed(&items)))
+}
+
+/// Whoever has drawn into a sample hears the file again.
+fn loaded(report: &ChangeReport) -> Option<String> {
+    let items = told(report, |item| item.may_be_loaded.then(|| item.key.to_string()));
+    let subject = counted(items.len(), "item gets", "items get");
+    (!items.is_empty()).then(|| format!("{subject} the bytes of a file that is another one, or has changed: {}", listed(&items)))
 }
 
 /// A new host has nothing of the old one's state.

@@ -12,6 +12,7 @@ use crate::policy::log::{LogEntry, Logged};
 use crate::policy::{Goal, Report, Verdict};
 use crate::render;
 use crate::render::sentences::Sentences;
+use crate::session::asset_notes;
 use crate::session::{Audience, Job, OutputChoice, ProgramText, Recording, Replay, SoundOutput};
 
 /// Render a recording again, to the same samples.
@@ -102,6 +103,9 @@ impl Life {
             return Err(format!("`{name}` ran under the runtime type `{runtime_type}`, which has no sound"));
         }
         let own: Vec<LogEntry> = entries.iter().filter(|entry| entry.life == *life).cloned().collect();
+        if let Some(why) = asset_notes::changed(&own) {
+            return Err(format!("{why}; a replay would not be what was played: put the file back as it was"));
+        }
         let ticks = own.iter().map(|entry| entry.tick).max().unwrap_or(0).max(1);
         let replay = Replay { first: (*first).clone(), entries: own };
         Ok(Self { program: first.program(name), sample_rate: *sample_rate, ticks, replay })

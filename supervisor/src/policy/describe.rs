@@ -34,7 +34,7 @@ pub fn report(runtime: &RuntimeName, what: &Classified, state: ChangeState) -> C
     let gone = found.items.iter().filter(|item| item.fate == Fate::Discarded);
     let discarded =
         gone.map(|item| ItemLoss { item: item.key.to_string(), bytes: bytes(item, old), why: "it is no longer declared".to_owned() });
-    let at_risk = found.items.iter().filter(|item| (item.may_lose_target || item.may_be_rewritten) && !is_new_host);
+    let at_risk = found.items.iter().filter(|item| (item.may_lose_target || item.may_be_rewritten || item.may_be_loaded) && !is_new_host);
     ChangeReport {
         change: what.edit.change,
         runtime: runtime.clone(),
@@ -57,6 +57,21 @@ pub fn report(runtime: &RuntimeName, what: &Classified, state: ChangeState) -> C
         fallback_from: what.revision.plan.fallback_from.clone(),
         refused: None,
         timings: Some(what.edit.timings),
+    }
+}
+
+/// Marks the kept items that the host writes a file over: those whose file, or whose part of it, is not the one that was
+/// loaded into them before.
+pub fn mark_loaded(report: &mut Report, old: &Revision, new: &Revision) {
+    if report.class == ipc::plan::ChangeClass::None {
+        return; // No host is told of it.
+    }
+    for item in &mut report.items {
+        let is_kept = matches!(item.fate, Fate::Kept | Fate::Moved | Fate::Grown { .. } | Fate::Shrunk { .. });
+        let Some(wanted) = new.plan.assets.iter().find(|wanted| is_kept && item.to == Some(wanted.place)) else { continue };
+        let before = old.plan.assets.iter().find(|before| item.from == Some(before.place));
+        item.may_be_loaded =
+            !before.is_some_and(|before| (&before.path, before.stamp, before.bytes) == (&wanted.path, wanted.stamp, wanted.bytes));
     }
 }
 

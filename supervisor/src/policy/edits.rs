@@ -370,7 +370,10 @@ impl Policy {
     pub(super) fn classify(&self, runtime: usize, mut edit: Edit) -> Option<Classified> {
         let EditStage::Ready { revision, artifact } = edit.stage.clone() else { return None };
         let base = self.runtimes[runtime].current.clone();
-        let report = base.as_ref().map(|base| change::classify(of(base), of(&revision), &context(base, &revision)));
+        let mut report = base.as_ref().map(|base| change::classify(of(base), of(&revision), &context(base, &revision)));
+        if let (Some(report), Some(base)) = (&mut report, &base) {
+            describe::mark_loaded(report, base, &revision);
+        }
         // Where there is nothing to wait for, nothing is waited for, and the report says so.
         match report.as_ref().map(|report| report.class) {
             None | Some(ipc::plan::ChangeClass::None) => edit.wishes.boundary = Boundary::Frame,

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use runtime_host::host::assets::Wanted;
+
 use super::runtime::Revision;
 use super::vocabulary::{CompileSettings, ProgramText};
 
@@ -54,6 +56,12 @@ pub enum Logged {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         to: Option<String>,
     },
+    /// A file whose bytes went into its memory was this one. Noted when it has been read, which is after the change it is of.
+    Asset {
+        path: PathBuf,
+        bytes: u64,
+        hash: String,
+    },
     /// It ran at least up to here.
     Seen {},
 }
@@ -69,6 +77,9 @@ pub struct RevisionText {
     pub path: PathBuf,
     pub directory: PathBuf,
     pub settings: Option<LoggedSettings>,
+    /// Files to be noted with it.
+    #[serde(skip)]
+    pub assets: Vec<Wanted>,
 }
 
 /// What it was compiled with.
@@ -91,6 +102,7 @@ impl RevisionText {
                 environment: settings.environment.iter().map(|(name, value)| (name.clone(), value.to_bits())).collect(),
                 work_budget: settings.work_budget,
             }),
+            assets: revision.plan.assets.clone(),
         }
     }
 

@@ -427,7 +427,7 @@ fn control_event(runtime: RuntimeName, tick: u64, what: &Logged) -> Option<Contr
         Logged::Freeze {} => Some(ControlEvent::Frozen { runtime, tick }),
         Logged::Run {} => Some(ControlEvent::Running { runtime, tick }),
         Logged::Reset {} => Some(ControlEvent::Reset { runtime, tick }),
-        Logged::Start { .. } | Logged::Change { .. } | Logged::RolledBack { .. } | Logged::Seen {} => None,
+        Logged::Start { .. } | Logged::Change { .. } | Logged::RolledBack { .. } | Logged::Asset { .. } | Logged::Seen {} => None,
     }
 }
 

@@ -34,6 +34,7 @@ pub fn plan(shape: Shape) -> Plan {
         has_lane,
         sample_rate,
         log: Vec::new(),
+        assets: Vec::new(),
     }
 }
 

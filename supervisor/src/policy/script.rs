@@ -100,7 +100,7 @@ impl Policy {
     fn play_entry(&mut self, now_ms: u64, entry: LogEntry, actions: &mut Vec<Action>) {
         let at = Some(entry.tick);
         match &entry.what {
-            Logged::Start { .. } | Logged::Seen {} => {}
+            Logged::Start { .. } | Logged::Asset { .. } | Logged::Seen {} => {}
             Logged::Change { revision, .. } => self.compile_scripted(now_ms, revision.clone(), entry.clone(), actions),
             Logged::Set { values, ramp_ticks } => {
                 let values = values.iter().map(|(item, bits)| SetItem { item: item.clone(), value: f64::from_bits(*bits) }).collect();

@@ -253,5 +253,8 @@ impl Policy {
 /// Why a program cannot join a session of another sample rate.
 pub(super) fn other_rate(asked: u32, session: u32, settled_by: Option<&str>) -> String {
     let by = settled_by.map(|name| format!(", as \"{name}\" asks for")).unwrap_or_default();
-    format!("it asks for {asked} Hz, but this session runs at {session} Hz{by}; give all programs the same audioRuntime.sampleRate")
+    format!(
+        "it asks for {asked} Hz (audioRuntime.sampleRate), but this session's output runs at {session} Hz{by}, and lanes are not resampled; \
+         set it to {session}, or end the session and play everything at {asked} Hz"
+    )
 }

@@ -9,6 +9,7 @@ use ipc::hash::ContentHash;
 use ipc::live::{Carried, LiveChange, LiveReply, LiveRequest, Swap, SwapProgress};
 use ipc::message::{CompileOutcome, CompileTimings, DeviceReply, HostReply, HostStatus, Refusal, WorkerReply};
 use ipc::segment::{SegmentKind, SegmentRef};
+use runtime_host::host::assets::Wanted;
 
 use super::programs_in_tests::{Shape, plan};
 use super::*;
@@ -440,6 +441,26 @@ fn what_one_client_does_to_a_runtime_is_told_to_all() {
     let mix = crate::control::protocol::Mix { gain: 1.0, is_muted: false, is_soloed: true, is_audible: true };
     let (mixed, frozen) = (ControlEvent::Mixed { runtime: name("a"), mix }, ControlEvent::Frozen { runtime: name("a"), tick: 400 });
     assert_eq!(told.collect::<Vec<_>>(), [mixed, frozen], "and what changes nothing is not told");
+}
+
+#[test]
+fn what_a_file_is_written_over_is_named_before_and_only_where_the_file_is_another_one() {
+    let sample = |inode: u64, of: Shape| {
+        let place = ipc::plan::Place { memory: 0, address: 0 };
+        let wanted = Wanted { path: PathBuf::from("/kick.raw"), stamp: (1, inode, 4, 0), place, bytes: 4 };
+        Inspection::Playable(Plan { assets: vec![wanted], ..plan(of) })
+    };
+    let mut stage = Stage::proven();
+    for (number, inode, at_risk) in [(1, 1, 1), (2, 1, 0), (3, 2, 1)] {
+        let ticket = stage.push(&format!("edit {number}"));
+        stage.answer_compile(Ok(()));
+        let change = ChangeId(stage.policy.last_change);
+        stage.step(Event::EditInspected { change, inspection: sample(inode, code(number)) });
+        assert_eq!(stage.report(ticket).at_risk.len(), at_risk, "edit {number}");
+        let request = stage.asked().request;
+        let tick = 400 + u64::from(number);
+        stage.live(LiveReply::Swap { request, progress: SwapProgress::Committed { tick, commit_ns: 1, carried: Carried::default() } });
+    }
 }
 
 #[test]

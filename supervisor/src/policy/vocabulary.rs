@@ -17,6 +17,7 @@ use ipc::message::{
 };
 use ipc::recovery::{Prepare, TakeOver, TookOver};
 use ipc::segment::SegmentRef;
+use runtime_host::host::assets::Wanted;
 use serde::{Deserialize, Serialize};
 
 use super::log::LogEntry;
@@ -178,6 +179,8 @@ pub struct Plan {
     pub sample_rate: u32,
     /// Lines for the log that came out of resolving the runtime type and the settings.
     pub log: Vec<String>,
+    /// Files whose bytes it wants in its memory, as they were when it was compiled.
+    pub assets: Vec<Wanted>,
 }
 
 impl Plan {

@@ -21,6 +21,7 @@ use ipc::recovery::TakeOver;
 use ipc::segment::SegmentRef;
 
 use super::abandoned::Abandoned;
+use super::asset_notes::AssetNotes;
 use super::calls::CallQueue;
 use super::connection::{self, Incoming, Letter, Outbox};
 use super::files::{self, Files};
@@ -36,6 +37,7 @@ use super::segments::Segments;
 use super::{Session, planning, publishing, signals};
 use crate::control::protocol::{self, Answer, ErrorCode, ErrorReply, Pong, Topic};
 use crate::control::{Address, Identity, ListenError, Server, SessionName, Ticket};
+use crate::policy::log::LogEntry;
 use crate::policy::{
     Action, Child, CompileSettings, Content, Event, Goal, HostIndex, Inspection, Part, Plan, Policy, ProcessEnd, Progress, Report,
     RuntimeIndex, Verdict, Watched,
@@ -116,6 +118,7 @@ pub fn conduct(session: &Session, job: &Job, audience: &mut dyn Audience) -> Res
         children: HashMap::new(),
         segments: Segments::new(session.id().clone()),
         scribe: Scribe::default(),
+        asset_notes: AssetNotes::default(),
     };
     shell.open(asked_for, &incoming);
     shell.begin();
@@ -188,6 +191,7 @@ struct Shell<'a> {
     /// What is known of the processes that died.
     obituaries: Obituaries,
     scribe: Scribe,
+    asset_notes: AssetNotes,
 }
 
 impl<'a> Shell<'a> {
@@ -319,6 +323,7 @@ impl<'a> Shell<'a> {
                     }
                     return Some(Event::Joined { child });
                 }
+                Ok(Incoming::Noted(entry)) => self.log(&entry),
                 Ok(Incoming::Called) => return None,
                 Err(RecvTimeoutError::Timeout) if is_watchdog_first => {}
                 Err(RecvTimeoutError::Timeout) if deadline.is_some() => return Some(Event::DeadlinePassed),
@@ -387,9 +392,8 @@ impl<'a> Shell<'a> {
             Action::Watch { runtime, path } => self.files.follow(runtime, path, None),
             Action::Unwatch { runtime } => self.files.leave(runtime),
             Action::Log(entry) => {
-                if let Some((path, why)) = self.journal.log(&entry) {
-                    self.tell(Report::RecordingFailed { path: Some(path), reason: why });
-                }
+                self.asset_notes.note(&entry, &self.sender);
+                self.log(&entry);
             }
             Action::Record { ticket, path } => {
                 let outcome = self.record(path);
@@ -426,6 +430,12 @@ impl<'a> Shell<'a> {
             }
             Action::Tell(report) => self.tell(report),
             Action::Finish(_) => {} // Taken by `run`.
+        }
+    }
+
+    fn log(&mut self, entry: &LogEntry) {
+        if let Some((path, why)) = self.journal.log(entry) {
+            self.tell(Report::RecordingFailed { path: Some(path), reason: why });
         }
     }
 

@@ -25,6 +25,8 @@ pub enum Incoming {
     Called,
     /// A child came in; this is how to write to it.
     Joined { child: Child, outbox: Outbox },
+    /// A file of a program has been read for the journal.
+    Noted(crate::policy::log::LogEntry),
 }
 
 /// A message to some child.

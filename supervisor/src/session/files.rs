@@ -198,7 +198,7 @@ fn described(path: &str, recording: &Recording) -> RecordingInfo {
         build: recording.header.build.clone(),
         seed: recording.header.seed,
         frames: ticks * ipc::limits::BLOCK_FRAMES as u64,
-        inputs: recording.entries.iter().filter(|entry| !matches!(entry.what, Logged::Start { .. } | Logged::Seen {})).count() as u64,
+        inputs: recording.entries.iter().filter(|entry| !matches!(entry.what, Logged::Start { .. } | Logged::Asset { .. } | Logged::Seen {})).count() as u64,
         is_torn: recording.is_torn,
         runtimes,
     }
@@ -409,7 +409,7 @@ mod tests {
         fn next(&self) -> Event {
             match self.events.recv_timeout(PATIENCE).expect("an event comes") {
                 Incoming::Event(event) => event,
-                Incoming::Called | Incoming::Joined { .. } => panic!("something else comes"),
+                Incoming::Called | Incoming::Noted(_) | Incoming::Joined { .. } => panic!("something else comes"),
             }
         }
 

@@ -5,6 +5,7 @@
 //! runs one job to its end; dropping the session removes its names. After a SIGKILL the next `open` does that instead.
 
 mod abandoned;
+pub mod asset_notes;
 mod calls;
 mod conduct;
 mod connection;

@@ -42,6 +42,7 @@ pub fn plan(artifact: Artifact, base_directory: &Path, compiled: &Compiled<'_>, 
     if !compiled.is_settled && (work_budget != budget_used || differs(&environment, &manifest.environment)) {
         return Inspection::NeedsSettings(CompileSettings { environment, work_budget });
     }
+    let wanted = assets::wanted(&settings, base_directory);
     let fallback_from = resolved.fell_back.then(|| settings.requested_runtime().unwrap_or_default().to_owned());
     let pulse = pulse(manifest);
     let log = resolved.log.into_iter().chain(warnings(&settings)).collect();
@@ -54,6 +55,7 @@ pub fn plan(artifact: Artifact, base_directory: &Path, compiled: &Compiled<'_>, 
         has_lane: has_lane(resolved.runtime_type),
         sample_rate,
         log,
+        assets: wanted,
     })
 }
 

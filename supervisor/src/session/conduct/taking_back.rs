@@ -138,6 +138,7 @@ impl Shell<'_> {
             match next {
                 Incoming::Joined { child, outbox } => self.come_in(gathering, child, outbox),
                 Incoming::Event(event) => self.hear(gathering, event),
+                Incoming::Noted(entry) => self.log(&entry),
                 Incoming::Called => {} // The queue of calls is looked into when the session goes on.
             }
         }
