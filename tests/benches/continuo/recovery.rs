@@ -207,7 +207,10 @@ fn cost_ns(text: &Text, is_protected: bool) -> f64 {
     let proceed = |to: u64, from: u64| {
         for block in (from..to).step_by(DEFAULT_LEAD_BLOCKS as usize) {
             lane.demand_rt(block + u64::from(DEFAULT_LEAD_BLOCKS));
-            lane.wait_until_written(block + u64::from(DEFAULT_LEAD_BLOCKS) - 1, Duration::from_secs(5));
+            // A host on a device's clock wakes nobody.
+            while lane.written_rt() < block + u64::from(DEFAULT_LEAD_BLOCKS) {
+                std::thread::yield_now();
+            }
         }
     };
     proceed(BLOCKS / 10, 0);
