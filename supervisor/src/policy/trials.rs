@@ -16,6 +16,9 @@ use super::runtime::{Later, Probation, Revision, Trial};
 use super::{Action, EditNews, Policy, Report, looking};
 use crate::control::protocol::{Cause, ChangeClass, ChangeEvent, ChangeId, Progress, RevisionName};
 
+/// A change that did not pass its trial, and what it had made run.
+pub(super) type Failed = (ChangeId, Arc<Revision>);
+
 /// A change that a host has committed.
 pub(super) struct Tried {
     pub change: ChangeId,
@@ -150,12 +153,7 @@ impl Policy {
     }
 
     /// Takes out of the trial what failed, newest last, and finds what runs instead.
-    fn fail_trial(
-        &mut self,
-        runtime: usize,
-        request: RequestId,
-        to: ContentHash,
-    ) -> Option<(Vec<(ChangeId, Arc<Revision>)>, Arc<Revision>)> {
+    fn fail_trial(&mut self, runtime: usize, request: RequestId, to: ContentHash) -> Option<(Vec<Failed>, Arc<Revision>)> {
         let state = &mut self.runtimes[runtime];
         let trial = state.trial.as_mut()?;
         let below = [Some(&trial.base), trial.other_base.as_ref(), Some(&trial.revision)].into_iter().flatten();
@@ -191,7 +189,7 @@ impl Policy {
     pub(super) fn tell_rolled_back(
         &mut self,
         runtime: usize,
-        failed: &[(ChangeId, Arc<Revision>)],
+        failed: &[Failed],
         to: &Revision,
         (fault, why): (&Fault, String),
         tick: u64,
