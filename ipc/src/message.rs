@@ -229,6 +229,8 @@ pub struct HostStatus {
     pub lost_ticks: u64,
     /// Samples that were not finite and were replaced.
     pub non_finite: u64,
+    /// How often the program asked for more memory than it was announced with (`memory.grow`), and was refused.
+    pub refused_growth: u64,
     /// Whether the tick thread has real-time priority.
     pub is_realtime: bool,
     /// The program is held after repeated faults: it does not run, its lane is silent.

@@ -75,7 +75,8 @@ pub struct TookOver {
     pub applied: Vec<(RequestId, u64)>,
     /// The change that is on trial, and how many ticks it still has to complete. Every other trial is over, as if it had been
     /// cut short: that of a patch always is, because what it would have gone back to died with the host. Trials that pass or
-    /// fail in the ticks that are executed again are reported afterwards, as usual.
+    /// fail in the ticks that are executed again are reported afterwards, as usual: the dead host has told nobody of them. What
+    /// it had put into a checkpoint and died before it could send is not told any more; then this says what has become of it.
     pub trial: Option<(RequestId, u32)>,
     pub is_frozen: bool,
     pub is_held: bool,

@@ -109,13 +109,13 @@ fn read_all(reference: &SegmentRef, manifest: &Manifest) {
     for checkpoint in &found {
         let _ = reader.ramps(checkpoint).map(|ramps| assert!(ramps.len() <= ipc::limits::MAX_RAMPS));
         let _ = reader.applied(checkpoint).map(|applied| assert!(applied.iter().count() <= ipc::limits::MAX_LIVE_REQUESTS));
-        let _ = reader.inputs(checkpoint).map(|inputs| assert!(inputs.iter().all(|input| input.tick() >= checkpoint.head.tick)));
+        let _ = reader.inputs(checkpoint, u64::MAX).map(|inputs| assert!(inputs.iter().all(|input| input.tick() >= checkpoint.head.tick)));
         reader.copy_memory(checkpoint, 0, &mut bytes);
         reader.copy_memory(checkpoint, 7, &mut bytes);
     }
     let newest = found.into_iter().filter(|found| found.sequence < LAST_SEQUENCE).max_by_key(|found| found.sequence);
     let Some(newest) = newest else { return };
-    let (Ok(_), Ok(applied), Ok(_)) = (reader.ramps(&newest), reader.applied(&newest), reader.inputs(&newest)) else { return };
+    let (Ok(_), Ok(applied), Ok(_)) = (reader.ramps(&newest), reader.applied(&newest), reader.inputs(&newest, u64::MAX)) else { return };
     // It can be gone on from: the next checkpoint goes into the slot that was not restored, and is whole whatever was there.
     let mut writer = reader.into_writer(&newest);
     writer.checkpoint_rt(newest.sequence + 1, &newest.head, &[], &applied, |_| &[]);

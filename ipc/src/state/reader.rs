@@ -1,6 +1,6 @@
 //! What others read of a state segment: the host that takes over, and the supervisor that looks on.
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::layout::{self, HEAD_WORDS, Layout, RAMP_WORDS, WORD};
 use super::words::{Extent, WRITE_WORDS, head_from_words, ramp_from_words, unpack, write_from_words};
@@ -49,10 +49,15 @@ impl StateView {
         (start_ns != 0).then_some(Clock { start_ns, next })
     }
 
-    /// The checkpoints that are complete.
+    /// The checkpoints that are complete. One that is damaged does not count as long as the other is whole: what took effect
+    /// only there is not among the requests of the other, so that it is sent once more.
     pub fn checkpoints(&self) -> Result<Vec<Found>, SegmentError> {
-        let found: Result<Vec<_>, _> = (0..2).map(|slot| self.checkpoint_in(slot)).collect();
-        Ok(found?.into_iter().flatten().collect())
+        let (whole, damaged): (Vec<_>, Vec<_>) = (0..2).map(|slot| self.checkpoint_in(slot)).partition(Result::is_ok);
+        let whole: Vec<Found> = whole.into_iter().flatten().flatten().collect();
+        match damaged.into_iter().find_map(Result::err).filter(|_| whole.is_empty()) {
+            Some(error) => Err(error),
+            None => Ok(whole),
+        }
     }
 
     /// The newest complete checkpoint.
@@ -81,7 +86,18 @@ impl StateView {
         if highest > MAX_NUMBER || extent.ramps > MAX_RAMPS as u64 {
             return Err(self.damaged("the head of a checkpoint says what cannot be"));
         }
-        Ok(Some(Found { sequence, head, slot, extent }))
+        let ramps = self.ramps_in(slot, extent);
+        match (commit.is_still(&self.segment, sequence), ramps) {
+            (false, _) => Ok(None),
+            (true, None) => Err(self.damaged("a ramp is none")),
+            (true, Some(_)) => Ok(Some(Found { sequence, head, slot, extent })),
+        }
+    }
+
+    /// The ramps of a slot; `None` when one of them is none.
+    fn ramps_in(&self, slot: usize, extent: Extent) -> Option<Vec<Ramp>> {
+        let words = |index| self.words_at::<RAMP_WORDS>(layout::ramp(slot, index));
+        (0..extent.ramps as usize).map(|index| ramp_from_words(&words(index))).collect()
     }
 
     fn words_at<const N: usize>(&self, offset: usize) -> [u64; N] {
@@ -141,8 +157,7 @@ impl StateReader {
 
     /// The ramps of a checkpoint.
     pub fn ramps(&self, found: &Found) -> Result<Vec<Ramp>, SegmentError> {
-        let words = |index| self.view.words_at::<RAMP_WORDS>(layout::ramp(found.slot, index));
-        let ramps: Option<Vec<Ramp>> = (0..found.extent.ramps as usize).map(|index| ramp_from_words(&words(index))).collect();
+        let ramps = self.view.ramps_in(found.slot, found.extent);
         self.check_still(found)?;
         ramps.ok_or_else(|| self.view.damaged("a ramp is none"))
     }
@@ -160,22 +175,34 @@ impl StateReader {
         Ok(applied)
     }
 
-    /// The inputs since a checkpoint, oldest first.
-    pub fn inputs(&self, found: &Found) -> Result<Vec<Logged>, SegmentError> {
-        let (start, end) = (found.extent.log_position, self.view.segment.word_u64(layout::LOG_END).load(Acquire));
-        if end.checked_sub(start).is_none_or(|words| words > layout::LOG_WORDS) {
-            return Err(self.view.damaged("its log is longer than it can be"));
+    /// The inputs since a checkpoint, oldest first, for a program that goes on with tick `end`. Where that is the tick that
+    /// the checkpoint is of, no log is needed, and none is looked at.
+    pub fn inputs(&self, found: &Found, end: u64) -> Result<Vec<Logged>, SegmentError> {
+        if found.head.has_begun && end <= found.head.tick {
+            return Ok(Vec::new());
         }
+        let start = found.extent.log_position;
+        let end = self.log_end(found).ok_or_else(|| self.view.damaged("its log is longer than it can be"))?;
         let words: Vec<u64> = (start..end).map(|position| self.view.segment.word_u64(layout::log(position)).load(Relaxed)).collect();
         let inputs = read_log(&words, found.head.tick).ok_or_else(|| self.view.damaged("its log cannot be read"))?;
         self.check_still(found)?;
         Ok(inputs)
     }
 
-    /// Goes on writing. `restored` is the checkpoint that the program went on from: it is the last one to be overwritten.
+    /// Where the log ends, if it can end there.
+    fn log_end(&self, found: &Found) -> Option<u64> {
+        let end = self.view.segment.word_u64(layout::LOG_END).load(Acquire);
+        let length = end.checked_sub(found.extent.log_position)?;
+        (length <= layout::LOG_WORDS).then_some(end)
+    }
+
+    /// Goes on writing. `restored` is the checkpoint that the program went on from: it is the last one to be overwritten. A log
+    /// that was of no use begins again there.
     pub fn into_writer(self, restored: &Found) -> StateWriter {
         let (slot, log_position) = (1 - restored.slot, restored.extent.log_position);
+        let log_end = self.log_end(restored).unwrap_or(log_position);
         let (segment, layout) = self.into_parts();
+        segment.word_u64(layout::LOG_END).store(log_end, Release);
         StateWriter::new(segment, layout, slot, log_position, restored.extent.applied)
     }
 

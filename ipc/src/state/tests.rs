@@ -99,7 +99,7 @@ fn a_checkpoint_is_read_back_as_it_was_written() {
     assert_eq!(stand.copies(&found), stand.memories);
     assert_eq!(reader.ramps(&found).unwrap(), [ramp; 3]);
     assert_eq!(reader.applied(&found).unwrap().iter().collect::<Vec<_>>(), [(4, 40)]);
-    assert_eq!(reader.inputs(&found).unwrap(), []);
+    assert_eq!(reader.inputs(&found, u64::MAX).unwrap(), []);
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn inputs_since_the_newest_checkpoint_come_back_in_order_for_as_long_as_there_is
             let writes: Vec<Write> = (0..tick as u32 * 10).map(|index| write(index * 4)).collect();
             assert!(stand.writer.log_set_rt(round * 100 + tick, round * 10 + tick, 1, &writes));
         }
-        let inputs = stand.reader().inputs(&stand.newest()).unwrap();
+        let inputs = stand.reader().inputs(&stand.newest(), u64::MAX).unwrap();
         assert_eq!(inputs.len(), 8);
         for (tick, input) in (1..).zip(&inputs) {
             let Logged::Set(set) = input;
@@ -204,7 +204,7 @@ fn read_all(stand: &Stand) -> Result<(), SegmentError> {
     let Some(found) = reader.view().newest()? else { return Ok(()) };
     reader.ramps(&found)?;
     reader.applied(&found)?;
-    reader.inputs(&found)?;
+    reader.inputs(&found, u64::MAX)?;
     Ok(())
 }
 
@@ -223,6 +223,60 @@ fn no_scribble_on_the_log_makes_its_reader_fall_over() {
         stand.scribble(layout::log(position), before);
     }
     assert!(read_all(&stand).is_ok());
+}
+
+#[test]
+fn one_damaged_slot_leaves_the_other_and_two_are_an_error() {
+    let ramp = Ramp { write: write(0), from: 0.0, to: 1.0, step: 1, steps: 2 };
+    for (slot, left) in [(0, 2), (1, 1)] {
+        // Its sequence number, its tick, its number of ramps, the type of a ramp's element.
+        let damages = [(layout::head(slot), u64::MAX), (layout::head(slot) + 8, 1 << 60), (layout::head(slot) + 56, 257)];
+        for (offset, word) in damages.into_iter().chain([(layout::ramp(slot, 0) + 8, 99)]) {
+            let mut stand = Stand::new();
+            stand.checkpoint(1, &head(1), &[ramp]);
+            stand.checkpoint(2, &head(2), &[ramp]);
+            stand.scribble(offset, word);
+            let found = stand.newest();
+            assert_eq!(found.sequence, left, "offset {offset}");
+            // What comes next goes into the damaged one.
+            stand.writer = stand.reader().into_writer(&found);
+            stand.checkpoint(3, &head(3), &[]);
+            assert_eq!(stand.reader().view().checkpoints().unwrap().len(), 2, "offset {offset}");
+        }
+    }
+    let mut stand = Stand::new();
+    stand.checkpoint(1, &head(1), &[]);
+    stand.checkpoint(2, &head(2), &[]);
+    (0..2).for_each(|slot| stand.scribble(layout::head(slot), u64::MAX));
+    assert!(stand.reader().view().checkpoints().is_err());
+}
+
+#[test]
+fn a_log_that_is_not_needed_may_end_anywhere() {
+    for end in [u64::MAX, 1 << 40, 0] {
+        let mut stand = Stand::new();
+        stand.checkpoint(1, &head(1), &[]);
+        assert!(stand.writer.log_set_rt(1, 2, 1, &[write(0)]));
+        stand.checkpoint(2, &head(3), &[]);
+        stand.scribble(layout::LOG_END, end);
+        let found = stand.newest();
+        assert_eq!(stand.reader().inputs(&found, 3).unwrap(), []);
+        assert!(stand.reader().inputs(&found, 4).is_err(), "it ends before it begins, or too far away");
+        stand.writer = stand.reader().into_writer(&found);
+        assert!(stand.writer.log_set_rt(2, 4, 1, &[write(8)]));
+        let Logged::Set(set) = &stand.reader().inputs(&found, 5).unwrap()[0];
+        assert_eq!((set.request, set.tick), (2, 4));
+    }
+}
+
+#[test]
+fn a_segment_is_populated_as_it_is() {
+    let mut stand = Stand::new();
+    stand.checkpoint(1, &head(1), &[]);
+    let before = stand.copies(&stand.newest());
+    stand.segment.populate();
+    stand.writer.touch();
+    assert_eq!(stand.copies(&stand.newest()), before);
 }
 
 #[test]

@@ -44,6 +44,9 @@ impl StateWriter {
 
     /// Makes the operating system provide the segment's pages now, so that the tick thread does not wait for it.
     pub fn touch(&self) {
+        if self.segment.populate() {
+            return;
+        }
         for offset in (0..self.segment.payload_bytes() / WORD * WORD).step_by(4_096) {
             self.segment.word_u64(offset).fetch_or(0, Relaxed);
         }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
+use ipc::artifact::Artifact;
 use ipc::channel::Receiver as Requests;
 use ipc::crash::{self, Phase};
 use ipc::engine::TICK_THREAD_STACK_BYTES;
@@ -26,7 +27,7 @@ use super::live::desk::{Desk, Office};
 use super::live::layouts::{Layouts, Revision};
 use super::run_job;
 use super::spare::Spare;
-use super::start::{Prepared, machine_refusal, plain_refusal, prepare};
+use super::start::{Prepared, machine_refusal, plain_refusal, prepare, rehearse};
 use super::take_over::{self, Resumed};
 use super::tick_thread::{Opening, TickThread, TickThreadOptions};
 use crate::realtime::were_demoted;
@@ -42,6 +43,10 @@ const ANSWER_INTERVAL: Duration = Duration::from_millis(2);
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a runtime may take to fade out when the supervisor is gone.
 const FAREWELL: Duration = Duration::from_millis(500);
+
+/// Said once of a runtime.
+const REFUSED_GROWTH: &str =
+    "The program asks for more memory while it runs and is refused: it has what its text declares. `status` counts how often.";
 
 /// Everything that can happen to a host.
 #[allow(clippy::large_enum_variant)] // A few are on the way at a time, and most are requests.
@@ -69,6 +74,8 @@ struct Running {
     desk: Desk,
     tick_thread: TickThread,
     next_status: Instant,
+    /// It has been said that the program is refused more memory.
+    has_said_refused: bool,
     /// How it was taken over from a host that died, if it was.
     took_over: Option<Box<TookOver>>,
 }
@@ -336,7 +343,9 @@ impl Control {
         let tick_thread =
             TickThread::start(opening, options).map_err(|error| machine_refusal(format!("the tick thread cannot be started: {error}")))?;
         let (runtime, generation) = (start.runtime.clone(), start.generation);
-        Ok(Running { runtime, generation, type_id: runtime_type.id, desk, tick_thread, next_status: Instant::now(), took_over: None })
+        let type_id = runtime_type.id;
+        let (next_status, has_said_refused) = (Instant::now(), false);
+        Ok(Running { runtime, generation, type_id, desk, tick_thread, next_status, has_said_refused, took_over: None })
     }
 
     fn keep_ready(&mut self, prepare: &Prepare) -> Result<(), Gone> {
@@ -350,15 +359,27 @@ impl Control {
     /// Goes on for a host that died. The first block is under way before anybody is told.
     fn take_over(&mut self, request: TakeOver) -> Result<(), Gone> {
         let began = Instant::now();
-        let segment = request.start.artifact.clone();
+        let (segment, artifact) = (request.start.artifact.clone(), request.candidates.last().map(|candidate| candidate.artifact.clone()));
         match self.resume(request, began) {
             Ok(log) => {
                 // What was kept ready for others is of no use here any more.
                 self.spare = Spare::default();
                 self.note_assets();
+                self.rehearse(&artifact);
                 log
             }
             Err(reason) => self.refuse(&segment, reason),
+        }
+    }
+
+    /// A program that was not kept ready has been loaded without having had the process's first trap, which is slow. Now that it
+    /// sounds there is time for that.
+    fn rehearse(&self, artifact: &Option<SegmentRef>) {
+        if let State::Running(Running { took_over: Some(took_over), .. }) = &self.state
+            && !took_over.was_prepared
+            && let Some(artifact) = artifact.as_ref().and_then(|artifact| Artifact::read(artifact).ok())
+        {
+            rehearse(&artifact);
         }
     }
 
@@ -439,6 +460,9 @@ impl Control {
         if Instant::now() >= running.next_status {
             running.next_status = Instant::now() + STATUS_INTERVAL;
             send_status(&self.replies, running)?;
+            if running.tick_thread.counters().refused_growth() > 0 && !std::mem::replace(&mut running.has_said_refused, true) {
+                self.replies.send(&HostReply::Log { runtime: running.runtime.clone(), line: REFUSED_GROWTH.to_owned() })?;
+            }
         }
         Ok(())
     }
@@ -470,6 +494,7 @@ fn send_status(replies: &Line, running: &Running) -> Result<(), Gone> {
         load_permille: counters.take_load_permille(),
         lost_ticks: counters.lost_ticks(),
         non_finite: counters.non_finite(),
+        refused_growth: counters.refused_growth(),
         is_realtime: counters.is_realtime() && !were_demoted(),
         is_held: counters.is_held(),
     }))

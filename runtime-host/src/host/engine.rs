@@ -11,7 +11,9 @@ use ipc::limits::MAX_PROGRAM_MEMORY_BYTES;
 use ipc::manifest::{ExportInfo, Manifest};
 use ipc::message::Refusal;
 use ipc::segment::{SegmentError, SegmentRef};
-use wasmtime::{Extern, ExternType, Func, FuncType, Instance, Memory, MemoryType, Module, Store, Trap, TypedFunc, Val, ValType};
+use wasmtime::{
+    Extern, ExternType, Func, FuncType, Instance, Memory, MemoryType, Module, ResourceLimiter, Store, Trap, TypedFunc, Val, ValType,
+};
 
 use super::failure::Failure;
 
@@ -141,6 +143,31 @@ impl Loader {
     }
 }
 
+/// The limit on what a program has: what its manifest announces. Once that is there it gets no more, so that its checkpoints
+/// always fit, and no tick waits for pages: `memory.grow` answers -1, the program runs on, and the refusals are counted.
+#[derive(Default)]
+struct Growth {
+    is_complete: bool,
+    refused: u64,
+}
+
+impl Growth {
+    fn allow_rt(&mut self) -> bool {
+        self.refused += u64::from(self.is_complete);
+        !self.is_complete
+    }
+}
+
+impl ResourceLimiter for Growth {
+    fn memory_growing(&mut self, _current: usize, _desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(self.allow_rt())
+    }
+
+    fn table_growing(&mut self, _current: usize, _desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(self.allow_rt())
+    }
+}
+
 /// Names an export of an [`Engine`]; looked up once, valid for that engine only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExportHandle(usize);
@@ -154,7 +181,7 @@ enum Export {
 
 /// One loaded revision of a program.
 pub struct Engine {
-    store: Store<()>,
+    store: Store<Growth>,
     memories: Vec<Memory>,
     exports: Vec<Export>,
     manifest: Arc<Manifest>,
@@ -163,13 +190,15 @@ pub struct Engine {
 impl Engine {
     fn instantiate(wasm: &wasmtime::Engine, module: &Module, manifest: &Manifest, imports: FunctionImports) -> Result<Self, LoadError> {
         check_imports(module, manifest, imports)?;
-        let mut store = Store::new(wasm, ());
+        let mut store = Store::new(wasm, Growth::default());
+        store.limiter(|growth| growth);
         let memories = reserve_memories(&mut store, manifest)?;
         // Functions are imported before memories (LANGUAGE §15.1).
         let mut externs: Vec<Extern> = module.imports().filter_map(|import| Some(silent(&mut store, import.ty().func()?))).collect();
         externs.extend(memories.iter().map(|memory| Extern::from(*memory)));
         let instance = Instance::new(&mut store, module, &externs).map_err(|e| LoadError::Interface(format!("{e:#}")))?;
         let exports = manifest.exports.iter().map(|info| look_up(&mut store, &instance, info)).collect::<Result<Vec<_>, _>>()?;
+        store.data_mut().is_complete = true;
         let engine = Self { store, memories, exports, manifest: Arc::new(manifest.clone()) };
         match engine.export(INITIALISE) {
             Some(_) => Ok(engine),
@@ -233,6 +262,12 @@ impl Engine {
             let length = (memory.len() as u64).min(length) as usize;
             memory[..length].fill(0);
         }
+    }
+
+    /// How often the program has asked for more memory than it was announced with, and was refused, since this was last
+    /// asked.
+    pub fn take_refused_growth_rt(&mut self) -> u64 {
+        std::mem::take(&mut self.store.data_mut().refused)
     }
 
     /// Calls an export. Neither allocates nor locks, unless it traps.
@@ -299,7 +334,7 @@ fn check_imports(module: &Module, manifest: &Manifest, imports: FunctionImports)
 }
 
 /// A function that does nothing and returns zeros.
-fn silent(store: &mut Store<()>, signature: &FuncType) -> Extern {
+fn silent(store: &mut Store<Growth>, signature: &FuncType) -> Extern {
     let zeros: Vec<Val> = signature.results().map(|ty| zero(&ty)).collect();
     let function = Func::new(store, signature.clone(), move |_, _, results| {
         results.clone_from_slice(&zeros);
@@ -313,7 +348,7 @@ fn refused_function(manifest: &Manifest, module: &str, field: &str) -> LoadError
     LoadError::FunctionImport { module: module.to_owned(), field: field.to_owned(), line }
 }
 
-fn reserve_memories(store: &mut Store<()>, manifest: &Manifest) -> Result<Vec<Memory>, LoadError> {
+fn reserve_memories(store: &mut Store<Growth>, manifest: &Manifest) -> Result<Vec<Memory>, LoadError> {
     let need = manifest.memories.iter().fold(0u64, |sum, memory| sum.saturating_add(memory.pages.saturating_mul(PAGE_BYTES)));
     if need > MAX_PROGRAM_MEMORY_BYTES {
         return Err(LoadError::TooMuchMemory { need });
@@ -321,12 +356,12 @@ fn reserve_memories(store: &mut Store<()>, manifest: &Manifest) -> Result<Vec<Me
     manifest.memories.iter().map(|memory| reserve(store, memory.pages)).collect()
 }
 
-fn reserve(store: &mut Store<()>, pages: u64) -> Result<Memory, LoadError> {
+fn reserve(store: &mut Store<Growth>, pages: u64) -> Result<Memory, LoadError> {
     // The limit above keeps the number of pages far below 2^32.
     Memory::new(store, MemoryType::new(pages as u32, Some(pages as u32))).map_err(|e| LoadError::Memory(e.to_string()))
 }
 
-fn look_up(store: &mut Store<()>, instance: &Instance, info: &ExportInfo) -> Result<Export, LoadError> {
+fn look_up(store: &mut Store<Growth>, instance: &Instance, info: &ExportInfo) -> Result<Export, LoadError> {
     let missing = || LoadError::Interface(format!("the export `{}` is missing", info.name));
     let function = instance.get_func(&mut *store, &info.name).ok_or_else(missing)?;
     let signature = function.ty(&*store);

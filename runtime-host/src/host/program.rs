@@ -11,6 +11,7 @@ use ipc::state::{Applied, Clock, Head, Ramp, StateWriter, Write};
 use super::engine::{Engine, ExportHandle, INIT_ONLY};
 use super::failure::Failure;
 use super::live::handover::{Fade, Identity, LayoutId};
+use super::live::snapshot::Snapshot;
 use crate::registry::midi::routes::OutputRoute;
 
 /// Bytes of one block of one channel.
@@ -44,6 +45,8 @@ pub struct Program {
     /// Runs the init-only modules; `None` when there are none.
     init_only: Option<ExportHandle>,
     identity: Identity,
+    /// The memories at the start of the tick; `None` when they are too large to be copied every tick.
+    start: Option<Snapshot>,
     /// Where its checkpoints go; `None` when nobody would take it over.
     state: Option<StateWriter>,
 }
@@ -61,7 +64,8 @@ impl Program {
     pub fn new(engine: Engine, binding: Binding, layout: LayoutId, state: Option<StateWriter>) -> Self {
         let init_only = engine.export(INIT_ONLY);
         let identity = Identity { layout, revision: engine.manifest().revision };
-        Self { engine, binding, init_only, identity, state }
+        let start = Snapshot::of_all(&engine);
+        Self { engine, binding, init_only, identity, start, state }
     }
 
     pub fn engine(&self) -> &Engine {
@@ -133,12 +137,20 @@ impl Program {
         self.engine.write_rt(parts);
     }
 
-    /// Runs one tick.
+    /// Runs one tick. One that fails leaves the memories as they were before, unless they are too large for that
+    /// ([`ipc::limits::MAX_KEPT_START_BYTES`]): then what it wrote until then stays.
     pub fn tick_rt(&mut self) -> Result<(), Failure> {
-        match self.binding.export {
-            Some(export) => self.engine.call_rt(export),
-            None => Ok(()),
+        let Some(export) = self.binding.export else { return Ok(()) };
+        if let Some(start) = &mut self.start {
+            start.take_rt(&self.engine);
         }
+        let outcome = self.engine.call_rt(export);
+        if outcome.is_err()
+            && let Some(start) = &self.start
+        {
+            start.restore_rt(&mut self.engine);
+        }
+        outcome
     }
 
     /// The ways by which notes and controllers leave the program.

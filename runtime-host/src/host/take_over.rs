@@ -131,7 +131,7 @@ impl TakingOver<'_> {
             None => None,
         };
         let (ramps, applied) = (reader.ramps(&found).map_err(state_refusal)?, reader.applied(&found).map_err(state_refusal)?);
-        let inputs = reader.inputs(&found).map_err(state_refusal)?;
+        let inputs = reader.inputs(&found, end).map_err(state_refusal)?;
 
         let layout = if old.is_some() { FIRST_LAYOUT + 1 } else { FIRST_LAYOUT };
         let running = self.restore(loaded, reader, &found, layout)?;
@@ -214,7 +214,9 @@ impl TakingOver<'_> {
         let settings = registry::settings(engine.manifest());
         let binding = (self.runtime_type.bind)(self.runtime_type, &settings, &engine);
         let sizes = engine.sizes();
-        let program = Box::new(Program::new(engine, binding, layout, Some(reader.into_writer(found))));
+        let state = reader.into_writer(found);
+        state.touch();
+        let program = Box::new(Program::new(engine, binding, layout, Some(state)));
         Ok(Restored { program, revision, sizes })
     }
 

@@ -39,6 +39,7 @@ pub struct Counters {
     load_permille: AtomicU32,
     lost_ticks: AtomicU64,
     non_finite: AtomicU64,
+    refused_growth: AtomicU64,
     is_realtime: AtomicBool,
     is_held: Arc<AtomicBool>,
 }
@@ -61,6 +62,11 @@ impl Counters {
     /// Samples that were not finite and were replaced.
     pub fn non_finite(&self) -> u64 {
         self.non_finite.load(Relaxed)
+    }
+
+    /// How often the program asked for more memory, and was refused.
+    pub fn refused_growth(&self) -> u64 {
+        self.refused_growth.load(Relaxed)
     }
 
     pub fn is_realtime(&self) -> bool {
@@ -280,6 +286,10 @@ impl TickLoop {
         if non_finite > 0 {
             self.counters.non_finite.fetch_add(non_finite, Relaxed);
             self.stage.note_non_finite_rt(self.tick);
+        }
+        let refused_growth = self.stage.take_refused_growth_rt();
+        if refused_growth > 0 {
+            self.counters.refused_growth.fetch_add(refused_growth, Relaxed);
         }
         self.tick += 1;
         self.stage.complete_rt(self.tick, self.runtime.clock_rt());

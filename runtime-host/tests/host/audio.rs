@@ -92,7 +92,7 @@ fn denormals_are_flushed_while_audio_runs() {
 #[test]
 fn after_a_trap_the_block_is_silent_and_the_next_one_sounds() {
     let mut host = Host::start();
-    let reader = host.start_runtime(&Assist::failing(Mode::Division, 4, 6).artifact(), "audio", 48_000);
+    let reader = host.start_runtime(&Assist::failing(Mode::Division, 4, 6).large().artifact(), "audio", 48_000);
     host.wait_until_started();
     for number in 0..40 {
         let counter = number + 1;
@@ -120,7 +120,7 @@ fn every_failure_is_told_apart_with_its_line() {
     ];
     for (mode, kind) in kinds {
         let mut host = Host::start();
-        let reader = host.start_runtime(&Assist::failing(mode, 2, 3).artifact(), "audio", 48_000);
+        let reader = host.start_runtime(&Assist::failing(mode, 2, 3).large().artifact(), "audio", 48_000);
         host.wait_until_started();
         assert_eq!(block(&reader, 1), SILENCE, "{mode:?}");
         assert_eq!(block(&reader, 2), expected(3), "{mode:?}");
@@ -151,11 +151,25 @@ fn a_program_that_keeps_failing_is_held_and_its_lane_stays_served() {
 #[test]
 fn fifteen_failures_in_a_row_do_not_hold_a_program() {
     let mut host = Host::start();
-    let reader = host.start_runtime(&Assist::failing(Mode::Outside, 3, 18).artifact(), "audio", 48_000);
+    let reader = host.start_runtime(&Assist::failing(Mode::Outside, 3, 18).large().artifact(), "audio", 48_000);
     host.wait_until_started();
     assert_eq!(block(&reader, 16), SILENCE);
     assert_eq!(block(&reader, 17), expected(18));
     assert!(!host.wait_for_status(|status| status.ticks > 17).is_held);
+}
+
+#[test]
+fn a_program_that_asks_for_more_memory_is_refused_and_counted_and_plays_on() {
+    let mut host = Host::start();
+    let reader = host.start_runtime(&Assist::failing(Mode::Growth, 0, 0).artifact(), "audio", 48_000);
+    host.wait_until_started();
+    assert_eq!((block(&reader, 0), block(&reader, 40)), (expected(1), expected(41)));
+    let status = host.wait_for_status(|status| status.ticks >= 41);
+    assert!(status.refused_growth >= 41, "once in each tick: {status:?}");
+    let said = |reply: &HostReply| matches!(reply, HostReply::Log { line, .. } if line.contains("more memory"));
+    host.wait_for(|reply| said(reply).then_some(()));
+    host.wait_for_status(|_| true);
+    assert_eq!(host.seen.iter().filter(|reply| said(reply)).count(), 1);
 }
 
 #[test]

@@ -13,6 +13,7 @@ use ipc::artifact::Artifact;
 use ipc::diagnostic::BlockName;
 use ipc::engine::engine_config;
 use ipc::hash::ContentHash;
+use ipc::limits::MAX_KEPT_START_BYTES;
 use ipc::manifest::{
     ConfigEntry, ElementType, EntryInfo, ExportInfo, ImportInfo, Item, Manifest, MemoryInfo, ModuleInfo, PointeeType, SourceBlock,
     SourcePoint, ValueType,
@@ -48,6 +49,8 @@ pub enum Mode {
     NotANumber = 7,
     /// Divides by zero inside a library function, which has no line in the performer's file.
     InLibrary = 8,
+    /// Not a failure of the call: it asks for another page of memory, and takes no for an answer.
+    Growth = 9,
 }
 
 /// 1-based line of the module's opener.
@@ -69,6 +72,8 @@ pub struct Assist {
     pub fails_at_start: bool,
     /// A second memory, a region, with one item in it.
     pub region: bool,
+    /// Its memory is larger than what is kept of a tick's start.
+    pub is_large: bool,
 }
 
 impl Assist {
@@ -86,6 +91,15 @@ impl Assist {
         Self { defaults: vec![(MODE, mode as i32), (FROM, from), (UNTIL, until)], ..Self::sounding() }
     }
 
+    /// What a failing tick did until then stays done.
+    pub fn large(self) -> Self {
+        Self { is_large: true, ..self }
+    }
+
+    fn pages(&self) -> u64 {
+        if self.is_large { MAX_KEPT_START_BYTES / 65_536 + 1 } else { 1 }
+    }
+
     pub fn with_config(mut self, path: &'static str, value: &str, line: u32) -> Self {
         self.config.push((path, value.to_owned(), line));
         self
@@ -100,7 +114,7 @@ impl Assist {
     }
 
     fn manifest(&self, source_map: Vec<SourcePoint>) -> Manifest {
-        let mut memories = vec![MemoryInfo { name: "memory".into(), required_bytes: 2048, pages: 1 }];
+        let mut memories = vec![MemoryInfo { name: "memory".into(), required_bytes: 2048, pages: self.pages() }];
         let mut modules = vec![module("assist", 0, items())];
         if self.region {
             memories.push(MemoryInfo { name: "tape".into(), required_bytes: 8, pages: 1 });
@@ -140,7 +154,7 @@ impl Assist {
             imports.import("host", field, EntityType::Function(0));
         }
         let page = MemoryType { minimum: 1, maximum: Some(1), memory64: false, shared: false, page_size_log2: None };
-        imports.import("host", "memory", page);
+        imports.import("host", "memory", MemoryType { minimum: self.pages(), maximum: Some(self.pages()), ..page });
         if self.region {
             imports.import("host", "tape", page);
         }
@@ -303,6 +317,8 @@ fn buffer_body(first: u32) -> Body {
     fill_outputs(&mut body);
     body.code().i32_const(0).i32_load(at(MODE)).i32_const(Mode::NotANumber as i32).i32_eq().if_(BlockType::Empty);
     body.code().i32_const(0).f32_const(f32::NAN.into()).f32_store(at(LEFT + 4)).end();
+    body.code().i32_const(0).i32_load(at(MODE)).i32_const(Mode::Growth as i32).i32_eq().if_(BlockType::Empty);
+    body.code().i32_const(1).memory_grow(0).drop().end();
     body.finish()
 }
 
@@ -315,7 +331,7 @@ fn fail(body: &mut Body, mode: Mode, first: u32) {
         Mode::Recursion => code.call(first + 5),
         Mode::InLibrary => code.call(first + 6),
         Mode::Runaway | Mode::Unreachable => code.unreachable(),
-        Mode::NotANumber => &mut code,
+        Mode::NotANumber | Mode::Growth => &mut code,
     };
 }
 

@@ -1,6 +1,7 @@
 //! Each situation a host can be in, with kills all over it.
 
-use ipc::live::LiveChange;
+use ipc::fault::FaultKind;
+use ipc::live::{Boundary, LiveChange, LiveReply, SwapProgress};
 
 use super::script::{Step, What, patch, set, swap, then, wait};
 use super::show::{NONE, Show, Violence};
@@ -118,6 +119,79 @@ fn a_crossfade_goes_on_with_both_programs() {
 #[test]
 fn a_frozen_program_stays_frozen_and_goes_on_when_it_is_told_to() {
     survives(&trio(), &[wait(10), then(What::Freeze, 100), set("low:step", 4.0, 60, 30), then(What::Run, 100)]);
+}
+
+#[test]
+fn time_that_stops_and_goes_on_is_joined_without_a_step_whenever_its_host_dies() {
+    let steps = (0..60).flat_map(|round| [then(What::Freeze, 1 + round % 3), then(What::Run, 1 + round % 2)]);
+    let script: Vec<Step> = std::iter::once(wait(5)).chain(steps).collect();
+    survives_with(&trio(), &script, Violence { in_a_hundred: 40, requests_in_a_hundred: 10, is_spare_warm: true }, 2);
+}
+
+#[test]
+fn a_crossfade_that_is_cut_off_is_joined_without_a_step_whenever_its_host_dies() {
+    // Each swap comes in the middle of the crossfade before it.
+    let bands = (0..24).map(|extra| trio().with(|band| band.players[1].extra = 1 + extra));
+    let swaps = bands.enumerate().map(|(round, band)| swap(&band, 0, 4_800, 2 + round as u64 % 5));
+    let script: Vec<Step> = std::iter::once(wait(5)).chain(swaps).collect();
+    survives_with(&trio(), &script, Violence { in_a_hundred: 40, requests_in_a_hundred: 20, is_spare_warm: true }, 2);
+}
+
+#[test]
+fn a_swap_that_waits_for_a_freeze_is_sent_again_and_committed_once() {
+    let waiting = |band: &Band| {
+        let boundary = Boundary::Freeze;
+        then(What::Swap { band: band.clone(), trial_ticks: 20, crossfade_frames: 0, boundary }, 90)
+    };
+    let script = [
+        wait(10),
+        waiting(&longer()),
+        set("low:step", 4.0, 60, 30),
+        then(What::Freeze, 40),
+        then(What::Run, 60),
+        waiting(&trio()),
+        then(What::Freeze, 9),
+        then(What::Run, 60),
+    ];
+    survives(&trio(), &script);
+}
+
+#[test]
+fn a_swap_that_waits_for_a_pulse_is_sent_again_and_committed_after_the_next_one() {
+    let edited = trio().with(|band| band.players[0].extra = 50);
+    let boundary = Boundary::Pulse { item: "mid:step".to_owned() };
+    let swap = then(What::Swap { band: edited, trial_ticks: 0, crossfade_frames: 0, boundary }, 50);
+    let script = [set("mid:step", 0.0, 0, 10), swap, set("low:step", 4.0, 0, 20), set("mid:step", 7.0, 0, 20)];
+    // Whoever dies in the tick of a pulse misses it: the next one counts. Here nobody does.
+    survives_with(&trio(), &script, Violence { in_a_hundred: 0, requests_in_a_hundred: 60, is_spare_warm: true }, 4);
+}
+
+#[test]
+fn what_has_come_of_a_tick_is_told_once_however_often_it_is_executed() {
+    let seed = seed();
+    let mut show = Show::new(trio().artifact(), NONE, seed).play(&[wait(10), swap(&longer(), 30, 0, 31)]);
+    show.hear_of(1, |progress| matches!(progress, SwapProgress::TrialPassed { .. }));
+    for _ in 0..3 {
+        show.strike();
+        assert_eq!(show.takeovers.last().unwrap().trial, None);
+        show = show.play(&[wait(1)]);
+    }
+    let passed = |reply: &&LiveReply| matches!(reply, LiveReply::Swap { progress: SwapProgress::TrialPassed { .. }, .. });
+    assert_eq!(show.replies.iter().filter(passed).count(), 1);
+}
+
+#[test]
+fn a_failure_that_was_told_is_not_told_again_by_the_next_host() {
+    let mut show = Show::new(trio().in_trouble(Trouble::Overflow(12)).artifact(), NONE, seed()).play(&[wait(14)]);
+    show.hear_fault();
+    for _ in 0..3 {
+        show.strike();
+        show = show.play(&[wait(1)]);
+    }
+    let first = &show.faults[0];
+    assert_eq!((first.tick, first.repeats, first.kind), (11, 0, FaultKind::IntegerOverflow));
+    assert_eq!(show.faults.iter().filter(|fault| fault.tick == 11).count(), 1, "{:?}", show.faults);
+    assert!(show.takeovers.iter().all(|took_over| took_over.restored_tick > 11));
 }
 
 #[test]

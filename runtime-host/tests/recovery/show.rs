@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipc::artifact::Artifact;
+use ipc::fault::Fault;
 use ipc::lane::{Block, LaneReader, SILENCE};
 use ipc::live::{LiveChange, LiveReply, LiveRequest, Patch, RequestId, SetItem, Swap, SwapProgress};
 use ipc::message::{HostReply, HostRequest, Refusal, StartRuntime};
@@ -61,6 +62,8 @@ pub struct Show {
     open: Vec<LiveRequest>,
     /// Every answer there was, in order.
     pub replies: Vec<LiveReply>,
+    /// Every failure that was told, in order.
+    pub faults: Vec<Fault>,
     pub takeovers: Vec<TookOver>,
     generation: u64,
     /// When anything but a status was heard last.
@@ -100,6 +103,7 @@ impl Show {
             next_request: 1,
             open: Vec::new(),
             replies: Vec::new(),
+            faults: Vec::new(),
             takeovers: Vec::new(),
             generation: 1,
             heard_at: Instant::now(),
@@ -250,6 +254,7 @@ impl Show {
     fn hear(&mut self, reply: HostReply) {
         let reply = match reply {
             HostReply::Live(reply) => reply,
+            HostReply::Faulted { fault, .. } => return self.faults.push(fault),
             HostReply::Refused { reason, .. } => panic!("refused: {}", reason.message),
             _ => return,
         };
@@ -263,11 +268,31 @@ impl Show {
         self.replies.push(reply);
     }
 
-    /// Hears everything until all requests have been answered.
+    /// Hears everything until all requests have been answered, but for those that wait for their boundary.
     pub fn settle(&mut self) {
-        while !self.open.is_empty() {
+        while self.open.iter().any(|open| !self.waits_for_boundary(open)) {
             self.hear_reply();
         }
+    }
+
+    /// Waits until a failure has been told.
+    pub fn hear_fault(&mut self) {
+        while self.faults.is_empty() {
+            self.hear_reply();
+        }
+    }
+
+    fn waits_for_boundary(&self, open: &LiveRequest) -> bool {
+        let LiveChange::Swap(swap) = &open.what else { return false };
+        swap.boundary != ipc::live::Boundary::Frame && self.has_been_pending(open.request)
+    }
+
+    /// Hears what there is to hear about a request until `is_it` is.
+    pub fn hear_of(&mut self, request: RequestId, is_it: impl Fn(&SwapProgress) -> bool) {
+        self.hear_until(|reply| match reply {
+            LiveReply::Swap { request: of, progress } if *of == request && is_it(progress) => Some(()),
+            _ => None,
+        });
     }
 
     // -------------------------------------------------------------------------------------------------------- sound

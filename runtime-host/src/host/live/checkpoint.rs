@@ -1,8 +1,9 @@
 //! When a checkpoint is written, and what it says (DESIGN §10). On the tick thread.
 //!
 //! At the start of a tick, after everything that is to take effect in it has: every few ticks, and in every tick in which
-//! anything but a write of values took effect, because the log knows nothing else. How often does not influence what the
-//! program computes. Programs without a state segment are not checkpointed.
+//! anything but a write of values took effect, because the log knows nothing else. And before anybody is told what has come
+//! of a tick (a failure, a trial that has passed): whoever executes ticks again begins after it, and tells it no second time.
+//! How often does not influence what the program computes. Programs without a state segment are not checkpointed.
 
 use ipc::live::RequestId;
 use ipc::state::{Applied, Clock, Head, OpenTrial, Role, Write};
@@ -112,6 +113,8 @@ impl Checkpoints {
 impl Stage {
     /// Before the first tick: what there is to go on from if it is also the last.
     pub fn open(&mut self, tick: u64, clock: Option<Clock>) {
+        self.tick = tick;
+        self.checkpoints.clock = clock;
         self.program.complete_rt(tick, clock);
         self.checkpoint_rt(tick, false);
     }
@@ -122,7 +125,8 @@ impl Stage {
     }
 
     /// The output of all ticks below `ticks` has been delivered.
-    pub fn complete_rt(&self, ticks: u64, clock: Option<Clock>) {
+    pub fn complete_rt(&mut self, ticks: u64, clock: Option<Clock>) {
+        self.checkpoints.clock = clock;
         self.program.complete_rt(ticks, clock);
     }
 
@@ -134,7 +138,7 @@ impl Stage {
         }
     }
 
-    fn checkpoint_rt(&mut self, tick: u64, has_begun: bool) {
+    pub(super) fn checkpoint_rt(&mut self, tick: u64, has_begun: bool) {
         let begin_ns = monotonic_ns_rt();
         let Self { program, trial, ramps, checkpoints, .. } = self;
         checkpoints.keep_old_rt(trial.as_mut(), tick, has_begun);
@@ -152,6 +156,7 @@ impl Stage {
         program.put_clock_rt(checkpoints.clock);
         program.checkpoint_rt(checkpoints.sequence, &head, ramps.as_slice_rt(), &checkpoints.applied);
         checkpoints.pace.note_copy_rt(monotonic_ns_rt().saturating_sub(begin_ns));
+        self.is_unkept = false;
         checkpoints.is_forced = false;
         checkpoints.due_tick = tick + checkpoints.pace.interval_ticks_rt();
     }

@@ -2,7 +2,7 @@
 //!
 //! On the control thread, before the tick thread begins. Nothing is published, nothing is written down and no clock decides:
 //! the ticks come out as they did before, failing ones included. What comes of them (a trial that passes or is rolled back,
-//! failures to report) is reported like everything else, and may have been reported before.
+//! failures to report) is reported afterwards: it has not been reported before, or a checkpoint would have been written first.
 
 use ipc::crash;
 use ipc::hash::ContentHash;
@@ -54,6 +54,7 @@ impl Stage {
         self.is_replaying = true;
         let mut inputs = inputs.iter().peekable();
         for tick in first..=end {
+            self.tick = tick;
             self.begin_again_rt(tick, std::iter::from_fn(|| inputs.next_if(|input| input.tick() <= tick)));
             if tick < end {
                 crash::begin_tick_rt(tick, &self.program.revision());

@@ -1,13 +1,13 @@
 //! A copy of a program's memories, made on the tick thread into a buffer that was there before: what a failed tick goes back
-//! to. Owned by the change it belongs to, allocated and freed on the control thread.
+//! to. Owned by the change or the program it belongs to, allocated and freed on the control thread.
 
-use ipc::limits::MAX_SNAPSHOT_BYTES;
+use ipc::limits::{MAX_KEPT_START_BYTES, MAX_SNAPSHOT_BYTES};
 use ipc::manifest::Manifest;
 
 use crate::host::engine::Engine;
 use crate::host::migration::Memories;
 
-/// The bytes that a program's items occupy, of every memory.
+/// The bytes that a program's items occupy, of every memory; or all bytes of all memories.
 pub struct Snapshot {
     memories: Vec<Vec<u8>>,
 }
@@ -19,6 +19,14 @@ impl Snapshot {
         let total = sizes().fold(0u64, u64::saturating_add);
         // The limit keeps every size far below the address space.
         (total <= MAX_SNAPSHOT_BYTES).then(|| Self { memories: sizes().map(|bytes| vec![0; bytes as usize]).collect() })
+    }
+
+    /// A copy of all of the memories of `engine`, items or not; `None` when they are too large to be copied in every tick of
+    /// every program. Its pages have been written to, so that the tick thread does not wait for them.
+    pub fn of_all(engine: &Engine) -> Option<Self> {
+        let total = engine.sizes().into_iter().fold(0u64, u64::saturating_add);
+        let memories = || (0..engine.manifest().memories.len() as u32).map(|index| engine.memory(index).to_vec());
+        (total <= MAX_KEPT_START_BYTES).then(|| Self { memories: memories().collect() })
     }
 
     /// Sizes of the copies in bytes.

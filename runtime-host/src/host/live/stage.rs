@@ -123,8 +123,12 @@ pub struct Stage {
     pub(super) checkpoints: Checkpoints,
     /// Ticks are executed again that have been executed before: nothing is decided by time, and nothing is written down.
     pub(super) is_replaying: bool,
-    /// What takes effect in the tick that comes next already has: it was restored like that.
+    /// What takes effect in `tick` already has: the tick thread is in the middle of it, or it was restored like that.
     pub(super) has_begun: bool,
+    /// The tick that is executed, or comes next.
+    pub(super) tick: u64,
+    /// Something has happened that executing the ticks since the newest checkpoint again would come to once more.
+    pub(super) is_unkept: bool,
     commands: Consumer<Command>,
     /// In the order in which they came in. Never grows beyond the capacity it was made with.
     waiting: Vec<Command>,
@@ -178,6 +182,8 @@ impl Stage {
             checkpoints: Checkpoints::new(tick_ns),
             is_replaying: false,
             has_begun: false,
+            tick: 0,
+            is_unkept: false,
             commands: commands_rt,
             waiting: Vec::with_capacity(MAX_LIVE_REQUESTS),
             hold_report: None,
@@ -207,7 +213,8 @@ impl Stage {
     /// come is committed.
     pub fn begin_rt(&mut self, tick: u64) {
         self.has_fading_run = false;
-        if !std::mem::take(&mut self.has_begun) {
+        self.tick = tick;
+        if !std::mem::replace(&mut self.has_begun, true) {
             self.ramps.step_rt(self.program.engine_mut());
         }
         while self.waiting.len() < self.waiting.capacity() {
@@ -336,6 +343,7 @@ impl Stage {
     fn fail_rt(&mut self, failure: Failure, tick: u64) -> bool {
         let now_ns = monotonic_ns_rt();
         self.failed_in_a_row += 1;
+        self.is_unkept = true;
         self.log.note_rt(failure, tick, now_ns);
         if self.failed_in_a_row == HOLD_AFTER_TICKS {
             self.show_held_rt();
@@ -389,12 +397,19 @@ impl Stage {
             swap.fade.done_frames = swap.fade.done_frames.saturating_add(tick_frames);
         }
         self.let_go_rt();
+        self.tick += 1;
+        self.has_begun = false;
         self.release_rt();
     }
 
     /// Notes samples that were not finite.
     pub fn note_non_finite_rt(&mut self, tick: u64) {
         self.log.note_rt(Failure::NON_FINITE, tick, monotonic_ns_rt());
+    }
+
+    /// How often the running program was refused more memory since this was last asked.
+    pub fn take_refused_growth_rt(&mut self) -> u64 {
+        self.program.engine_mut().take_refused_growth_rt()
     }
 
     /// Sends the reports that are due and fit; the rest stays where it is.
@@ -445,8 +460,16 @@ impl Stage {
         }
     }
 
-    /// Lets the control thread have the outcomes of so far.
-    fn release_rt(&self) {
+    /// Lets the control thread have the outcomes of so far. Whatever a host that took over would come to once more goes into
+    /// a checkpoint before it is told, so that nobody hears of it twice; what is executed again is told later, for the same
+    /// reason.
+    fn release_rt(&mut self) {
+        if self.is_replaying || self.released.load(Relaxed) == self.told {
+            return;
+        }
+        if self.is_unkept && self.program.keeps_state_rt() {
+            self.checkpoint_rt(self.tick, self.has_begun);
+        }
         self.released.store(self.told, Release);
     }
 

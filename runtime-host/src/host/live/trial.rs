@@ -109,12 +109,14 @@ impl Stage {
             Trial::Patch(patch) => complete_rt(&mut patch.trial_ticks).then_some(patch.request),
         });
         if let Some(request) = passed {
+            self.is_unkept = true;
             self.tell_rt(Outcome::TrialPassed { request, tick });
         }
         for index in 0..self.later.len() {
             let patch = &mut self.later[index];
             if complete_rt(&mut patch.trial_ticks) {
                 let request = patch.request;
+                self.is_unkept = true;
                 self.tell_rt(Outcome::TrialPassed { request, tick });
             }
         }
@@ -186,6 +188,7 @@ impl Stage {
     /// Undoes everything that is on trial, because the running program failed in `tick`. What runs afterwards computes the
     /// tick.
     pub(super) fn roll_back_rt(&mut self, tick: u64, failure: Failure) {
+        self.is_unkept = true;
         let failed = self.identity_rt();
         self.has_break |= self.swap_on_trial_rt().is_some() && self.is_fading_rt();
         let has_start = self.restore_patched_rt();

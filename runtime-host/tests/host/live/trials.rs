@@ -1,9 +1,10 @@
 //! Trials: a change that fails is undone in the tick in which it fails, and nobody hears it.
 
 use ipc::fault::FaultKind;
-use ipc::limits::MAX_SNAPSHOT_BYTES;
+use ipc::limits::{MAX_KEPT_START_BYTES, MAX_SNAPSHOT_BYTES};
 use ipc::live::{LiveChange, LiveReply, SwapProgress};
 use ipc::message::HostReply;
+use runtime_host::host::live::stage::HOLD_AFTER_TICKS;
 
 use super::band::{Band, Model, Trouble, player};
 use super::rig::{Rig, assert_heard, ramp, set};
@@ -70,6 +71,39 @@ fn a_trial_passes_with_its_last_tick_and_later_failures_are_silent_ticks() {
     });
     assert_eq!((fault.tick, fault.kind), (110, FaultKind::IntegerOverflow));
     assert_eq!(rig.heard[110], ipc::lane::SILENCE);
+}
+
+/// What is heard of a program that fails from its eleventh tick on, and of the one that it is mended to in tick 30.
+fn mended(broken: &Band, good: &Band) -> Rig {
+    let mut rig = Rig::start(broken);
+    rig.play_to(30);
+    rig.host.wait_for_status(|status| status.is_held);
+    rig.swap(good, |swap| swap.trial_ticks = 0);
+    rig.play_to(50);
+    rig
+}
+
+#[test]
+fn a_failing_tick_leaves_nothing_half_written_for_whoever_mends_the_program() {
+    let rig = mended(&trio().in_trouble(Trouble::Overflow(11)), &trio());
+    let mut model = Model::new(&trio());
+    let mut expected = model.ticks(10);
+    expected.extend([ipc::lane::SILENCE; 20]);
+    expected.extend(model.ticks(20));
+    assert_heard(&rig.heard, &expected);
+}
+
+#[test]
+fn a_program_too_large_for_that_goes_on_with_what_its_failing_ticks_left() {
+    let large = trio().with(|band| band.players[0].ballast = MAX_KEPT_START_BYTES as usize / 4);
+    let rig = mended(&large.clone().in_trouble(Trouble::Overflow(11)), &large);
+    let mut model = Model::new(&trio());
+    let mut expected = model.ticks(10);
+    expected.extend([ipc::lane::SILENCE; 20]);
+    // The players had played in each of the ticks that failed.
+    model.ticks(HOLD_AFTER_TICKS as usize);
+    expected.extend(model.ticks(20));
+    assert_heard(&rig.heard, &expected);
 }
 
 #[test]
