@@ -77,7 +77,11 @@ fn every_example_names_its_runtime() {
     for path in examples() {
         let program = start(&path);
         let runtime = configured(&program, "runtime").unwrap_or_else(|| panic!("{}: no runtime", path.display()));
-        assert!(["AudioWorkletRuntime", "WebWorkerMIDIRuntime", "WebWorkerRuntime", "MainThreadRuntime"].contains(&runtime), "{}: {runtime}", path.display());
+        assert!(
+            ["AudioWorkletRuntime", "WebWorkerMIDIRuntime", "WebWorkerRuntime", "MainThreadRuntime"].contains(&runtime),
+            "{}: {runtime}",
+            path.display()
+        );
     }
 }
 

@@ -34,11 +34,20 @@ functionEnd
 struct Up {
     process: Child,
     folder: tempfile::TempDir,
+    /// Where a service manager would listen.
+    manager: UnixDatagram,
 }
 
 impl Up {
     /// Starts a session as a service manager would, and waits until it says that it is ready.
     fn start(session: &str) -> Self {
+        let up = Self::start_watched(session, None);
+        assert_eq!(up.hears(), "READY=1");
+        up
+    }
+
+    /// The same, without waiting; the manager wants to hear from it within so many microseconds, again and again.
+    fn start_watched(session: &str, watchdog_us: Option<&str>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("SESSION.toml"), session).unwrap();
         std::fs::write(folder.path().join("song.8f4e"), PROGRAM).unwrap();
@@ -46,11 +55,16 @@ impl Up {
         manager.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut command = continuo(folder.path(), &["up", "--device", "null"]);
         command.arg(folder.path().join("SESSION.toml")).env("NOTIFY_SOCKET", folder.path().join("notify"));
+        command.envs(watchdog_us.map(|us| ("WATCHDOG_USEC", us)));
         let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        Self { process, folder, manager }
+    }
+
+    /// The next thing that the service manager is told.
+    fn hears(&self) -> String {
         let mut said = [0u8; 64];
-        let length = manager.recv(&mut said).expect("it says that it is ready");
-        assert_eq!(&said[..length], b"READY=1");
-        Self { process, folder }
+        let length = self.manager.recv(&mut said).expect("the service manager is told something");
+        String::from_utf8_lossy(&said[..length]).into_owned()
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
@@ -122,4 +136,51 @@ fn a_session_file_with_a_mistake_is_told_with_its_line() {
     let output = continuo(folder.path(), &["up"]).arg(&file).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("SESSION.toml:2"), "{output:?}");
+}
+
+#[test]
+fn a_service_manager_hears_that_the_session_is_ready_alive_and_stopping() {
+    let mut up = Up::start_watched("name = \"gig\"\n\n[[runtime]]\nname = \"song\"\nfile = \"song.8f4e\"\n", Some("100000"));
+    let said: Vec<String> = std::iter::repeat_with(|| up.hears()).take(8).collect();
+    assert_eq!(said.iter().filter(|said| *said == "READY=1").count(), 1, "{said:?}");
+    assert_eq!(said.iter().filter(|said| *said == "WATCHDOG=1").count(), 7, "{said:?}");
+    assert!(up.run(&["shutdown", "--session", "gig"]).status.success());
+    let last = std::iter::repeat_with(|| up.hears()).find(|said| said != "WATCHDOG=1");
+    assert_eq!(last.as_deref(), Some("STOPPING=1"));
+    assert_eq!(up.process.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn without_a_watchdog_the_service_manager_only_hears_of_start_and_end() {
+    let mut up = Up::start("name = \"gig\"\n\n[[runtime]]\nname = \"song\"\nfile = \"song.8f4e\"\n");
+    assert!(up.run(&["shutdown", "--session", "gig"]).status.success());
+    assert_eq!(up.hears(), "STOPPING=1");
+    assert_eq!(up.process.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn an_error_as_json_is_one_object_on_the_output_and_its_kind_the_exit_status() {
+    let up = Up::start("name = \"gig\"\nacknowledge = \"any-loss\"\n\n[[runtime]]\nname = \"song\"\nfile = \"song.8f4e\"\n");
+    std::fs::write(up.path("wrong.8f4e"), PROGRAM.replace("push count", "puhs count")).unwrap();
+    std::fs::write(up.path("less.8f4e"), PROGRAM.replace("float level 0.25\n", "")).unwrap();
+    let (wrong, less) = (up.path("wrong.8f4e"), up.path("less.8f4e"));
+    let errors: [(&[&str], &str, i32); 9] = [
+        (&["push", "song", &wrong], "compile_failed", 1),
+        (&["plan", "song", &wrong], "compile_failed", 1),
+        (&["push", "song", &less], "needs_ack", 1),
+        (&["push", "song", &up.path("nowhere.8f4e")], "file_failed", 2),
+        (&["get", "song", "m:lever"], "unknown_item", 2),
+        (&["solo", "sing"], "unknown_runtime", 2),
+        (&["confirm", "4711"], "unknown_change", 2),
+        (&["rollback", "song", "0123456789abcdef"], "unknown_revision", 2),
+        (&["push", "song", &less, "--boundary", "pulse", "--acknowledge"], "unknown_boundary", 2),
+    ];
+    for (arguments, name, status) in errors {
+        let output = up.run(&[arguments, &["--json", "--session", "gig"]].concat());
+        let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{arguments:?}: {e}: {output:?}"));
+        assert_eq!((said["error"]["data"]["name"].as_str(), output.status.code()), (Some(name), Some(status)), "{arguments:?}: {said}");
+        assert!(said["error"]["message"].as_str().is_some_and(|message| !message.is_empty()), "{said}");
+        assert_eq!(said.as_object().map(serde_json::Map::len), Some(1), "{said}");
+        assert!(output.stderr.is_empty(), "{arguments:?}: an error is told once: {output:?}");
+    }
 }

@@ -76,7 +76,7 @@ fn check(events: &[Arrived], first: u64) -> u64 {
         let number = first + index / 2;
         assert_eq!((event.begins, event.note), (index % 2 == 0, FIRST_NOTE + number % NOTES), "event {index} of {events:?}");
     }
-    assert!(events.len() % 2 == 0, "the last note has not been ended");
+    assert!(events.len().is_multiple_of(2), "the last note has not been ended");
     events.len() as u64 / 2
 }
 

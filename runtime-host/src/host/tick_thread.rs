@@ -274,13 +274,10 @@ impl TickLoop {
 
     fn tick_rt(&mut self) {
         let begin_ns = monotonic_ns_rt();
-        let revision = self.stage.revision();
-        crash::begin_tick_rt(self.tick, &revision);
+        crash::note_tick_rt(self.tick, &self.stage.revision());
         self.stage.put_clock_rt(self.runtime.clock_rt());
         self.stage.begin_rt(self.tick);
-        if self.stage.revision() != revision {
-            crash::begin_tick_rt(self.tick, &self.stage.revision());
-        }
+        crash::begin_tick_rt(self.tick, &self.stage.revision());
         let has_run = self.stage.run_rt(self.tick, &mut *self.runtime);
         let non_finite = self.runtime.publish_rt(self.stage.sounding_rt(has_run));
         if non_finite > 0 {

@@ -90,7 +90,9 @@ pub fn settings(manifest: &Manifest) -> Settings {
         }
     }
     let bad_routes = routes::outputs(manifest).1;
-    settings.warnings.extend(bad_routes.into_iter().map(|bad| Warning { line: bad.line, message: format!("{}; it is left out", bad.message) }));
+    settings
+        .warnings
+        .extend(bad_routes.into_iter().map(|bad| Warning { line: bad.line, message: format!("{}; it is left out", bad.message) }));
     settings
 }
 

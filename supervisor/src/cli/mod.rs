@@ -182,7 +182,11 @@ fn seconds(text: &str) -> Result<f64, String> {
 /// How long a session plays on without its supervisor: at most a day; 0 is not at all.
 fn grace(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "it must be a number of seconds, such as 30".to_owned())?;
-    if (0.0..=MAX_GRACE_SECONDS).contains(&seconds) { Ok(Duration::from_secs_f64(seconds)) } else { Err(format!("it must be 0 to {MAX_GRACE_SECONDS} seconds")) }
+    if (0.0..=MAX_GRACE_SECONDS).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err(format!("it must be 0 to {MAX_GRACE_SECONDS} seconds"))
+    }
 }
 
 /// Longest grace period in seconds: nobody wants to hear it for longer than a day.

@@ -128,7 +128,15 @@ pub struct Player {
 
 impl Player {
     pub fn new(is_json: bool, recording: Option<PathBuf>) -> Self {
-        Self { is_json, session: None, recording, line: LiveLine::text(), meter: Meter::default(), sample_rate: DEFAULT_SAMPLE_RATE_HZ, frames: 0 }
+        Self {
+            is_json,
+            session: None,
+            recording,
+            line: LiveLine::text(),
+            meter: Meter::default(),
+            sample_rate: DEFAULT_SAMPLE_RATE_HZ,
+            frames: 0,
+        }
     }
 
     /// Says how it was.

@@ -198,7 +198,11 @@ fn described(path: &str, recording: &Recording) -> RecordingInfo {
         build: recording.header.build.clone(),
         seed: recording.header.seed,
         frames: ticks * ipc::limits::BLOCK_FRAMES as u64,
-        inputs: recording.entries.iter().filter(|entry| !matches!(entry.what, Logged::Start { .. } | Logged::Asset { .. } | Logged::Seen {})).count() as u64,
+        inputs: recording
+            .entries
+            .iter()
+            .filter(|entry| !matches!(entry.what, Logged::Start { .. } | Logged::Asset { .. } | Logged::Seen {}))
+            .count() as u64,
         is_torn: recording.is_torn,
         runtimes,
     }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use ipc::message::Output;
 
 use crate::control::SessionName;
-use crate::policy::{Goal, RestartLimits};
 pub use crate::policy::ProgramText;
 use crate::policy::log::{LogEntry, RevisionText};
+use crate::policy::{Goal, RestartLimits};
 
 /// Operations that one tick of an `audio` program may take before it counts as a runaway. A block has 2.7 ms; a program
 /// that needs a hundredth of this budget is too slow to play. High enough never to hit one that merely starts up slowly.

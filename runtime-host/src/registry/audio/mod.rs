@@ -56,7 +56,12 @@ fn bind(ty: &RuntimeType, settings: &Settings, engine: &Engine) -> Binding {
         engine.bytes_rt(target.memory, target.byte_address, BLOCK_BYTES)?;
         Some(Route { memory: target.memory, byte_address: target.byte_address })
     };
-    Binding { export: engine.export(ty.tick_export), input: route(IN_LEFT), outputs: [route(OUT_LEFT), route(OUT_RIGHT)], ..Binding::default() }
+    Binding {
+        export: engine.export(ty.tick_export),
+        input: route(IN_LEFT),
+        outputs: [route(OUT_LEFT), route(OUT_RIGHT)],
+        ..Binding::default()
+    }
 }
 
 fn build(assembly: &Assembly<'_>) -> Result<Box<dyn Runtime>, BuildError> {
