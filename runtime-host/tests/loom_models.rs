@@ -32,7 +32,8 @@ fn a_driver_that_wakes_up_late_never_moves_the_clock_after_its_successor() {
         let hanging = thread::spawn(move || move_clock_rt(&with_old, old));
         let successor = thread::spawn(move || move_clock_rt(&with_new, new));
         passing.pass_to(new);
-        (hanging.join().unwrap(), successor.join().unwrap());
+        hanging.join().unwrap();
+        successor.join().unwrap();
         let clock = passing.use_idle(|clock| clock.clone()).unwrap();
         assert!(clock.is_sorted(), "{clock:?}");
     });

@@ -13,7 +13,22 @@ fn play(folder: &Folder, environment: &[(&str, &str)]) -> Playing {
     let files = ["one", "two"].map(|name| folder.file(&format!("{name}.8f4e"), ramp()));
     let mut playing = Playing::start(folder, &["--device", "null", text(&files[0]), text(&files[1])], environment);
     files.iter().for_each(|_| drop(playing.wait_for("sounding")));
+    if environment.iter().all(|(name, _)| *name != "CONTINUO_SANDBOX") {
+        wait_until_confined(&playing);
+    }
     playing
+}
+
+/// The spare host may have been started this very moment; the filter of system calls is the last thing that a child confines
+/// itself with.
+fn wait_until_confined(playing: &Playing) {
+    let deadline = Instant::now() + PATIENCE;
+    for process in ROLES.iter().flat_map(|role| playing.in_role(role)) {
+        while status(process.pid, "Seccomp") != "2" {
+            assert!(Instant::now() < deadline, "the process {} stays without a filter", process.pid);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
 }
 
 /// The table of descriptors in the documentation: role, then how many of each kind; `None` is any number.
@@ -23,7 +38,9 @@ fn documented() -> BTreeMap<String, BTreeMap<&'static str, Option<usize>>> {
     let rows = section.lines().filter(|line| ROLES.iter().any(|role| line.starts_with(&format!("| {role} |"))));
     rows.map(|row| {
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
-        let counts = ["/dev/null", "pipe", "socket", "segments", "pidfd"].into_iter().zip(cells[2..7].iter().map(|cell| cell.parse().ok()));
+        let counts = ["/dev/null", "pipe", "socket", "segments", "pidfd", "members"]
+            .into_iter()
+            .zip(cells[2..8].iter().map(|cell| cell.parse().ok()));
         (cells[1].to_owned(), counts.collect())
     })
     .collect()
@@ -37,6 +54,7 @@ fn kind(target: &str) -> &str {
         pipe if pipe.starts_with("pipe:") => "pipe",
         socket if socket.starts_with("socket:") => "socket",
         segment if segment.starts_with("/dev/shm/continuo-") => "segments",
+        members if members.ends_with("/members") => "members",
         other => other,
     }
 }

@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn what_is_too_long_for_the_page_is_cut() {
         let mut said = Said { bytes: [0; MAX_PANIC_BYTES], length: 0 };
-        write!(said, "{}{}", "a".repeat(MAX_PANIC_BYTES - 1), "bc").unwrap();
+        write!(said, "{}bc", "a".repeat(MAX_PANIC_BYTES - 1)).unwrap();
         assert_eq!(said.bytes().len(), MAX_PANIC_BYTES);
         assert!(said.bytes().ends_with(b"ab"));
     }

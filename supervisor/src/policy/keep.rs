@@ -1,8 +1,9 @@
 //! What it takes to go on with a runtime in another host: its programs with their segments, and what its host was asked and
 //! has not answered. Plain data, in one place; the only thing that decides how long a segment keeps its name.
 //!
-//! A program is kept from the moment a host is told of it until no death can lead back to it: it was refused or called back,
-//! or another one has taken its place and passed its trial.
+//! A program is kept from the moment a host is told of it until no death and no failed trial can lead back to it: it was
+//! refused or called back, another one has taken its place and passed its trial, or so many have taken its place within
+//! their trials that nothing names it any more.
 
 use std::path::PathBuf;
 
@@ -11,6 +12,10 @@ use ipc::live::{LiveChange, LiveRequest, RequestId, Swap};
 use ipc::recovery::Candidate;
 use ipc::segment::SegmentRef;
 use serde::{Deserialize, Serialize};
+
+/// Swaps whose programs are kept although nothing goes back to them: a host that dies right after a commit goes on from the
+/// checkpoint of the program before, should the first one of the new program not be complete.
+const NEWEST_SWAPS: usize = 3;
 
 /// What a kept program is to its runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,7 +133,19 @@ impl Keep {
             kept.standing = Standing::Fallback;
         }
         self.programs[new].standing = Standing::Current;
-        if is_undoable { Released::new() } else { self.let_go(|kept| kept.standing == Standing::Fallback) }
+        if is_undoable { self.let_go_passed_over() } else { self.let_go(|kept| kept.standing == Standing::Fallback) }
+    }
+
+    /// Lets go of what edits that came faster than trials pass have left between the newest programs and the one that a
+    /// failure goes back to.
+    fn let_go_passed_over(&mut self) -> Released {
+        let swaps = self.programs.iter().enumerate().filter(|(_, kept)| kept.swap.is_some());
+        let Some((newest, _)) = swaps.rev().nth(NEWEST_SWAPS) else { return Released::new() };
+        let ways_back =
+            self.programs[newest..].iter().filter_map(|kept| kept.swap.as_ref()).flat_map(|swap| [&swap.back, &swap.back_to_good]);
+        let goals: Vec<ContentHash> = ways_back.flatten().map(|plan| plan.to).collect();
+        let passed_over: Vec<_> = self.programs[..newest].iter().map(|kept| (kept.request, goals.contains(&kept.revision))).collect();
+        self.let_go(|kept| kept.standing == Standing::Fallback && passed_over.contains(&(kept.request, false)))
     }
 
     /// The program of this request has passed its trial: nothing leads back behind it.
@@ -279,6 +296,14 @@ mod tests {
         LiveRequest { request, at_tick: None, what: LiveChange::Patch(Box::new(patch)) }
     }
 
+    /// The change, with a way back to this program.
+    fn back_to(name: &str, asked: LiveRequest) -> LiveChange {
+        let LiveRequest { what: LiveChange::Swap(mut swap), .. } = asked else { panic!("a swap") };
+        let LiveRequest { what: LiveChange::Patch(patch), .. } = patch(0, name) else { panic!("a patch") };
+        swap.back_to_good = Some(ipc::plan::MigrationPlan { to: revision(name), ..patch.plan });
+        LiveChange::Swap(swap)
+    }
+
     fn started() -> Keep {
         let mut keep = Keep::default();
         keep.start(revision("a"), segment("a"), PathBuf::from("/"));
@@ -340,6 +365,20 @@ mod tests {
         assert!(keep.committed(2).is_empty());
         assert_eq!(keep.rolled_back(revision("a")), ["b", "c"]);
         assert_eq!(keep.current().map(|kept| kept.revision), Some(revision("a")));
+    }
+
+    #[test]
+    fn swaps_that_come_faster_than_trials_pass_do_not_pile_up() {
+        let mut keep = started();
+        let names: Vec<String> = (1..=40).map(|number| format!("b{number}")).collect();
+        let mut released = Vec::new();
+        for (request, name) in (1..).zip(&names) {
+            keep.sent(&LiveRequest { what: back_to("a", swap(request, name, 10)), ..swap(request, name, 10) });
+            released.extend(keep.committed(request));
+        }
+        assert_eq!(released, names[..names.len() - NEWEST_SWAPS - 1], "each is let go of once");
+        assert_eq!(keep.programs().first().map(|kept| kept.revision), Some(revision("a")), "what a failure goes back to stays");
+        assert_eq!(keep.rolled_back(revision("a")).len(), NEWEST_SWAPS + 1);
     }
 
     #[test]

@@ -270,7 +270,8 @@ impl<'a> Shell<'a> {
                 }
                 for action in actions {
                     if let Action::Finish(verdict) = action {
-                        self.journal.finish(self.policy.lives());
+                        let lives = self.lives();
+                        self.journal.finish(lives);
                         return verdict;
                     }
                     self.carry_out(action);
@@ -544,7 +545,7 @@ impl<'a> Shell<'a> {
                 Ok(()) => Ok(answer(&path, true)),
                 Err(error) => Err(ErrorReply::new(ErrorCode::FileFailed, error.to_string()).in_field("params.path")),
             },
-            (None, _) => match self.journal.finish(self.policy.lives()) {
+            (None, _) => match self.journal.finish(self.lives()) {
                 Some(path) => Ok(answer(&path, false)),
                 None => Err(ErrorReply::new(ErrorCode::WrongState, "nothing is being recorded")),
             },
@@ -711,6 +712,13 @@ impl<'a> Shell<'a> {
             Some(Progress { runtime, done, due })
         };
         self.policy.watched().filter_map(progress).collect()
+    }
+
+    /// Every life of a runtime and how far it has come by now, which its host may not have told yet.
+    fn lives(&self) -> Vec<(usize, u64)> {
+        let looked = self.look();
+        let done = |life| looked.iter().find(|progress| progress.runtime.0 == life).map_or(0, |progress| progress.done);
+        self.policy.lives().into_iter().map(|(life, ticks)| (life, ticks.max(done(life)))).collect()
     }
 
     fn open_device(&mut self, sample_rate: u32, first_frame: u64) {

@@ -129,11 +129,10 @@ pub struct Death {
 impl Death {
     /// Blocks until the process has ended, and reaps it.
     pub fn wait(self) -> ProcessEnd {
-        while !self.is_child {
-            match poll(&mut [PollFd::new(&*self.pidfd, PollFlags::IN)], None) {
-                Err(rustix::io::Errno::INTR) => {}
-                Ok(_) | Err(_) => return ProcessEnd::UNKNOWN,
-            }
+        if !self.is_child {
+            // Only a parent learns how a process has ended; to others its descriptor becomes readable.
+            while let Err(rustix::io::Errno::INTR) = poll(&mut [PollFd::new(&*self.pidfd, PollFlags::IN)], None) {}
+            return ProcessEnd::UNKNOWN;
         }
         loop {
             match waitid(WaitId::PidFd(std::os::fd::AsFd::as_fd(&*self.pidfd)), WaitIdOptions::EXITED) {

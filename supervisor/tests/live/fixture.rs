@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 /// Longest time a test waits for anything; no test measures time.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Sample n (from 1) of [`program`] is n times this; exact in 32-bit floats.
 const STEP: f32 = 1.0 / 1_048_576.0;
