@@ -17,6 +17,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::languages::caches::{Caches, Texts};
 use crate::native::NativeCompiler;
+use crate::wasm::validation;
 use crate::{CompileError, compile_with};
 
 /// A program that makes the compiler take all the memory there is must not take it from the hosts: beyond this limit allocating fails,
@@ -100,7 +101,7 @@ impl Worker {
             let started = Instant::now();
             artifact.native = match self.native.compile(&artifact.wasm) {
                 Ok(native) => native,
-                Err(error) => return CompileOutcome::Failed(format!("no native code could be made: {error:#}")),
+                Err(error) => return CompileOutcome::Failed(why_not_native(&artifact.wasm, &error)),
             };
             timings.native_us = micros_since(started);
         }
@@ -119,6 +120,14 @@ impl Worker {
             }
             Err(error) => CompileOutcome::Failed(error.to_string()),
         }
+    }
+}
+
+/// Whether the compiler is to blame or wasmtime: what is invalid has not been looked at before.
+fn why_not_native(wasm: &[u8], error: &wasmtime::Error) -> String {
+    match validation::validate(wasm) {
+        Err(what) => CompileError::Internal(what).to_string(),
+        Ok(()) => format!("no native code could be made: {error:#}"),
     }
 }
 

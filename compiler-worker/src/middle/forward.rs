@@ -47,20 +47,17 @@ impl Surroundings<'_> {
 
 /// Which defined functions write memory.
 pub fn memory_writers(program: &Program) -> Vec<bool> {
-    let mut writes: Vec<bool> = program.functions.iter().map(|function| region_writes(&function.body)).collect();
+    let imports = program.imports.len() as u32;
+    let mut writes: Vec<bool> = program.functions.iter().map(|function| region_writes(&function.body, imports)).collect();
     if writes.iter().all(|&writes| writes) {
         return writes;
     }
     // Callees first, so that one round is enough unless functions call each other.
-    let order = super::inline::CallGraph::of(program).callees_first;
+    let graph = super::inline::CallGraph::of(program);
     loop {
         let mut is_stable = true;
-        for &index in &order {
-            let mut calls_writer = false;
-            super::inline::for_each_callee(&program.functions[index].body, &mut |callee| {
-                calls_writer |= program.defined(callee).is_none_or(|callee| writes[callee]);
-            });
-            if calls_writer && !writes[index] {
+        for &index in &graph.callees_first {
+            if !writes[index] && graph.callees(index).iter().any(|&callee| writes[callee]) {
                 writes[index] = true;
                 is_stable = false;
             }
@@ -71,10 +68,12 @@ pub fn memory_writers(program: &Program) -> Vec<bool> {
     }
 }
 
-fn region_writes(region: &Region) -> bool {
-    region.ops.iter().any(|op| {
-        let writes = matches!(op.kind, Kind::Store { .. } | Kind::MemoryCopy { .. } | Kind::MemoryClear { .. } | Kind::MemoryInit { .. });
-        writes || op.kind.regions().any(region_writes)
+/// Whether a region writes by itself. A function of the host, one of the first `imports`, may do so.
+fn region_writes(region: &Region, imports: u32) -> bool {
+    region.ops.iter().any(|op| match &op.kind {
+        Kind::Store { .. } | Kind::MemoryCopy { .. } | Kind::MemoryClear { .. } | Kind::MemoryInit { .. } => true,
+        Kind::Call { function, .. } => function.0 < imports,
+        kind => kind.regions().any(|inner| region_writes(inner, imports)),
     })
 }
 

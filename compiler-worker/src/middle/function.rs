@@ -58,6 +58,11 @@ impl Function {
         self.values[value.0 as usize]
     }
 
+    /// Types of an operation's results.
+    pub fn types_of(&self, results: Results) -> &[Type] {
+        &self.values[results.first as usize..(results.first + results.count) as usize]
+    }
+
     /// Parameter types.
     pub fn param_types(&self) -> &[Type] {
         &self.locals[..self.params]

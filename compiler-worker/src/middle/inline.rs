@@ -5,7 +5,6 @@
 //! nobody calls or exports any more are removed at the end.
 
 use rustc_hash::FxHashSet;
-use smallvec::SmallVec;
 
 use super::function::{Function, FunctionId, Kind, Local, Op, Region, Results, Value};
 use super::parts;
@@ -24,14 +23,14 @@ const MAX_DEPTH: usize = 400;
 /// Inlines what is worth it, everywhere.
 pub fn inline(program: &mut Program) {
     let mut graph = CallGraph::of(program);
-    let parts = parts::divide(program, &graph);
+    let mut measures = measures(program);
+    let parts = parts::divide(program, &graph, &measures);
     if !parts.is_empty() {
         graph = CallGraph::of(program);
+        measures = self::measures(program);
     }
-    let mut sizes: Vec<usize> = program.functions.iter().map(|function| size_of(&function.body)).collect();
-    let mut depths: Vec<usize> = program.functions.iter().map(|function| depth_of(&function.body)).collect();
     for &index in &graph.callees_first {
-        if graph.is_leaf[index] {
+        if graph.callees(index).is_empty() {
             continue;
         }
         let mut function = std::mem::take(&mut program.functions[index]);
@@ -41,16 +40,15 @@ pub fn inline(program: &mut Program) {
             program,
             graph: &graph,
             parts: &parts,
-            sizes: &sizes,
-            depths: &depths,
+            measures: &measures,
             function: &mut function,
             renamed,
-            size: sizes[index],
+            size: measures[index].ops,
             depth: 0,
             deepest: 0,
         };
         site.region(&mut body);
-        (sizes[index], depths[index]) = (site.size, site.deepest);
+        measures[index] = Measure { ops: site.size, depth: site.deepest };
         function.body = body;
         program.functions[index] = function;
     }
@@ -62,9 +60,30 @@ pub fn size_of(region: &Region) -> usize {
     region.ops.iter().map(|op| 1 + op.kind.regions().map(size_of).sum::<usize>()).sum()
 }
 
-/// How deep regions are nested in a region.
-fn depth_of(region: &Region) -> usize {
-    region.ops.iter().flat_map(|op| op.kind.regions()).map(|inner| 1 + depth_of(inner)).max().unwrap_or(0)
+/// How large a body is.
+#[derive(Clone, Copy, Debug)]
+pub struct Measure {
+    /// Operations, nested ones included.
+    pub ops: usize,
+    /// How deep regions are nested in it.
+    pub depth: usize,
+}
+
+impl Measure {
+    fn of(region: &Region) -> Self {
+        let mut measure = Self { ops: region.ops.len(), depth: 0 };
+        for inner in region.ops.iter().flat_map(|op| op.kind.regions()) {
+            let inner = Self::of(inner);
+            measure.ops += inner.ops;
+            measure.depth = measure.depth.max(1 + inner.depth);
+        }
+        measure
+    }
+}
+
+/// Of the functions of a program, in their order.
+pub fn measures(program: &Program) -> Vec<Measure> {
+    program.functions.iter().map(|function| Measure::of(&function.body)).collect()
 }
 
 /// Calls `visit` with every function the region calls.
@@ -83,33 +102,41 @@ pub struct CallGraph {
     pub callees_first: Vec<usize>,
     /// Functions that take part in a recursion.
     pub is_recursive: Vec<bool>,
-    /// Functions that call no other one.
-    pub is_leaf: Vec<bool>,
     /// Calls of each function, and one for each export.
     pub uses: Vec<u32>,
+    /// Functions that are called, function by function, and where those of each begin (and the last ones end).
+    calls: Vec<usize>,
+    starts: Vec<usize>,
 }
 
 impl CallGraph {
     pub fn of(program: &Program) -> Self {
         let count = program.functions.len();
-        let mut callees: Vec<SmallVec<[usize; 4]>> = vec![SmallVec::new(); count];
+        let (mut calls, mut starts) = (Vec::new(), Vec::with_capacity(count + 1));
         let mut uses = vec![0; count];
-        for (index, function) in program.functions.iter().enumerate() {
-            for_each_callee(&function.body, &mut |callee| {
-                if let Some(callee) = program.defined(callee) {
-                    uses[callee] += 1;
-                    callees[index].push(callee);
-                }
-            });
+        for function in &program.functions {
+            starts.push(calls.len());
+            for_each_callee(&function.body, &mut |callee| calls.extend(program.defined(callee)));
         }
+        starts.push(calls.len());
+        calls.iter().for_each(|&callee| uses[callee] += 1);
         for export in &program.exports {
             if let Some(index) = program.defined(export.function) {
                 uses[index] += 1;
             }
         }
-        let (callees_first, is_recursive) = order(&callees);
-        let is_leaf = callees.iter().map(|callees| callees.is_empty()).collect();
-        Self { callees_first, is_recursive, is_leaf, uses }
+        let (callees_first, is_recursive) = if calls.is_empty() {
+            ((0..count).collect(), vec![false; count])
+        } else {
+            let callees: Vec<&[usize]> = starts.windows(2).map(|bounds| &calls[bounds[0]..bounds[1]]).collect();
+            order(&callees)
+        };
+        Self { callees_first, is_recursive, uses, calls, starts }
+    }
+
+    /// The defined functions that a function calls, as often as it does.
+    pub fn callees(&self, index: usize) -> &[usize] {
+        &self.calls[self.starts[index]..self.starts[index + 1]]
     }
 }
 
@@ -187,10 +214,8 @@ struct Site<'a> {
     graph: &'a CallGraph,
     /// Functions that stay calls.
     parts: &'a FxHashSet<usize>,
-    /// Operations of every function, as far as it is finished.
-    sizes: &'a [usize],
-    /// How deep regions are nested in each.
-    depths: &'a [usize],
+    /// Of every function, as far as it is finished.
+    measures: &'a [Measure],
     function: &'a mut Function,
     /// What results of inlined calls have become.
     renamed: Vec<Option<Value>>,
@@ -235,9 +260,9 @@ impl Site<'_> {
         if self.graph.is_recursive[index] || self.parts.contains(&index) {
             return None;
         }
-        let size = self.sizes[index];
+        let Measure { ops: size, depth } = self.measures[index];
         let is_wanted = size <= SMALL_OPS || self.graph.uses[index] == 1;
-        (is_wanted && self.size + size <= MAX_OPS && self.depth + self.depths[index] < MAX_DEPTH).then_some(index)
+        (is_wanted && self.size + size <= MAX_OPS && self.depth + depth < MAX_DEPTH).then_some(index)
     }
 
     /// Puts the callee's operations in place of the call.
@@ -246,14 +271,14 @@ impl Site<'_> {
         let is_last = self.graph.uses[index] == 1;
         let callee = &mut self.program.functions[index];
         let mut body = if is_last { std::mem::take(&mut callee.body) } else { callee.body.clone() };
-        self.size += self.sizes[index] + callee.locals.len() * 2;
+        self.size += self.measures[index].ops + callee.locals.len() * 2;
         let mut renumbering =
             Renumbering { values: self.function.values.len() as u32, locals: self.function.locals.len() as u32, returns: false };
         self.function.values.extend(&callee.values);
         enter(self.function, call, callee, arguments, ops);
 
         renumbering.region(&mut body, 0);
-        self.deepest = self.deepest.max(self.depth + self.depths[index] + usize::from(renumbering.returns));
+        self.deepest = self.deepest.max(self.depth + self.measures[index].depth + usize::from(renumbering.returns));
         if renumbering.returns {
             let body = Box::new(body);
             ops.push(Op { kind: Kind::Block { body }, results: call.results, source: call.source });
@@ -314,26 +339,23 @@ impl Renumbering {
 
 /// Removes functions that nobody calls or exports, and numbers the others anew.
 fn remove_unused(program: &mut Program) {
-    let mut used: FxHashSet<FunctionId> = program.exports.iter().map(|export| export.function).collect();
-    let mut open: Vec<FunctionId> = used.iter().copied().collect();
-    while let Some(id) = open.pop() {
-        if let Some(function) = program.function(id) {
-            for_each_callee(&function.body, &mut |callee| {
-                if used.insert(callee) {
-                    open.push(callee);
-                }
-            });
+    let mut used = vec![false; program.functions.len()];
+    let mut open: Vec<usize> = program.exports.iter().filter_map(|export| program.defined(export.function)).collect();
+    let mut has_calls = false;
+    while let Some(index) = open.pop() {
+        if !std::mem::replace(&mut used[index], true) {
+            let before = open.len();
+            for_each_callee(&program.functions[index].body, &mut |callee| open.extend(program.defined(callee)));
+            has_calls |= open.len() > before;
         }
     }
     let imports = program.imports.len() as u32;
     let mut next = imports;
-    let numbers: Vec<u32> = (0..program.functions.len())
-        .map(|index| {
-            let is_used = used.contains(&program.id_of(index));
-            next += u32::from(is_used);
-            if is_used { next - 1 } else { u32::MAX }
-        })
-        .collect();
+    let number = |is_used: &bool| {
+        next += u32::from(*is_used);
+        if *is_used { next - 1 } else { u32::MAX }
+    };
+    let numbers: Vec<u32> = used.iter().map(number).collect();
     let renumber = |id: &mut FunctionId| {
         if let Some(index) = id.0.checked_sub(imports) {
             id.0 = numbers[index as usize];
@@ -344,7 +366,7 @@ fn remove_unused(program: &mut Program) {
         index += 1;
         numbers[index - 1] != u32::MAX
     });
-    for function in &mut program.functions {
+    for function in program.functions.iter_mut().filter(|_| has_calls) {
         super::program::for_each_region_mut(&mut function.body, &mut |region| {
             for op in &mut region.ops {
                 if let Kind::Call { function, .. } = &mut op.kind {
@@ -457,7 +479,7 @@ mod tests {
         inline(&mut program);
         assert_eq!(verify(&program), Ok(()));
         assert!(program.functions.len() > 1);
-        assert!(program.functions.iter().all(|function| depth_of(&function.body) <= MAX_DEPTH));
+        assert!(measures(&program).iter().all(|measure| measure.depth <= MAX_DEPTH));
     }
 
     #[test]

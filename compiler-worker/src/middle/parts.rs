@@ -8,7 +8,7 @@ use ipc::hash::ContentHash;
 use rustc_hash::FxHashSet;
 
 use super::function::{Function, FunctionId, Kind, Op, Region, Results};
-use super::inline::{CallGraph, SMALL_OPS, size_of};
+use super::inline::{CallGraph, Measure, SMALL_OPS};
 use super::program::Program;
 
 /// Operations from which on a group may end. A function of this size takes about 2 ms to compile.
@@ -22,9 +22,9 @@ const END_EVERY: u8 = 3;
 
 /// Divides the large functions that do nothing but call modules. Returns the indices of the functions that are new: they must not
 /// be inlined.
-pub fn divide(program: &mut Program, graph: &CallGraph) -> FxHashSet<usize> {
+pub fn divide(program: &mut Program, graph: &CallGraph, measures: &[Measure]) -> FxHashSet<usize> {
     let mut parts = FxHashSet::default();
-    let sizes = inlined_sizes(program, graph);
+    let sizes = inlined_sizes(graph, measures);
     for index in 0..sizes.len() {
         if sizes[index] <= MOST_OPS || !is_dispatcher(&program.functions[index]) {
             continue;
@@ -49,18 +49,12 @@ fn is_dispatcher(function: &Function) -> bool {
 }
 
 /// Operations of each function once calls have been inlined, or somewhat less: enough to tell large from small.
-fn inlined_sizes(program: &Program, graph: &CallGraph) -> Vec<usize> {
-    let mut sizes = vec![0; program.functions.len()];
+fn inlined_sizes(graph: &CallGraph, measures: &[Measure]) -> Vec<usize> {
+    let mut sizes = vec![0; measures.len()];
     for &index in &graph.callees_first {
-        let body = &program.functions[index].body;
-        let mut size = size_of(body);
-        super::inline::for_each_callee(body, &mut |callee| {
-            if let Some(callee) = program.defined(callee) {
-                let is_inlined = sizes[callee] <= SMALL_OPS || graph.uses[callee] == 1;
-                size += if is_inlined { sizes[callee] } else { 0 };
-            }
-        });
-        sizes[index] = size;
+        let is_inlined = |callee: &usize| sizes[*callee] <= SMALL_OPS || graph.uses[*callee] == 1;
+        let inlined = graph.callees(index).iter().copied().filter(is_inlined);
+        sizes[index] = measures[index].ops + inlined.map(|callee| sizes[callee]).sum::<usize>();
     }
     sizes
 }
@@ -100,7 +94,7 @@ fn ends_group(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::middle::inline::inline;
+    use crate::middle::inline::{inline, measures, size_of};
     use crate::middle::sketch::{Sketch, all_ops, program};
     use crate::middle::verify::verify;
 
@@ -133,7 +127,8 @@ mod tests {
     fn grouped(names: &[String]) -> Vec<Vec<String>> {
         let mut program = modules(names, 30);
         let graph = CallGraph::of(&program);
-        let parts = divide(&mut program, &graph);
+        let measures = measures(&program);
+        let parts = divide(&mut program, &graph, &measures);
         let mut parts: Vec<usize> = parts.into_iter().collect();
         parts.sort_unstable();
         let of_part = |part: usize| program.functions[part].body.ops.iter().filter_map(callee);

@@ -548,8 +548,7 @@ impl Writer<'_> {
     // ------------------------------------------------------------------------------------------- structure
 
     fn block_type(&mut self, results: Results) -> BlockType {
-        let types: Vec<Type> = results.iter().map(|value| self.function.type_of(value)).collect();
-        match types.as_slice() {
+        match self.function.types_of(results) {
             [] => BlockType::Empty,
             [ty] => BlockType::Result(val_type(*ty)),
             several => BlockType::FunctionType(self.types.index(&[], several)),

@@ -4,6 +4,7 @@
 //! touches memory. Pure computation.
 
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 use wasm_encoder::{
     CodeSection, ConstExpr, DataCountSection, DataSection, EntityType, ExportKind, ExportSection, FunctionSection, GlobalSection,
     GlobalType, ImportSection, MemoryType, Module, TypeSection, ValType,
@@ -22,18 +23,33 @@ pub struct Emitted {
     pub points: Vec<Point>,
 }
 
+/// Types of parameters or results: few.
+type Types = SmallVec<[Type; 16]>;
+
+/// So many function types are found by looking at each; there are seldom more.
+const SEARCHED_TYPES: usize = 8;
+
 /// Function types of a binary, each once, in order of first use.
 #[derive(Debug, Default)]
 pub struct TypeRegistry {
-    signatures: Vec<(Vec<Type>, Vec<Type>)>,
-    indices: FxHashMap<(Vec<Type>, Vec<Type>), u32>,
+    signatures: Vec<(Types, Types)>,
+    /// Those behind the first ones.
+    indices: FxHashMap<(Types, Types), u32>,
 }
 
 impl TypeRegistry {
     /// Index of a type; registers it when it is new.
     pub fn index(&mut self, params: &[Type], results: &[Type]) -> u32 {
-        let signature = (params.to_vec(), results.to_vec());
+        let is_same = |signature: &(Types, Types)| signature.0.as_slice() == params && signature.1.as_slice() == results;
+        if let Some(index) = self.signatures.iter().take(SEARCHED_TYPES).position(is_same) {
+            return index as u32;
+        }
+        let signature = (Types::from_slice(params), Types::from_slice(results));
         let next = self.signatures.len() as u32;
+        if (next as usize) < SEARCHED_TYPES {
+            self.signatures.push(signature);
+            return next;
+        }
         let signatures = &mut self.signatures;
         *self.indices.entry(signature).or_insert_with_key(|signature| {
             signatures.push(signature.clone());
@@ -43,9 +59,8 @@ impl TypeRegistry {
 
     fn section(&self) -> TypeSection {
         let mut section = TypeSection::new();
-        let types = |types: &[Type]| types.iter().map(|&ty| val_type(ty)).collect::<Vec<_>>();
         for (params, results) in &self.signatures {
-            section.ty().function(types(params), types(results));
+            section.ty().function(params.iter().copied().map(val_type), results.iter().copied().map(val_type));
         }
         section
     }

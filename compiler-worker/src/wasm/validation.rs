@@ -1,4 +1,5 @@
-//! Checks that what emission wrote is valid WebAssembly: a failure is an error of the compiler, never of the program.
+//! Checks that what emission wrote is valid WebAssembly: a failure is an error of the compiler, never of the program. Builds with debug
+//! assertions check everything, others what no native code is made of: wasmtime checks the rest.
 
 use wasmparser::{Validator, WasmFeatures};
 

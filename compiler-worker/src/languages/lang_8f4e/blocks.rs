@@ -115,10 +115,8 @@ impl<'a> Outline<'a> {
 
 /// The second word of an opener line.
 fn name_of(opener: &str) -> &str {
-    let mut tokens = Vec::new();
     // A string that does not end is an error of syntax, found when the line is read for good.
-    let _ = lexer::tokenize(opener, 0, &mut tokens);
-    tokens.get(1).map_or("", |token| token.text)
+    lexer::tokens(opener, 0).map_while(Result::ok).nth(1).map_or("", |token| token.text)
 }
 
 /// Reads all blocks that `cache` does not know. Reports the first error of each, in the language's order.

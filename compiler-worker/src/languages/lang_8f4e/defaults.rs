@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use ipc::limits::MAX_DIAGNOSTICS;
+use smallvec::SmallVec;
 
 use super::arguments::{Name, Number, Operand, Reference, Value};
 use super::error::{CompilerCode, LanguageError};
@@ -17,6 +18,17 @@ use super::references::{Lookup, PointeeCounts, Range, Resolver, elements_behind}
 
 /// Bytes between two initialised places that are filled rather than starting another segment.
 const MAX_GAP_BYTES: i64 = 32;
+
+/// Initial bytes of one place: nearly always those of a scalar.
+type Bytes = SmallVec<[u8; 16]>;
+
+/// Initial bytes of one place, before neighbours become one segment.
+#[derive(Debug)]
+struct Candidate {
+    memory: u32,
+    address: u32,
+    bytes: Bytes,
+}
 
 /// What a declaration says an item starts with.
 #[derive(Clone, Debug)]
@@ -189,7 +201,7 @@ fn byte_of(c: char) -> u8 {
 
 /// The passive data segments of a program.
 pub fn segments(layout: &Layout<'_, '_>, defaults: &Defaults) -> Vec<DataSegment> {
-    let mut candidates: Vec<DataSegment> = Vec::new();
+    let mut candidates: Vec<Candidate> = Vec::new();
     for &index in &layout.order {
         let module = &layout.modules[index];
         for slot in &module.slots {
@@ -197,7 +209,7 @@ pub fn segments(layout: &Layout<'_, '_>, defaults: &Defaults) -> Vec<DataSegment
             if slot.declared.is_array && slot.count > 1.0 {
                 add_runs(module.memory, slot, initial, &mut candidates);
             } else if let Some(bytes) = scalar_bytes(slot.declared, initial) {
-                candidates.push(DataSegment { memory: module.memory, address: slot.fresh_address, bytes });
+                candidates.push(Candidate { memory: module.memory, address: slot.fresh_address, bytes });
             }
         }
     }
@@ -205,7 +217,7 @@ pub fn segments(layout: &Layout<'_, '_>, defaults: &Defaults) -> Vec<DataSegment
     if layout.is_relative { relocate(&segments, layout) } else { segments }
 }
 
-fn sort_and_merge(mut candidates: Vec<DataSegment>) -> Vec<DataSegment> {
+fn sort_and_merge(mut candidates: Vec<Candidate>) -> Vec<DataSegment> {
     candidates.sort_by_key(|candidate| (candidate.memory, candidate.address));
     merge(candidates)
 }
@@ -227,8 +239,8 @@ fn relocate(segments: &[DataSegment], layout: &Layout<'_, '_>) -> Vec<DataSegmen
                 break;
             }
             let (from, to) = (first.max(start), slot.fresh_end().min(end));
-            let bytes = segment.bytes[(from - start) as usize..(to - start) as usize].to_vec();
-            pieces.push(DataSegment { memory: *memory, address: slot.byte_address + (from - first) as u32, bytes });
+            let bytes = Bytes::from_slice(&segment.bytes[(from - start) as usize..(to - start) as usize]);
+            pieces.push(Candidate { memory: *memory, address: slot.byte_address + (from - first) as u32, bytes });
         }
     }
     sort_and_merge(pieces)
@@ -243,7 +255,7 @@ pub fn reserve(memories: &mut [Memory], segments: &[DataSegment]) {
 }
 
 /// Scalars, and arrays of at most one element: these take an array's default for a number, which is none.
-fn scalar_bytes(declared: DeclaredType, initial: &Initial) -> Option<Vec<u8>> {
+fn scalar_bytes(declared: DeclaredType, initial: &Initial) -> Option<Bytes> {
     match initial {
         Initial::Implicit => None,
         Initial::Number { value, .. } => Some(encode(declared, *value)),
@@ -252,9 +264,9 @@ fn scalar_bytes(declared: DeclaredType, initial: &Initial) -> Option<Vec<u8>> {
 }
 
 /// Consecutive elements that are not zero become one candidate each.
-fn add_runs(memory: u32, slot: &Slot<'_, '_>, initial: &Initial, candidates: &mut Vec<DataSegment>) {
+fn add_runs(memory: u32, slot: &Slot<'_, '_>, initial: &Initial, candidates: &mut Vec<Candidate>) {
     let Initial::Array(values) = initial else { return };
-    let mut run: Option<DataSegment> = None;
+    let mut run: Option<Candidate> = None;
     for (index, &value) in values.iter().enumerate() {
         let bytes = encode(slot.declared, value);
         if bytes.iter().all(|&byte| byte == 0) {
@@ -262,13 +274,13 @@ fn add_runs(memory: u32, slot: &Slot<'_, '_>, initial: &Initial, candidates: &mu
             continue;
         }
         let address = slot.fresh_address + index as u32 * slot.declared.element_bytes();
-        run.get_or_insert_with(|| DataSegment { memory, address, bytes: Vec::new() }).bytes.extend(bytes);
+        run.get_or_insert_with(|| Candidate { memory, address, bytes: Bytes::new() }).bytes.extend(bytes);
     }
     candidates.extend(run);
 }
 
 /// A candidate that overlaps the segment before it is appended all the same: that is what the language's programs start with.
-fn merge(candidates: Vec<DataSegment>) -> Vec<DataSegment> {
+fn merge(candidates: Vec<Candidate>) -> Vec<DataSegment> {
     let mut segments: Vec<DataSegment> = Vec::new();
     for candidate in candidates {
         if let Some(last) = segments.last_mut().filter(|last| last.memory == candidate.memory) {
@@ -279,18 +291,18 @@ fn merge(candidates: Vec<DataSegment>) -> Vec<DataSegment> {
                 continue;
             }
         }
-        segments.push(candidate);
+        segments.push(DataSegment { memory: candidate.memory, address: candidate.address, bytes: candidate.bytes.into_vec() });
     }
     segments
 }
 
 /// One element as memory holds it.
-fn encode(declared: DeclaredType, value: f64) -> Vec<u8> {
+fn encode(declared: DeclaredType, value: f64) -> Bytes {
     let size = declared.element_bytes() as usize;
     match (declared.is_integer(), size) {
-        (true, _) => to_int32(value).to_le_bytes()[..size].to_vec(),
-        (false, 8) => value.to_le_bytes().to_vec(),
-        (false, _) => (value as f32).to_le_bytes().to_vec(),
+        (true, _) => Bytes::from_slice(&to_int32(value).to_le_bytes()[..size]),
+        (false, 8) => Bytes::from_slice(&value.to_le_bytes()),
+        (false, _) => Bytes::from_slice(&(value as f32).to_le_bytes()),
     }
 }
 
@@ -316,16 +328,16 @@ mod tests {
 
     #[test]
     fn an_overlapping_candidate_is_appended_to_the_segment() {
-        let segment = |address, bytes: &[u8]| DataSegment { memory: 0, address, bytes: bytes.to_vec() };
+        let segment = |address, bytes: &[u8]| Candidate { memory: 0, address, bytes: Bytes::from_slice(bytes) };
         let merged = merge(vec![segment(4, &[1, 1, 1, 1]), segment(4, &[2]), segment(8, &[3])]);
-        assert_eq!(merged, [segment(4, &[1, 1, 1, 1, 2, 3])]);
+        assert_eq!(merged, [DataSegment { memory: 0, address: 4, bytes: vec![1, 1, 1, 1, 2, 3] }]);
         assert_eq!(merge(vec![segment(4, &[1]), segment(37, &[2]), segment(71, &[3])]).len(), 2);
     }
 
     #[test]
     fn runs_of_an_array_end_at_zeros() {
         let declared = DeclaredType { base: BaseType::Int8, pointer_depth: 0, is_array: true };
-        assert_eq!(encode(declared, 300.0), [0x2c]);
-        assert_eq!(encode(declared, 256.0), [0]);
+        assert_eq!(encode(declared, 300.0).as_slice(), [0x2c]);
+        assert_eq!(encode(declared, 256.0).as_slice(), [0]);
     }
 }

@@ -3,6 +3,7 @@
 //! Numbers count as the bytes that memory holds, the addresses in an array of pointers as what they point at: an address changes
 //! whenever its target moves, and that is no edit. Pure computation.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::sync::LazyLock;
 
@@ -24,10 +25,10 @@ impl<'a> Fingerprints<'a> {
     }
 
     /// The initial bytes of a stretch of memory, zeros at its end left out.
-    pub fn initial(&self, memory: u32, start: u32, bytes: u64) -> Vec<u8> {
+    pub fn initial(&self, memory: u32, start: u32, bytes: u64) -> Cow<'a, [u8]> {
         let data = &self.program.data;
         let (start, end) = (u64::from(start), u64::from(start) + bytes);
-        let mut initial: Vec<u8> = Vec::new();
+        let mut initial: Cow<'a, [u8]> = Cow::default();
         let first = data.partition_point(|data| (data.memory, u64::from(data.address) + data.bytes.len() as u64) <= (memory, start));
         for data in &data[first..] {
             let address = u64::from(data.address);
@@ -36,12 +37,24 @@ impl<'a> Fingerprints<'a> {
             }
             let skipped = start.saturating_sub(address).min(data.bytes.len() as u64);
             let kept = (end - address).min(data.bytes.len() as u64);
-            initial.resize((address + skipped - start) as usize, 0);
-            initial.extend(&data.bytes[skipped as usize..kept as usize]);
+            let (before, here) = ((address + skipped - start) as usize, &data.bytes[skipped as usize..kept as usize]);
+            if before == 0 && initial.is_empty() {
+                // Most items have their bytes in one piece.
+                initial = Cow::Borrowed(here);
+            } else {
+                let initial = initial.to_mut();
+                initial.resize(before, 0);
+                initial.extend(here);
+            }
         }
         let length = initial.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
-        initial.truncate(length);
-        initial
+        match initial {
+            Cow::Borrowed(whole) => Cow::Borrowed(&whole[..length]),
+            Cow::Owned(mut whole) => {
+                whole.truncate(length);
+                Cow::Owned(whole)
+            }
+        }
     }
 
     /// Fingerprint of initial bytes that are addresses, in memory 0: so far only scalars know of another (LANGUAGE §13).

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use ipc::hash::ContentHash;
 use rustc_hash::{FxHashMap, FxHashSet};
+use smallvec::SmallVec;
 
 use super::functions::Functions;
 use super::instruction::Instruction;
@@ -35,6 +36,28 @@ struct Own {
     hash: ContentHash,
     modules: BTreeSet<usize>,
     callees: Vec<usize>,
+    /// Its hash as a callee, where that is known because it calls nothing.
+    as_callee: Option<ContentHash>,
+}
+
+impl OwnHash {
+    /// The hash that counts where it is called. Only for what calls nothing itself.
+    fn as_callee(&self) -> Option<ContentHash> {
+        self.callees.is_empty().then(|| combined(self.hash, &[combined(self.hash, &[])]))
+    }
+}
+
+/// A function of the library by itself.
+#[derive(Clone, Debug)]
+pub struct LibraryHash {
+    own: OwnHash,
+    as_callee: Option<ContentHash>,
+}
+
+impl From<OwnHash> for LibraryHash {
+    fn from(own: OwnHash) -> Self {
+        Self { as_callee: own.as_callee(), own }
+    }
 }
 
 /// Fingerprints of the functions of a program by themselves.
@@ -59,7 +82,11 @@ impl<'a> Hasher<'a> {
         let reader = Reader::of(program);
         let modules = program.modules.iter().map(|module| numbered(reader.module(module), functions)).collect();
         let own = program.functions.iter().map(|function| match function.library {
-            Some(place) => numbered(place.known.hash.clone(), functions),
+            // The library has no modules.
+            Some(place) => {
+                let LibraryHash { own, as_callee } = &place.known.hash;
+                Own { hash: own.hash, modules: BTreeSet::new(), callees: numbers(own, functions), as_callee: *as_callee }
+            }
             None => numbered(reader.function(function), functions),
         });
         let mut hasher = Self { program, modules, own: own.collect(), hashes: Vec::new() };
@@ -72,7 +99,8 @@ impl<'a> Hasher<'a> {
         let own = &self.modules[index];
         let mut modules = self.reached(&own.callees);
         modules.extend(own.modules.iter().chain(&self.program.modules[index].default_modules));
-        CodeInfo { hash: combined(own.hash, own.callees.iter().filter_map(|&callee| self.hashes[callee])), modules }
+        let callees: SmallVec<[ContentHash; 8]> = own.callees.iter().filter_map(|&callee| self.hashes[callee]).collect();
+        CodeInfo { hash: combined(own.hash, &callees), modules }
     }
 
     /// Fingerprint of a function of the program's own.
@@ -117,14 +145,20 @@ impl<'a> Hasher<'a> {
             if !is_needed[members[0]] {
                 continue;
             }
+            if let Some(known) = self.own[members[0]].as_callee {
+                hashes[members[0]] = Some(known);
+                continue;
+            }
             let outside = |callee: &&usize| !members.contains(callee);
-            let mut parts: Vec<ContentHash> = members
-                .iter()
-                .map(|&member| combined(self.own[member].hash, callees[member].iter().filter(outside).filter_map(|&callee| hashes[callee])))
-                .collect();
+            let mut parts: SmallVec<[ContentHash; 1]> = SmallVec::new();
+            for &member in members {
+                let called: SmallVec<[ContentHash; 8]> =
+                    callees[member].iter().filter(outside).filter_map(|&callee| hashes[callee]).collect();
+                parts.push(combined(self.own[member].hash, &called));
+            }
             parts.sort_unstable();
             for &member in members {
-                hashes[member] = Some(combined(self.own[member].hash, parts.iter().copied()));
+                hashes[member] = Some(combined(self.own[member].hash, &parts));
             }
         }
         hashes
@@ -133,8 +167,11 @@ impl<'a> Hasher<'a> {
 
 /// Looks the called functions up: all overloads of each name.
 fn numbered(own: OwnHash, functions: &Functions) -> Own {
-    let callees = own.callees.iter().flat_map(|name| functions.named(name)).copied();
-    Own { hash: own.hash, modules: own.modules, callees: callees.collect() }
+    Own { hash: own.hash, callees: numbers(&own, functions), modules: own.modules, as_callee: None }
+}
+
+fn numbers(own: &OwnHash, functions: &Functions) -> Vec<usize> {
+    own.callees.iter().flat_map(|name| functions.named(name)).copied().collect()
 }
 
 /// Reads bodies.
@@ -157,7 +194,7 @@ impl<'a> Reader<'a> {
     fn function(&self, function: &Function) -> OwnHash {
         let mut own = self.body(&function.body, function.loop_cap, &FxHashMap::default());
         let fields: Vec<&[u8]> = function.imports.iter().flat_map(|(field, _)| [field.as_bytes(), b"\n"]).collect();
-        own.hash = combined(own.hash, std::iter::once(ContentHash::of(&fields)));
+        own.hash = combined(own.hash, &[ContentHash::of(&fields)]);
         own
     }
 
@@ -232,8 +269,10 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn combined(own: ContentHash, others: impl Iterator<Item = ContentHash>) -> ContentHash {
-    let bytes: Vec<u8> = std::iter::once(own).chain(others).flat_map(|hash| hash.0).collect();
+fn combined(own: ContentHash, others: &[ContentHash]) -> ContentHash {
+    let mut bytes: SmallVec<[u8; 256]> = SmallVec::new();
+    bytes.extend_from_slice(&own.0);
+    others.iter().for_each(|other| bytes.extend_from_slice(&other.0));
     ContentHash::of(&[&bytes])
 }
 

@@ -75,23 +75,43 @@ fn comment_hides_line(text: &str) -> bool {
 
 /// Cuts an instruction line into tokens and appends them to `tokens`. An unquoted `;` ends the line.
 pub fn tokenize<'a>(line: &'a str, line_number: u32, tokens: &mut Vec<Token<'a>>) -> Result<(), UnterminatedString> {
-    let mut cursor = Cursor { line, offset: 0, column: 1 };
-    loop {
+    let mut found = self::tokens(line, line_number);
+    while let Some(token) = found.next().transpose()? {
+        tokens.push(token);
+    }
+    Ok(())
+}
+
+/// The tokens of an instruction line. An unquoted `;` ends the line; a string that does not end is the last thing there is.
+pub fn tokens(line: &str, line_number: u32) -> Tokens<'_> {
+    Tokens { cursor: Cursor { line, offset: 0, column: 1 }, line_number }
+}
+
+/// See [`tokens`].
+pub struct Tokens<'a> {
+    cursor: Cursor<'a>,
+    line_number: u32,
+}
+
+impl<'a> Iterator for Tokens<'a> {
+    type Item = Result<Token<'a>, UnterminatedString>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let cursor = &mut self.cursor;
         cursor.skip(Class::Space);
         let (offset, column) = (cursor.offset, cursor.column);
-        let is_closed = match cursor.peek() {
-            None | Some(';') => return Ok(()),
-            Some('"') => cursor.skip_string(),
-            Some(_) => {
+        let is_closed = match cursor.peek()? {
+            ';' => return None,
+            '"' => cursor.skip_string(),
+            _ => {
                 cursor.skip(Class::Word);
                 true
             }
         };
-        let span = Span { line: line_number, column, length: cursor.column - column };
-        if !is_closed {
-            return Err(UnterminatedString(span));
-        }
-        tokens.push(Token { text: &line[offset..cursor.offset], span });
+        let span = Span { line: self.line_number, column, length: cursor.column - column };
+        let text = &cursor.line[offset..cursor.offset];
+        Some(if is_closed { Ok(Token { text, span }) } else { Err(UnterminatedString(span)) })
     }
 }
 

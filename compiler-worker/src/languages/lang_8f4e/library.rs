@@ -12,7 +12,7 @@ use super::analysis::code::{Code, StackOp};
 use super::analysis::translate::translate;
 use super::blocks::{Blocks, FunctionBlock};
 use super::functions::{Functions, Signature};
-use super::hashes::{self, OwnHash};
+use super::hashes::{self, LibraryHash};
 use super::includes::{self, LIBRARY};
 use super::parsed::BlockKind;
 use super::program::{Function, Program};
@@ -30,7 +30,7 @@ pub struct LibraryFunction {
     /// Its translation, unless that depends on the program: on what it calls or on the sizes of memories.
     pub translated: Option<middle::function::Function>,
     /// Fingerprint of its own lines.
-    pub hash: OwnHash,
+    pub hash: LibraryHash,
 }
 
 /// The functions of each text of [`LIBRARY`].
@@ -54,7 +54,7 @@ fn resolve(include: usize) -> Vec<LibraryFunction> {
     let all = all.map(|((((function, signature), code), translated), hash)| {
         let code = code.expect(right).into_owned();
         let translated = is_self_contained(&code).then_some(translated);
-        LibraryFunction { function, signature: signature.into_owned(), code, translated, hash }
+        LibraryFunction { function, signature: signature.into_owned(), code, translated, hash: hash.into() }
     });
     all.collect()
 }

@@ -38,10 +38,10 @@ pub fn describe(request: &CompileRequest, program: &Program, functions: &Functio
 
 /// Names the revision: everything the compiled program depends on, and where the previous revision made its memory lie.
 fn revision(request: &CompileRequest, program: &Program) -> ContentHash {
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(request.source.len() + program.modules.len() * 12 + 256);
     let mut text = |text: &[u8]| {
-        bytes.extend((text.len() as u64).to_le_bytes());
-        bytes.extend(text);
+        bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(text);
     };
     text(&request.source);
     for (name, value) in &request.environment {
