@@ -41,8 +41,12 @@ impl Segments {
         Ok(state)
     }
 
-    /// A segment that another supervisor of this session has made.
+    /// A segment that another supervisor of this session has made. Programs may share one: it is held once, because the name
+    /// goes with whoever holds it.
     pub fn adopt(&mut self, reference: &SegmentRef) -> Result<(), SegmentError> {
+        if self.held.contains_key(&reference.name) {
+            return Ok(());
+        }
         let mut segment = Segment::open(reference)?;
         segment.own_name();
         self.hold(segment);
@@ -86,4 +90,25 @@ impl Segments {
 fn monotonic_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use ipc::segment::Session;
+
+    use super::*;
+
+    #[test]
+    fn a_segment_that_two_programs_share_keeps_its_name_when_it_is_taken_back() {
+        let session = Session::open().expect("there is shared memory");
+        let mut made = Segment::create(session.id(), SegmentKind::Artifact, GENERATION, 64).expect("shared memory has room");
+        made.leave_name();
+        let mut segments = Segments::new(session.id().clone());
+        for _ in 0..2 {
+            segments.adopt(made.reference()).expect("it is there");
+        }
+        assert!(Segment::open(made.reference()).is_ok(), "somebody else can still map it");
+        segments.release(&made.reference().name);
+        assert!(Segment::open(made.reference()).is_err(), "and it goes when nobody needs it");
+    }
 }
