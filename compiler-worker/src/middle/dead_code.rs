@@ -63,24 +63,32 @@ impl<'a> Walk<'a> {
     }
 
     fn region(&mut self, region: &mut Region) {
-        let mut kept = Vec::with_capacity(region.ops.len());
-        while let Some(mut op) = region.ops.pop() {
-            if self.is_dead(&op) {
-                self.release(&op.kind);
-                continue;
+        // What stays gathers at the end, in order.
+        let mut first_kept = region.ops.len();
+        for index in (0..region.ops.len()).rev() {
+            if self.stays(&mut region.ops[index]) {
+                first_kept -= 1;
+                region.ops.swap(index, first_kept);
             }
-            if matches!(op.kind, Kind::If { .. } | Kind::Block { .. }) {
-                self.prune_results(&mut op);
-            }
-            op.kind.regions_mut().for_each(|inner| self.region(inner));
-            if is_empty(&op) {
-                self.release(&op.kind);
-                continue;
-            }
-            kept.push(op);
         }
-        kept.reverse();
-        region.ops = kept;
+        region.ops.drain(..first_kept);
+    }
+
+    /// Whether an operation is needed; cleans it if so, and takes its uses back if not.
+    fn stays(&mut self, op: &mut Op) -> bool {
+        if self.is_dead(op) {
+            self.release(&op.kind);
+            return false;
+        }
+        if matches!(op.kind, Kind::If { .. } | Kind::Block { .. }) {
+            self.prune_results(op);
+        }
+        op.kind.regions_mut().for_each(|inner| self.region(inner));
+        let is_needed = !is_empty(op);
+        if !is_needed {
+            self.release(&op.kind);
+        }
+        is_needed
     }
 
     fn is_dead(&self, op: &Op) -> bool {

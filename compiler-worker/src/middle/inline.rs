@@ -229,25 +229,33 @@ struct Site<'a> {
 impl Site<'_> {
     fn region(&mut self, region: &mut Region) {
         self.deepest = self.deepest.max(self.depth);
-        let ops = std::mem::take(&mut region.ops);
-        region.ops.reserve(ops.len());
-        for mut op in ops {
-            op.kind.for_each_operand_mut(|value| *value = self.name(*value));
-            match op.kind {
-                Kind::Call { function, ref arguments } if let Some(index) = self.worth_it(function) => {
-                    self.inline(&op, index, arguments, &mut region.ops);
-                }
-                _ => {
-                    self.depth += 1;
-                    op.kind.regions_mut().for_each(|inner| self.region(inner));
-                    self.depth -= 1;
-                    region.ops.push(op);
+        // Up to the first call operations stay where they are.
+        let first_call = region.ops.iter().position(|op| matches!(op.kind, Kind::Call { .. })).unwrap_or(region.ops.len());
+        region.ops[..first_call].iter_mut().for_each(|op| self.keep(op));
+        if first_call < region.ops.len() {
+            let rest = region.ops.split_off(first_call);
+            region.ops.reserve(rest.len() * 2);
+            for mut op in rest {
+                self.keep(&mut op);
+                match op.kind {
+                    Kind::Call { function, ref arguments } if let Some(index) = self.worth_it(function) => {
+                        self.inline(&op, index, arguments, &mut region.ops);
+                    }
+                    _ => region.ops.push(op),
                 }
             }
         }
         for value in &mut region.yields {
             *value = self.name(*value);
         }
+    }
+
+    /// Names the operands of an operation anew, and looks into its regions.
+    fn keep(&mut self, op: &mut Op) {
+        op.kind.for_each_operand_mut(|value| *value = self.name(*value));
+        self.depth += 1;
+        op.kind.regions_mut().for_each(|inner| self.region(inner));
+        self.depth -= 1;
     }
 
     fn name(&self, value: Value) -> Value {

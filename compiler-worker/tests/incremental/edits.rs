@@ -272,31 +272,3 @@ fn the_same_text_again_is_the_same_artifact() {
     let first = compiled(PROGRAM, None);
     assert_eq!(compiled(PROGRAM, Some(&first.manifest)), first);
 }
-
-#[test]
-fn the_default_diff_holds_what_starts_from_something_else() {
-    let first = compiled(PROGRAM, None);
-    let place = |manifest: &Manifest, module: &str, item: &str| {
-        let (module, item) = manifest.item(module, item).unwrap();
-        (module.memory, item.byte_address)
-    };
-    /// Text before, text after, and the items whose bytes differ.
-    type Edit<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str, &'a [u8])]);
-    let edits: [Edit; 8] = [
-        ("entry main\n", "entry main\n; a comment\n", &[]),
-        ("int count 1", "int count 258", &[("alpha", "count", &[2, 1, 0, 0])]),
-        ("table 4 0.5 0.25", "table 4 0.5", &[("beta", "table", &[0, 0, 0, 0x3f, 0, 0, 0, 0])]),
-        ("float level 0.25\n", "float level 0.25\nint more 5\n", &[]),
-        ("int[] spare 3 1 2 3", "float[] spare 3 1 2 3", &[]),
-        ("int seen\n", "int seen 9\nint more 4\n", &[("zeta", "seen", &[9, 0, 0, 0])]),
-        ("float64 precise 1.5f64", "float64 precise", &[("beta", "precise", &[0; 8])]),
-        ("int 7\n", "; a comment\nint 8\n", &[("beta", "__anonymous__5", &[8, 0, 0, 0])]),
-    ];
-    for (from, to, expected) in edits {
-        let second = compiled(&edited(from, to), Some(&first.manifest));
-        let found: Vec<_> = second.default_diff.iter().map(|part| ((part.memory, part.address), &part.bytes[..])).collect();
-        let expected: Vec<_> = expected.iter().map(|(module, item, bytes)| (place(&second.manifest, module, item), *bytes)).collect();
-        assert_eq!(found, expected, "{from:?} → {to:?}");
-    }
-    assert!(first.default_diff.is_empty());
-}

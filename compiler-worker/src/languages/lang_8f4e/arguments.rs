@@ -23,11 +23,16 @@ pub enum Value<'a> {
     /// A string literal, escapes resolved.
     Text(Cow<'a, str>),
     Name(Name<'a>),
-    Expression {
-        left: Operand<'a>,
-        operator: Operator,
-        right: Operand<'a>,
-    },
+    /// Boxed, as there are few, and all values are as large as the largest.
+    Expression(Box<Expression<'a>>),
+}
+
+/// Two operands and what is done with them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Expression<'a> {
+    pub left: Operand<'a>,
+    pub operator: Operator,
+    pub right: Operand<'a>,
 }
 
 /// One side of an expression.
@@ -306,7 +311,7 @@ fn expression(token: &str) -> Result<Option<Value<'_>>, TokenError> {
             Some(folded) => Value::Number(folded),
             None => return Err((SyntaxCode::DivisionByZero, token.to_owned())),
         },
-        (left, right) => Value::Expression { left, operator, right },
+        (left, right) => Value::Expression(Box::new(Expression { left, operator, right })),
     }))
 }
 
@@ -521,11 +526,15 @@ mod tests {
 
     #[test]
     fn expressions_have_one_operator_outside_parentheses() {
-        let Ok(Value::Expression { left, operator, right }) = classify("count(*a)*sizeof(b)") else { panic!("no expression") };
+        let expression = |token| match classify(token) {
+            Ok(Value::Expression(expression)) => *expression,
+            other => panic!("no expression: {other:?}"),
+        };
+        let Expression { left, operator, right } = expression("count(*a)*sizeof(b)");
         assert_eq!(left, Operand::Name(Name::PointeeQuery { query: PointeeQuery::Count, name: "a" }));
         assert_eq!(operator, Operator::Multiply);
         assert_eq!(right, Operand::Name(Name::Reference(Reference::Query { query: PointeeQuery::Sizeof, module: None, item: "b" })));
-        assert!(matches!(classify("A*-1"), Ok(Value::Expression { right: Operand::Number(Number { value: -1.0, .. }), .. })));
+        assert!(matches!(expression("A*-1").right, Operand::Number(Number { value: -1.0, .. })));
         for token in ["A*1e-3", "-A", "+5", "A+B+C", "A+"] {
             assert!(matches!(classify(token), Ok(Value::Name(Name::Plain(_) | Name::ConstantStyle(_)))), "{token}");
         }

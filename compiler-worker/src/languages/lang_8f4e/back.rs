@@ -39,7 +39,8 @@ fn translate_after(
     if !program.directive_errors.is_empty() {
         return Err(diagnostics(program.directive_errors.clone(), &program));
     }
-    Ok(Translated { program: translated, manifest: manifest::describe(request, &program, &functions), image: image(&program) })
+    let image = image(&program);
+    Ok(Translated { program: translated, manifest: manifest::describe(request, program, &functions), image })
 }
 
 fn lower(program: &Program) -> Result<(Functions, middle::program::Program), Vec<LanguageError>> {

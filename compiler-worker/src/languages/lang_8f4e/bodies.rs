@@ -226,8 +226,8 @@ fn resolved(argument: &ParsedArgument<'_>, resolver: &Resolver<'_, '_, '_>) -> A
             }
             _ => unresolved(),
         },
-        Value::Expression { left, operator, right } => {
-            resolver.expression(left, *operator, right).map_or_else(unresolved, |known| Argument::Literal(resolver.literal(&known)))
+        Value::Expression(expression) => {
+            resolver.expression(expression).map_or_else(unresolved, |known| Argument::Literal(resolver.literal(&known)))
         }
     }
 }

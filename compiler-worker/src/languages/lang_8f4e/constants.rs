@@ -9,7 +9,7 @@ use std::collections::hash_map::Entry;
 use ipc::limits::MAX_DIAGNOSTICS;
 use rustc_hash::FxHashMap;
 
-use super::arguments::{Name, Number, Operand, Value};
+use super::arguments::{Expression, Name, Number, Operand, Value};
 use super::blocks::{Blocks, FunctionBlock};
 use super::error::{CompilerCode, LanguageError, Place};
 use super::instruction::Instruction;
@@ -308,7 +308,8 @@ fn leading_names(word: Word) -> usize {
 fn substituted<'a>(value: &Value<'a>, scope: &Scope<'_>) -> Option<Value<'a>> {
     match value {
         Value::Name(Name::ConstantStyle(name)) => scope.get(name).map(Value::Number),
-        Value::Expression { left, operator, right } => {
+        Value::Expression(expression) => {
+            let Expression { left, operator, right } = &**expression;
             let (known_left, known_right) = (constant(left, scope), constant(right, scope));
             if known_left.is_none() && known_right.is_none() {
                 return None;
@@ -318,7 +319,8 @@ fn substituted<'a>(value: &Value<'a>, scope: &Scope<'_>) -> Option<Value<'a>> {
                 (Operand::Number(left), Operand::Number(right)) => operator.apply(left, right),
                 _ => None,
             };
-            Some(folded.map_or(Value::Expression { left, operator: *operator, right }, Value::Number))
+            let operator = *operator;
+            Some(folded.map_or_else(|| Value::Expression(Box::new(Expression { left, operator, right })), Value::Number))
         }
         _ => None,
     }

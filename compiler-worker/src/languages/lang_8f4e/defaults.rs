@@ -183,7 +183,7 @@ fn mentions_address(value: &Value<'_>) -> bool {
     let is_operand = |operand: &Operand<'_>| matches!(operand, Operand::Name(name) if is_address(name));
     match value {
         Value::Name(name) => is_address(name),
-        Value::Expression { left, right, .. } => is_operand(left) || is_operand(right),
+        Value::Expression(expression) => is_operand(&expression.left) || is_operand(&expression.right),
         Value::Number(_) | Value::Text(_) => false,
     }
 }

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 
 use rustc_hash::{FxHashMap, FxHashSet};
+use smallvec::SmallVec;
 
 use super::error::{CompilerCode, LanguageError, Place};
 use super::instruction::Instruction;
@@ -127,22 +128,24 @@ impl Signature {
 #[derive(Clone, Debug, Default)]
 pub struct Functions {
     pub signatures: Vec<Cow<'static, Signature>>,
-    by_name: FxHashMap<String, Vec<usize>>,
+    by_name: FxHashMap<Cow<'static, str>, SmallVec<[usize; 2]>>,
 }
 
 impl Functions {
     /// The overloads of a name, in document order; empty when there is none.
     pub fn named(&self, name: &str) -> &[usize] {
-        self.by_name.get(name).map_or(&[], Vec::as_slice)
+        self.by_name.get(name).map_or(&[], SmallVec::as_slice)
     }
 
     /// Reads the signatures of all functions. On errors: the first of each function, in document order.
     pub fn of(program: &Program) -> Result<Self, Vec<LanguageError>> {
         let mut functions = Self::default();
-        let mut export_names: FxHashSet<String> = program.entries.iter().cloned().collect();
-        export_names.insert(INIT_DEFAULTS.to_owned());
+        functions.signatures.reserve(program.functions.len());
+        functions.by_name.reserve(program.functions.len());
+        let mut export_names: FxHashSet<&str> = program.entries.iter().map(String::as_str).collect();
+        export_names.insert(INIT_DEFAULTS);
         if program.modules.iter().any(|module| module.init_only) {
-            export_names.insert(INIT_ONLY.to_owned());
+            export_names.insert(INIT_ONLY);
         }
         let mut errors = Vec::new();
         for function in &program.functions {
@@ -163,7 +166,11 @@ impl Functions {
     }
 
     fn add(&mut self, signature: Cow<'static, Signature>) {
-        self.by_name.entry(signature.name.clone()).or_default().push(self.signatures.len());
+        let name = match &signature {
+            Cow::Borrowed(known) => Cow::Borrowed(known.name.as_str()),
+            Cow::Owned(own) => Cow::Owned(own.name.clone()),
+        };
+        self.by_name.entry(name).or_default().push(self.signatures.len());
         self.signatures.push(signature);
     }
 
@@ -192,10 +199,10 @@ impl Functions {
     }
 }
 
-fn check_exports(function: &Function, taken: &mut FxHashSet<String>) -> Result<(), LanguageError> {
+fn check_exports<'p>(function: &'p Function, taken: &mut FxHashSet<&'p str>) -> Result<(), LanguageError> {
     for (index, (alias, span)) in function.exports.iter().enumerate() {
         let place = Place { block: function.block, span: *span, instruction: "#export" };
-        if index > 0 || !taken.insert(alias.clone()) {
+        if index > 0 || !taken.insert(alias) {
             return Err(LanguageError::about(CompilerCode::DuplicateExportName, place, alias));
         }
         if !alias.is_ascii() {

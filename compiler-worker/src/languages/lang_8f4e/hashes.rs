@@ -36,15 +36,13 @@ struct Own {
     hash: ContentHash,
     modules: BTreeSet<usize>,
     callees: Vec<usize>,
-    /// Its hash as a callee, where that is known because it calls nothing.
+    /// Its hash where it is called, if that is known because it calls nothing.
     as_callee: Option<ContentHash>,
 }
 
-impl OwnHash {
-    /// The hash that counts where it is called. Only for what calls nothing itself.
-    fn as_callee(&self) -> Option<ContentHash> {
-        self.callees.is_empty().then(|| combined(self.hash, &[combined(self.hash, &[])]))
-    }
+/// The hash that counts where something is called that calls nothing itself.
+fn of_leaf(hash: ContentHash) -> ContentHash {
+    combined(hash, &[combined(hash, &[])])
 }
 
 /// A function of the library by itself.
@@ -56,13 +54,13 @@ pub struct LibraryHash {
 
 impl From<OwnHash> for LibraryHash {
     fn from(own: OwnHash) -> Self {
-        Self { as_callee: own.as_callee(), own }
+        Self { as_callee: own.callees.is_empty().then(|| of_leaf(own.hash)), own }
     }
 }
 
 /// Fingerprints of the functions of a program by themselves.
 pub fn of_functions(program: &Program) -> Vec<OwnHash> {
-    let reader = Reader::of(program);
+    let reader = Reader { program };
     program.functions.iter().map(|function| reader.function(function)).collect()
 }
 
@@ -79,7 +77,7 @@ pub struct Hasher<'a> {
 
 impl<'a> Hasher<'a> {
     pub fn new(program: &'a Program, functions: &Functions) -> Self {
-        let reader = Reader::of(program);
+        let reader = Reader { program };
         let modules = program.modules.iter().map(|module| numbered(reader.module(module), functions)).collect();
         let own = program.functions.iter().map(|function| match function.library {
             // The library has no modules.
@@ -87,7 +85,10 @@ impl<'a> Hasher<'a> {
                 let LibraryHash { own, as_callee } = &place.known.hash;
                 Own { hash: own.hash, modules: BTreeSet::new(), callees: numbers(own, functions), as_callee: *as_callee }
             }
-            None => numbered(reader.function(function), functions),
+            None => {
+                let own = numbered(reader.function(function), functions);
+                Own { as_callee: own.callees.is_empty().then(|| of_leaf(own.hash)), ..own }
+            }
         });
         let mut hasher = Self { program, modules, own: own.collect(), hashes: Vec::new() };
         hasher.hashes = hasher.with_callees();
@@ -138,6 +139,10 @@ impl<'a> Hasher<'a> {
     /// Fingerprints of functions with what they call. Those that call each other count together.
     fn with_callees(&self) -> Vec<Option<ContentHash>> {
         let is_needed = self.needed();
+        let own = self.own.iter().zip(&is_needed);
+        if own.clone().all(|(own, is_needed)| !is_needed || own.as_callee.is_some()) {
+            return own.map(|(own, is_needed)| own.as_callee.filter(|_| *is_needed)).collect();
+        }
         let callees: Vec<&[usize]> = self.own.iter().map(|own| own.callees.as_slice()).collect();
         let mut hashes: Vec<Option<ContentHash>> = vec![None; callees.len()];
         for members in components(&callees).iter() {
@@ -177,15 +182,9 @@ fn numbers(own: &OwnHash, functions: &Functions) -> Vec<usize> {
 /// Reads bodies.
 struct Reader<'a> {
     program: &'a Program,
-    modules: FxHashMap<&'a str, usize>,
 }
 
-impl<'a> Reader<'a> {
-    fn of(program: &'a Program) -> Self {
-        let modules = program.modules.iter().enumerate().map(|(index, module)| (module.id.as_str(), index)).collect();
-        Self { program, modules }
-    }
-
+impl Reader<'_> {
     fn module(&self, module: &Module) -> OwnHash {
         let items: FxHashMap<&str, DeclaredType> = module.items.iter().map(|item| (item.name.as_str(), item.declared)).collect();
         self.body(&module.body, module.loop_cap, &items)
@@ -251,20 +250,17 @@ impl<'a> Reader<'a> {
 
     /// An address as module, item and offset.
     fn address(&self, bytes: &mut Vec<u8>, value: f64, range: &AddressRange, modules: &mut BTreeSet<usize>) {
-        let module = self.modules.get(range.module.as_str()).copied();
-        modules.extend(module);
-        let module = module.map(|index| &self.program.modules[index]);
-        let item = module.and_then(|module| module.item(range.item.as_deref()?));
-        let start = item.map(|item| item.byte_address).or(module.map(|module| module.byte_address)).unwrap_or(0);
-        text(bytes, &range.module);
-        text(bytes, range.item.as_deref().unwrap_or_default());
+        modules.insert(range.module);
+        let module = &self.program.modules[range.module];
+        let name = range.item.map_or("", |item| &module.items[item].name);
+        // The last item of that name, wherever the address lies.
+        let item = range.item.and_then(|_| module.item(name));
+        let start = item.map_or(module.byte_address, |item| item.byte_address);
+        text(bytes, &module.id);
+        text(bytes, name);
         bytes.extend((value - f64::from(start)).to_bits().to_le_bytes());
         // Words that align something come and go with the place of a module. They are no part of what the code does.
-        let padding = match (item, module) {
-            (Some(item), _) => padding_bytes(item),
-            (None, Some(module)) => module.items.iter().map(padding_bytes).sum(),
-            (None, None) => 0,
-        };
+        let padding = item.map_or_else(|| module.items.iter().map(padding_bytes).sum(), padding_bytes);
         bytes.extend(range.safe_bytes.saturating_sub(padding).to_le_bytes());
     }
 }

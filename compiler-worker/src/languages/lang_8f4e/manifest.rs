@@ -6,6 +6,7 @@ use ipc::manifest::{
     ElementType, EntryInfo, ExportInfo, ImportInfo, Item, Manifest, MemoryInfo, ModuleInfo, PointeeType, PointsAt, SourceBlock, ValueType,
 };
 use ipc::message::CompileRequest;
+use smallvec::SmallVec;
 
 use super::ID;
 use super::analysis::translate::is_init_only;
@@ -16,8 +17,25 @@ use super::program::{self, BaseType, BlockId, DeclaredType, Module, Program};
 use crate::middle::operators::Type;
 use crate::middle::program::Memory;
 
-/// The manifest of a program that has been translated; its source map is empty.
-pub fn describe(request: &CompileRequest, program: &Program, functions: &Functions) -> Manifest {
+/// The manifest of a program that has been translated; its source map is empty. Takes the program's names with it.
+pub fn describe(request: &CompileRequest, mut program: Program, functions: &Functions) -> Manifest {
+    let mut manifest = describe_without_names(request, &program, functions);
+    for (info, module) in manifest.modules.iter_mut().zip(&mut program.modules) {
+        info.id = std::mem::take(&mut module.id);
+        for (info, item) in info.items.iter_mut().zip(&mut module.items) {
+            info.name = std::mem::take(&mut item.name);
+        }
+    }
+    let blocks = program.blocks.into_iter().map(|block| SourceBlock {
+        name: BlockName { kind: block.kind.to_owned(), id: block.id },
+        line: block.file_line,
+        include: block.include,
+    });
+    Manifest { blocks: blocks.collect(), config: program.config, environment: program.environment, ..manifest }
+}
+
+/// All but what can be taken out of the program: names of modules and items, blocks, settings.
+fn describe_without_names(request: &CompileRequest, program: &Program, functions: &Functions) -> Manifest {
     let hasher = Hasher::new(program, functions);
     let fingerprints = Fingerprints::new(program);
     let modules = program.modules.iter().enumerate();
@@ -29,10 +47,10 @@ pub fn describe(request: &CompileRequest, program: &Program, functions: &Functio
         entries: entries(program),
         exports: exports(program, functions, &hasher),
         imports: imports(program, functions),
-        config: program.config.clone(),
-        environment: program.environment.clone(),
+        config: Vec::new(),
+        environment: Vec::new(),
         source_map: Vec::new(),
-        blocks: blocks(program),
+        blocks: Vec::new(),
     }
 }
 
@@ -75,7 +93,7 @@ fn describe_module<'a>(
     let code = hasher.module(index);
     let opener = file_line(program, module.block, 0);
     ModuleInfo {
-        id: module.id.clone(),
+        id: String::new(),
         entry: program.entries[module.entry].clone(),
         memory: module.memory,
         byte_address: module.byte_address,
@@ -85,17 +103,17 @@ fn describe_module<'a>(
         code_hash: code.hash,
         references: code.modules.into_iter().filter(|&other| other != index).map(|other| other as u32).collect(),
         line: opener,
-        items: module.items.iter().map(|item| describe_item(fingerprints, module, item, opener)).collect(),
+        items: module.items.iter().map(|item| describe_item(program, fingerprints, module, item, opener)).collect(),
     }
 }
 
-fn describe_item(fingerprints: &Fingerprints<'_>, module: &Module, item: &program::Item, opener: u32) -> Item {
+fn describe_item(program: &Program, fingerprints: &Fingerprints<'_>, module: &Module, item: &program::Item, opener: u32) -> Item {
     let element = element_type(item.declared);
     let count = element_count(item.count);
     let initial = fingerprints.initial(module.memory, item.byte_address, u64::from(count) * u64::from(element.bytes()));
     let holds_addresses = item.declared.is_array && item.declared.pointer_depth > 0;
     Item {
-        name: item.name.clone(),
+        name: String::new(),
         element,
         is_array: item.declared.is_array,
         count,
@@ -106,8 +124,8 @@ fn describe_item(fingerprints: &Fingerprints<'_>, module: &Module, item: &progra
         points_at: item.default_address.as_ref().map(|range| PointsAt {
             memory: range.memory,
             address: range.byte_address,
-            module: Some(range.module.clone()),
-            item: range.item.clone(),
+            module: Some(program.modules[range.module].id.clone()),
+            item: range.item.map(|item| program.modules[range.module].items[item].name.clone()),
         }),
         line: opener + item.line,
     }
@@ -170,8 +188,12 @@ fn exports(program: &Program, functions: &Functions, hasher: &Hasher<'_>) -> Vec
 
 /// An export that runs modules: what it does is their order.
 fn dispatcher(program: &Program, name: &str, steps: &[u32]) -> ExportInfo {
-    let ids: Vec<&[u8]> = steps.iter().flat_map(|&step| [program.modules[step as usize].id.as_bytes(), b"\n"]).collect();
-    ExportInfo { name: name.to_owned(), code_hash: ContentHash::of(&ids), params: Vec::new(), results: Vec::new() }
+    let mut ids: SmallVec<[u8; 256]> = SmallVec::new();
+    for &step in steps {
+        ids.extend_from_slice(program.modules[step as usize].id.as_bytes());
+        ids.push(b'\n');
+    }
+    ExportInfo { name: name.to_owned(), code_hash: ContentHash::of(&[&ids]), params: Vec::new(), results: Vec::new() }
 }
 
 fn imports(program: &Program, functions: &Functions) -> Vec<ImportInfo> {
@@ -198,13 +220,4 @@ fn value_types(signature: &Signature) -> (Vec<ValueType>, Vec<ValueType>) {
 /// Line of the file for a line of a block; 0 inside an include.
 fn file_line(program: &Program, block: BlockId, line: u32) -> u32 {
     program.blocks.get(block).and_then(|block| block.file_line).map_or(0, |opener| opener + line)
-}
-
-fn blocks(program: &Program) -> Vec<SourceBlock> {
-    let blocks = program.blocks.iter().map(|block| SourceBlock {
-        name: BlockName { kind: block.kind.to_owned(), id: block.id.clone() },
-        line: block.file_line,
-        include: block.include.clone(),
-    });
-    blocks.collect()
 }

@@ -3,6 +3,7 @@
 //! Made by [`super::syntax`], turned into a program by the stages after it. Everything borrows the text.
 
 use std::borrow::Cow;
+use std::ops::{Deref, DerefMut};
 use std::sync::LazyLock;
 
 use rustc_hash::FxHashMap;
@@ -174,6 +175,55 @@ impl<'a> ParsedArgument<'a> {
     }
 }
 
+/// Arguments of a statement: nearly always one, or none, which then need no memory of their own. (A `SmallVec` would not do: blocks of a
+/// cache are used where shorter lifetimes are wanted.)
+#[derive(Clone, Debug, Default)]
+pub enum Arguments<'a> {
+    #[default]
+    None,
+    One(ParsedArgument<'a>),
+    Several(Vec<ParsedArgument<'a>>),
+}
+
+impl<'a> Arguments<'a> {
+    pub fn push(&mut self, argument: ParsedArgument<'a>) {
+        *self = match std::mem::take(self) {
+            Self::None => Self::One(argument),
+            Self::One(first) => Self::Several(vec![first, argument]),
+            Self::Several(mut arguments) => {
+                arguments.push(argument);
+                Self::Several(arguments)
+            }
+        };
+    }
+
+    pub fn as_slice(&self) -> &[ParsedArgument<'a>] {
+        self
+    }
+}
+
+impl<'a> Deref for Arguments<'a> {
+    type Target = [ParsedArgument<'a>];
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::None => &[],
+            Self::One(argument) => std::slice::from_ref(argument),
+            Self::Several(arguments) => arguments,
+        }
+    }
+}
+
+impl DerefMut for Arguments<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        match self {
+            Self::None => &mut [],
+            Self::One(argument) => std::slice::from_mut(argument),
+            Self::Several(arguments) => arguments,
+        }
+    }
+}
+
 /// One logical line.
 #[derive(Clone, Debug)]
 pub struct Statement<'a> {
@@ -181,7 +231,7 @@ pub struct Statement<'a> {
     /// The first token as written.
     pub text: &'a str,
     pub span: Span,
-    pub arguments: Vec<ParsedArgument<'a>>,
+    pub arguments: Arguments<'a>,
 }
 
 impl<'a> Statement<'a> {

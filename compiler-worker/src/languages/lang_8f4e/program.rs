@@ -290,7 +290,7 @@ pub struct Literal {
     pub value: f64,
     pub kind: LiteralKind,
     /// Set when the literal is an address: where it may be used without a guard (LANGUAGE §10).
-    pub range: Option<Box<AddressRange>>,
+    pub range: Option<AddressRange>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -301,15 +301,15 @@ pub enum LiteralKind {
 }
 
 /// The `safeRange` of an address (LANGUAGE §10, §13).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AddressRange {
     pub byte_address: u32,
     pub safe_bytes: u32,
     pub memory: u32,
-    /// Module it lies in.
-    pub module: String,
-    /// Item it names, when it names one.
-    pub item: Option<String>,
+    /// Index of the module it lies in, in [`Program::modules`].
+    pub module: usize,
+    /// Item it names, when it names one: index into that module's items.
+    pub item: Option<usize>,
     /// Declared type of that item.
     pub item_type: Option<DeclaredType>,
 }

@@ -3,7 +3,7 @@
 //! Everything is answered from the finished layout. What a function can only know of its own parameters and locals is left
 //! to the analysis of the back half.
 
-use super::arguments::{Name, Number, Operand, Operator, Reference, Value};
+use super::arguments::{Expression, Name, Number, Operand, Operator, Reference, Value};
 use super::layout::{Layout, ModuleLayout, Slot};
 use super::program::{AddressRange, BaseType, DeclaredType, Literal, LiteralKind, PointeeQuery};
 
@@ -63,8 +63,9 @@ impl<'l, 'p, 'a> Resolver<'l, 'p, 'a> {
     }
 
     /// The value of an expression, if all of it is known.
-    pub fn expression(&self, left: &Operand<'_>, operator: Operator, right: &Operand<'_>) -> Option<Resolved> {
-        let (left, right) = (self.operand(left)?, self.operand(right)?);
+    pub fn expression(&self, expression: &Expression<'_>) -> Option<Resolved> {
+        let operator = expression.operator;
+        let (left, right) = (self.operand(&expression.left)?, self.operand(&expression.right)?);
         if self.layout.is_relative && depends_on_layout(&left, operator, &right) {
             return None;
         }
@@ -89,18 +90,18 @@ impl<'l, 'p, 'a> Resolver<'l, 'p, 'a> {
                 Lookup::Known(resolved) => Some(resolved),
                 _ => None,
             },
-            Value::Expression { left, operator, right } => self.expression(left, *operator, right),
+            Value::Expression(expression) => self.expression(expression),
             Value::Text(_) => None,
         }
     }
 
     /// A value as the back half takes it.
     pub fn literal(&self, resolved: &Resolved) -> Literal {
-        let range = resolved.range.map(|range| Box::new(self.address_range(range)));
+        let range = resolved.range.map(|range| self.address_range(range));
         Literal { value: resolved.number.value, kind: resolved.number.kind, range }
     }
 
-    /// A range with its names.
+    /// A range as the back half takes it.
     pub fn address_range(&self, range: Range) -> AddressRange {
         let module = &self.layout.modules[range.module];
         let slot = range.slot.map(|slot| &module.slots[slot]);
@@ -108,8 +109,8 @@ impl<'l, 'p, 'a> Resolver<'l, 'p, 'a> {
             byte_address: range.byte_address,
             safe_bytes: range.safe_bytes,
             memory: module.memory,
-            module: module.id.to_owned(),
-            item: slot.map(|slot| slot.name.to_string()),
+            module: range.module,
+            item: range.slot,
             item_type: slot.map(|slot| slot.declared),
         }
     }

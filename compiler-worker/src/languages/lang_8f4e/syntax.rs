@@ -9,7 +9,7 @@ use super::argument_shapes;
 use super::arguments::{self, Value};
 use super::error::{LanguageError, Place, SyntaxCode};
 use super::lexer::{self, LineKind, Token, UnterminatedString};
-use super::parsed::{BlockKind, ParsedArgument, ParsedBlock, Statement, Word};
+use super::parsed::{Arguments, BlockKind, ParsedArgument, ParsedBlock, Statement, Word};
 use super::program::{BlockId, Span};
 use super::structure;
 
@@ -83,7 +83,7 @@ impl<'a> Reader<'a> {
         let Some(word) = Word::from_token(first.text) else {
             return Err(LanguageError::plain(SyntaxCode::UnrecognisedInstruction, place));
         };
-        let mut statement = Statement { word, text: first.text, span: first.span, arguments: Vec::with_capacity(tokens.len()) };
+        let mut statement = Statement { word, text: first.text, span: first.span, arguments: Arguments::None };
         for token in tokens {
             let value = self.argument(token, &statement)?;
             statement.arguments.push(ParsedArgument { value, text: Cow::Borrowed(token.text), span: token.span });

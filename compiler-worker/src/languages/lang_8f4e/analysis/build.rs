@@ -16,6 +16,9 @@ use crate::middle::program::PAGE_BYTES;
 /// Locals a body may declare. WebAssembly allows 50,000 in a function; the compiler needs some of its own.
 const MAX_LOCALS: usize = 40_000;
 
+/// A body's operations are seldom more than its steps. Room is made for so many at first.
+const MOST_OPS_RESERVED: usize = 256;
+
 /// What the bodies of a program refer to in the middle.
 #[derive(Debug)]
 pub struct Targets {
@@ -106,7 +109,9 @@ pub fn build(body: &Body<'_>, name: &str, code: &Code, targets: &Targets) -> Res
     let source = Source { block: body.block as u32, line: 0 };
     let family = body.library.map_or(0, |place| place.family);
     let mut builder = Builder { targets, family, function, frames: Vec::new(), stack: Vec::new(), source, copy_of_nothing: None };
+    builder.function.values.reserve(code.steps.len());
     builder.open(Holder::Function, code.results.clone());
+    builder.frame().ops.reserve(code.steps.len().min(MOST_OPS_RESERVED));
     for (index, step) in code.steps.iter().enumerate() {
         builder.source.line = body.lines[step.line as usize].span.line;
         builder.step(index, &step.op).map_err(|invalid| located(body, code, index, &builder, invalid))?;

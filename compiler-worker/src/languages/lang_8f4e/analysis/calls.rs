@@ -1,5 +1,7 @@
 //! Analysis of `call`: inline arguments, the choice of the overload, results (LANGUAGE §11).
 
+use smallvec::SmallVec;
+
 use super::code::{Callee, StackOp};
 use super::facts::Item;
 use super::memory::variable_item;
@@ -61,7 +63,7 @@ impl<'a> Walk<'a> {
     fn call_entry(&mut self, name: &str) -> Outcome {
         let undefined = || Fail { code: CompilerCode::UndefinedFunction, subject: name.to_owned(), argument: Some(0) };
         let entry = self.program.entries.iter().position(|entry| entry == name).ok_or_else(undefined)?;
-        self.emit(StackOp::Call { callee: Callee::Entry(entry), params: Vec::new(), results: Vec::new() });
+        self.emit(StackOp::Call { callee: Callee::Entry(entry), params: SmallVec::new(), results: SmallVec::new() });
         Ok(())
     }
 }

@@ -3,6 +3,8 @@
 //! Names are locals and addresses, overloads are chosen, and it is decided which accesses are guarded (LANGUAGE §15.5). It is still the
 //! program's own stack discipline, which need not be valid WebAssembly (LANGUAGE §25); [`super::build`] finds that out. Pure data.
 
+use smallvec::SmallVec;
+
 use crate::middle::function::Local;
 use crate::middle::operators::{Binary, Const, Load, Store, Type, Unary};
 
@@ -119,8 +121,8 @@ pub enum StackOp {
     Return,
     Call {
         callee: Callee,
-        params: Vec<Type>,
-        results: Vec<Type>,
+        params: SmallVec<[Type; 8]>,
+        results: SmallVec<[Type; 8]>,
     },
     Map {
         input: Type,

@@ -244,7 +244,7 @@ impl<'a> Walk<'a> {
 fn literal_item(literal: &Literal) -> Item {
     match literal.kind {
         LiteralKind::Int => {
-            let address = literal.range.as_deref().map(|range| {
+            let address = literal.range.as_ref().map(|range| {
                 let safe = Some(Range::from(range));
                 let points_to = range.item_type.filter(|_| range.item.is_some()).and_then(|ty| address_of(ty, range.memory));
                 Address { memory: range.memory, safe, clamp: safe, safe_width: None, points_to }
