@@ -5,6 +5,7 @@
 //! in [`native`], and the process around it in [`worker`].
 
 mod default_diff;
+pub mod heap;
 pub mod languages;
 pub mod middle;
 pub mod native;

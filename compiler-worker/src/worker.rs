@@ -15,6 +15,7 @@ use ipc::message::{CompileGoal, CompileOutcome, CompileRequest, CompileTimings, 
 use ipc::segment::{Segment, SessionId};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
+use crate::heap::keep_freed_memory;
 use crate::languages::caches::{Caches, Texts};
 use crate::native::NativeCompiler;
 use crate::wasm::validation;
@@ -28,9 +29,11 @@ fn limit_memory() {
     let _ = setrlimit(Resource::As, Rlimit { current: limit, maximum: limit });
 }
 
-/// Serves requests until the supervisor closes the channel. Limits the memory of the whole process.
+/// Serves requests until the supervisor closes the channel. Limits the memory of the whole process, and keeps what is freed of it.
 pub fn run(sender: Sender, receiver: Receiver, session: SessionId) -> ExitCode {
     limit_memory();
+    // Where it is refused, compiles take a little longer.
+    let _ = keep_freed_memory();
     let mut worker = Worker { session, native: NativeCompiler::default(), published: HashMap::new() };
     loop {
         let texts = Texts::default();

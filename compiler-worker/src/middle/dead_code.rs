@@ -23,6 +23,13 @@ pub fn remove_from(function: &mut Function) {
     function.body = body;
 }
 
+/// A list with an entry for each value, and some room for values that are made on the way.
+fn filled<T: Clone>(entry: T, values: usize) -> Vec<T> {
+    let mut list = Vec::with_capacity(values + values / 8);
+    list.resize(values, entry);
+    list
+}
+
 struct Walk<'a> {
     function: &'a mut Function,
     uses: Vec<u32>,
@@ -39,10 +46,10 @@ impl<'a> Walk<'a> {
         let (values, locals) = (function.values.len(), function.locals.len());
         let mut walk = Self {
             function,
-            uses: vec![0; values],
+            uses: filled(0, values),
             reads: vec![0; locals],
-            known: vec![None; values],
-            names: vec![None; values],
+            known: filled(None, values),
+            names: filled(None, values),
             has_renamed: false,
         };
         walk.count(body);

@@ -234,7 +234,7 @@ impl Site<'_> {
         region.ops[..first_call].iter_mut().for_each(|op| self.keep(op));
         if first_call < region.ops.len() {
             let rest = region.ops.split_off(first_call);
-            region.ops.reserve(rest.len() * 2);
+            region.ops.reserve(self.room_for(&rest));
             for mut op in rest {
                 self.keep(&mut op);
                 match op.kind {
@@ -248,6 +248,18 @@ impl Site<'_> {
         for value in &mut region.yields {
             *value = self.name(*value);
         }
+    }
+
+    /// How many operations these become, or somewhat more.
+    fn room_for(&self, ops: &[Op]) -> usize {
+        let ops = ops.iter().map(|op| match &op.kind {
+            Kind::Call { function, arguments } => self.worth_it(*function).map_or(1, |index| {
+                let locals = self.program.functions[index].locals.len();
+                arguments.len() + locals * 2 + self.measures[index].ops
+            }),
+            _ => 1,
+        });
+        ops.sum()
     }
 
     /// Names the operands of an operation anew, and looks into its regions.

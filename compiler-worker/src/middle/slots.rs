@@ -104,7 +104,8 @@ impl Slots {
     /// Something unknown has been written to a memory.
     pub fn forget_memory(&mut self, forgotten: Option<u32>) {
         let is_gone = |word: &Word| forgotten.is_none_or(|memory| memory == word.memory);
-        let mut gone: Vec<Word> = self.words.keys().copied().filter(is_gone).collect();
+        let mut gone: Vec<Word> = Vec::with_capacity(self.words.len());
+        gone.extend(self.words.keys().copied().filter(is_gone));
         // The log is read back when branches meet, and what is made there must not depend on the order of a hash table.
         gone.sort_unstable();
         gone.into_iter().for_each(|word| self.set(Place::Word(word), None));

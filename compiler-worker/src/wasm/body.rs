@@ -42,7 +42,7 @@ pub fn write(program: &Program, function: &Function, types: &mut TypeRegistry) -
         function,
         types,
         placement: Placement::of(function),
-        code: Vec::with_capacity(function.values.len() * 4),
+        code: Vec::with_capacity(function.values.len() * 6),
         points: Vec::new(),
         variables: Variables::new(function),
         homes: vec![u32::MAX; function.values.len()],

@@ -42,6 +42,8 @@ const NOTES: &[&str] = &[
 ];
 
 pub fn print() {
+    // As the worker does.
+    compiler_worker::heap::keep_freed_memory();
     let session = Session::open().expect("there is shared memory");
     let loader = Loader::new().expect("this machine can run wasm");
     let texts: Vec<Text> = [programs::sine()].into_iter().chain(programs::examples()).chain(programs::workloads()).collect();

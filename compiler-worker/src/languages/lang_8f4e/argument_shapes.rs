@@ -144,8 +144,9 @@ pub fn check(statement: &Statement<'_>, block: BlockId) -> Result<(), LanguageEr
         let message = format!("Too many arguments for {}.", statement.text);
         return Err(LanguageError::about(SyntaxCode::InvalidArgument, statement.argument_place(block, known), message));
     }
-    let rest = shape.rest.iter().cycle();
-    for (index, (argument, kind)) in statement.arguments.iter().zip(shape.required.iter().chain(shape.optional).chain(rest)).enumerate() {
+    for (index, argument) in statement.arguments.iter().enumerate() {
+        let of_front = shape.required.get(index).or_else(|| shape.optional.get(index.wrapping_sub(required)));
+        let Some(kind) = of_front.or(shape.rest.as_ref()) else { break };
         if !kind.accepts(argument) {
             let message = format!("Invalid argument for {}: expected {}.", statement.text, kind.expectation());
             return Err(LanguageError::about(SyntaxCode::InvalidArgument, statement.argument_place(block, index), message));

@@ -123,11 +123,12 @@ impl Context<'_, '_, '_> {
         let local_type = |name: &str| locals.get_or_init(|| self.local_types(block)).get(name).copied();
         let pointee_counts = module.map_or(&[][..], |index| &self.defaults.pointee_counts[index]);
         let resolver = Resolver { layout: self.layout, module, pointee_counts, local_type: &local_type };
-        let lines = block.statements.iter().filter_map(|statement| match statement.word {
+        let mut lines = Vec::with_capacity(block.statements.len());
+        lines.extend(block.statements.iter().filter_map(|statement| match statement.word {
             Word::Body(instruction) => Some(line(instruction, statement, &resolver)),
             _ => None,
-        });
-        lines.collect()
+        }));
+        lines
     }
 
     /// Types of a block's parameters and locals. Only expressions with `sizeof(*p)` and its like ask for them.

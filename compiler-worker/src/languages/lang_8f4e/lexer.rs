@@ -101,6 +101,16 @@ impl<'a> Iterator for Tokens<'a> {
         let cursor = &mut self.cursor;
         cursor.skip(Class::Space);
         let (offset, column) = (cursor.offset, cursor.column);
+        // Nearly every token is a word of characters that are one byte each.
+        let rest = &cursor.line.as_bytes()[offset..];
+        let length = rest.iter().position(|byte| CLASSES[usize::from(*byte)] != Class::Word).unwrap_or(rest.len());
+        let ends_here = rest.get(length).is_none_or(|byte| CLASSES[usize::from(*byte)] != Class::Beyond);
+        if length > 0 && ends_here && rest[0] != b'"' {
+            cursor.offset += length;
+            cursor.column += length as u32;
+            let span = Span { line: self.line_number, column, length: length as u32 };
+            return Some(Ok(Token { text: &cursor.line[offset..cursor.offset], span }));
+        }
         let is_closed = match cursor.peek()? {
             ';' => return None,
             '"' => cursor.skip_string(),

@@ -91,7 +91,7 @@ pub fn parse(source: &[u8]) -> Result<Project<'_>, LanguageError> {
 
 /// What stands between line feeds.
 fn lines_of(text: &str) -> Vec<&str> {
-    let mut lines = Vec::with_capacity(text.len() / 16);
+    let mut lines = Vec::with_capacity(text.len() / 10 + 1);
     let mut start = 0;
     for end in memchr::memchr_iter(b'\n', text.as_bytes()) {
         lines.push(&text[start..end]);
