@@ -30,15 +30,15 @@ const COLD_ROUNDS: usize = 5;
 const REFERENCE_LINE_NS: f64 = 10_000.0;
 
 const NOTES: &[&str] = &[
-    "Processor time, medians, in one process. Wasm: text to WebAssembly, validated, by a process that has compiled before, but remembers",
-    "nothing of the text: only the library is read once. Ready: the same, then native code, then written and hashed into shared memory;",
-    "cold: with empty caches; again: the same text once more, with the caches of a worker. Edit: what a worker does when one number of the",
-    "code is another: it has the caches of the texts before, and the manifest of what runs, which memory is laid out after; up to wasm, and",
-    "until all is ready. Reference: quoted, not measured: warm, it takes 0.2 ms for 20 lines, 10 to 40 ms for audio programs of 1,000",
-    "lines, 96 ms for 4,300 lines. The table takes the lowest of these for every row: 10 us for each line that holds code (and 96 ms for",
-    "4,300 lines). That goes as far as wasm, as the column `wasm` does, and the factor compares these two. Scaled: this machine is not as",
-    "fast now as that of those figures was; V8 runs `voices64` on both, here in turns with each program, and the last column corrects by",
-    "that. Goal: 10 ×.",
+    "Processor time, medians, in one process. Wasm: text to WebAssembly, by a process that has compiled before, but remembers nothing of",
+    "the text: only the library is read once. It is not validated there: making native code of it begins with that. Ready: the same, then",
+    "native code, then written and hashed into shared memory; cold: with empty caches; again: the same text once more, with the caches of",
+    "a worker. Edit: what a worker does when one number of the code is another: it has the caches of the texts before, and the manifest of",
+    "what runs, which memory is laid out after; up to wasm, and until all is ready. As in a worker, freed memory stays with the process.",
+    "Reference: quoted, not measured: warm, it takes 0.2 ms for 20 lines, 10 to 40 ms for audio programs of 1,000 lines, 96 ms for 4,300",
+    "lines. The table takes the lowest of these for every row: 10 us for each line that holds code (and 96 ms for 4,300 lines). That goes",
+    "as far as wasm, as the column `wasm` does, and the factor compares these two. Scaled: this machine is not as fast now as that of",
+    "those figures was; V8 runs `voices64` on both, here in turns with each program, and the last column corrects by that. Goal: 10 ×.",
 ];
 
 pub fn print() {
