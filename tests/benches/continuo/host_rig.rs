@@ -7,8 +7,8 @@ use std::sync::mpsc;
 use ipc::channel::{ChannelError, Doorway, Hello, PROTOCOL_VERSION, Receiver, Sender};
 use ipc::lane::{self, LaneReader};
 use ipc::message::{HostReply, HostRequest, Role, StartRuntime};
-use ipc::segment::{Segment, Session};
-use ipc::state;
+use ipc::segment::{Segment, SegmentRef, Session};
+use ipc::state::{self, StateView};
 use tests::playing::binary;
 
 use crate::programs::Text;
@@ -21,6 +21,8 @@ pub struct HostRig {
     _segments: Vec<Segment>,
     _session: Session,
     pub lanes: Vec<LaneReader>,
+    /// Where the hosts write their checkpoints, if they do.
+    states: Vec<SegmentRef>,
 }
 
 impl HostRig {
@@ -35,7 +37,14 @@ impl HostRig {
         let hello = Hello { protocol: PROTOCOL_VERSION, build: build(&session), role: Role::RuntimeHost };
         let made = text.artifact();
         let artifact = made.publish(session.id(), 1).expect("shared memory has room");
-        let mut rig = Self { processes: Vec::new(), _senders: Vec::new(), lanes: Vec::new(), _segments: Vec::new(), _session: session };
+        let mut rig = Self {
+            processes: Vec::new(),
+            _senders: Vec::new(),
+            lanes: Vec::new(),
+            states: Vec::new(),
+            _segments: Vec::new(),
+            _session: session,
+        };
         let (started_in, started) = mpsc::channel();
         for index in 0..count {
             let lane = lane::create(rig._session.id(), 1).expect("shared memory has room");
@@ -61,6 +70,7 @@ impl HostRig {
             rig.processes.push(process);
             rig._senders.push(sender);
             rig._segments.push(lane);
+            rig.states.extend(state.as_ref().map(|state| state.reference().clone()));
             rig._segments.extend(state);
         }
         rig._segments.push(artifact);
@@ -68,6 +78,13 @@ impl HostRig {
             started.recv().expect("every host starts its program");
         }
         rig
+    }
+
+    /// Number and tick of the newest checkpoint of a host; nothing for one that writes none.
+    pub fn newest_checkpoint(&self, index: usize) -> Option<(u64, u64)> {
+        let view = StateView::open(self.states.get(index)?).expect("its state segment is there");
+        let newest = view.newest().expect("it is undamaged")?;
+        Some((newest.sequence, newest.head.tick))
     }
 
     /// Process id of a host.

@@ -7,9 +7,11 @@
 
 mod artifact;
 mod c;
+mod checkpoints;
 mod compile;
 mod generate;
 mod host_rig;
+mod idle;
 mod machine;
 mod memory;
 mod playback;
@@ -27,13 +29,14 @@ mod v8;
 use std::process::ExitCode;
 
 /// A table's name on the command line, and what prints it.
-const TABLES: [(&str, fn()); 8] = [
+const TABLES: [(&str, fn()); 9] = [
     ("tick", tick::print),
     ("artifact", artifact::print),
     ("transport", transport::print),
     ("startup", startup::print),
     ("swap", swap::print),
     ("memory", memory::print),
+    ("idle", idle::print),
     ("recovery", recovery::print),
     // The last one, because it has the allocator keep freed memory, as the worker does and hosts do not.
     ("compile", compile::print),

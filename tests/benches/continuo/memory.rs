@@ -18,7 +18,7 @@ const BLOCK_SECONDS: f64 = 128.0 / 48_000.0;
 const NOTES: &[&str] = &[
     "`continuo play --device null` with one sine of 22 lines, watched for 5 s, together with a node that ticks the same program's wasm 375",
     "times a second. PSS: memory with what is shared (the binary, for one) divided among those who share it. CPU: share of a core.",
-    "Goals: host ≤ 6 MiB and ≤ 1.5 %, the session ≤ 40 MiB. Quoted, idle with one sine: scsynth 22 MB / 4.9 %, Pd 4 / 2.5 %, ChucK",
+    "The spare has the program loaded. Goals: host ≤ 6 MiB and ≤ 1.5 %, the session ≤ 40 MiB. Quoted, idle with one sine: scsynth 22 MB / 4.9 %, Pd 4 / 2.5 %, ChucK",
     "10 / 3.5 %, Csound 75 / 3.4 %.",
 ];
 

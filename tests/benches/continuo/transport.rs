@@ -130,7 +130,7 @@ fn played(text: &Text, own_ns: f64, count: usize, quoted: (f64, f64, f64)) -> Ve
     let mut playback = Playback::start(&text.source, count);
     let used = playback.watch(WATCH_SECONDS);
     drop(playback);
-    let [supervisor, _, device, hosts] = used.cpu_ns;
+    let [supervisor, _, device, hosts, _] = used.cpu_ns;
     let per_block = |cpu_ns: f64| cpu_ns / used.blocks / count as f64;
     let of_a_core = |cpu_ns: f64| cpu_ns / (used.blocks * BLOCK_NS as f64);
     vec![
