@@ -137,3 +137,18 @@ fn why_not_native(wasm: &[u8], error: &wasmtime::Error) -> String {
 fn micros_since(started: Instant) -> u64 {
     u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn invalid_webassembly_is_refused_where_native_code_is_made_and_blamed_on_the_compiler() {
+        // A function that owes an integer and gives nothing.
+        let types = [1, 5, 1, 0x60, 0, 1, 0x7f];
+        let wasm = [&b"\0asm\x01\0\0\0"[..], &types, &[3, 2, 1, 0], &[10, 4, 1, 2, 0, 0x0b]].concat();
+        let error = NativeCompiler::default().compile(&wasm).expect_err("it is not valid");
+        let told = why_not_native(&wasm, &error);
+        assert!(told.starts_with("the compiler made invalid WebAssembly"), "{told}");
+    }
+}
