@@ -9,6 +9,7 @@ mod cli;
 mod containment;
 mod control;
 mod exit;
+mod keyboard;
 mod policy;
 mod render;
 mod role;

@@ -21,7 +21,7 @@ use crate::host::engine::Engine;
 use crate::host::program::Binding;
 use runtime::{Assembly, BuildError, Runtime};
 use schema::ConfigKey;
-pub use settings::{SettingError, Settings, Warning, settings};
+pub use settings::{MemoryTarget, SettingError, Settings, Warning, settings};
 
 /// Every runtime type there is.
 pub const TYPES: &[&RuntimeType] = &[&audio::TYPE, &worker::TYPE, &main_thread::TYPE, &midi::TYPE];

@@ -34,7 +34,7 @@ edit that is wrong changes nothing; one that would change the identity of the pr
 Every program runs in a process of its own; one that fails does not touch the others. Without a device the programs play on \
 in real time, unheard but recorded, until one appears. Ctrl-C fades out and ends everything; a second one ends at once. \
 With --json every event is one JSON object a line: processStarted, log, compiled, runtimeStarted, deviceOpened, sounding, \
-runtimeStatus, meter, fault, editPending, editCommitted, editUnchanged, editRejected, editNeedsAck, editRefused, editRolledBack, listening, takenBack, failed, died, processFailed, moved, recordingFailed, stopping, runtimeStopped, deviceStopped, \
+runtimeStatus, meter, fault, editPending, editCommitted, editUnchanged, editRejected, editNeedsAck, editRefused, editRolledBack, listening, takenBack, keyboard, failed, died, processFailed, moved, recordingFailed, stopping, runtimeStopped, deviceStopped, \
 ended.")]
 pub struct Arguments {
     /// The programs.
@@ -91,6 +91,7 @@ fn play(arguments: &Arguments) -> Result<Verdict, CommandError> {
         follows_files: !arguments.no_watch,
         grace: arguments.grace,
         restart_limits: arguments.restarts.unwrap_or_default(),
+        has_keyboard: true,
         ..LiveSetup::default()
     });
     job.sound = Some(SoundOutput {
@@ -167,6 +168,14 @@ impl Audience for Player {
             render::print(&json!({ "event": "listening", "session": session }).to_string());
         } else if session != DEFAULT_SESSION {
             self.line.say(&format!("this session is called {session}: other commands find it with --session {session}"));
+        }
+    }
+
+    fn plays_keys(&mut self) {
+        if self.is_json {
+            render::print(&json!({ "event": "keyboard" }).to_string());
+        } else {
+            self.line.say("the keys of this terminal go to the programs; Ctrl-C ends");
         }
     }
 

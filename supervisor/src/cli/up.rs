@@ -83,6 +83,8 @@ pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
         default_runtime: file.default_runtime,
         grace: arguments.grace.unwrap_or(file.grace),
         restart_limits: arguments.restarts.unwrap_or(file.restart_limits),
+        // Whoever runs it is not at the keyboard: it has none, or belongs to a service manager.
+        has_keyboard: false,
     });
     let device = arguments.device.clone().or(file.device);
     job.sound = Some(SoundOutput {

@@ -105,7 +105,7 @@ impl Policy {
     }
 
     /// Asks a host for something that nobody waits for, but that a replay has to know of.
-    fn tell_unasked(&mut self, runtime: usize, slot: RuntimeIndex, what: LiveChange, logged: Logged, actions: &mut Vec<Action>) {
+    pub(super) fn tell_unasked(&mut self, runtime: usize, slot: RuntimeIndex, what: LiveChange, logged: Logged, actions: &mut Vec<Action>) {
         if matches!(self.programs[slot.0].phase, Phase::Running | Phase::Recovering { .. }) {
             let request = self.send_live(slot, what, actions);
             self.runtimes[runtime].unasked.insert(request, (slot, logged));

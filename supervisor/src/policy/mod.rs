@@ -20,6 +20,7 @@ mod ending;
 mod handover;
 mod hosts;
 pub mod keep;
+mod keys;
 pub mod log;
 mod looking;
 mod mixing;
@@ -153,6 +154,7 @@ pub struct Policy {
     /// The text of each program, as it runs now.
     texts: Vec<ProgramText>,
     runtimes: Vec<Runtime>,
+    keys: keys::Keys,
     /// Edits that are only asked about.
     plans: Vec<Edit>,
     script: Option<script::Script>,
@@ -210,6 +212,7 @@ impl Policy {
             programs: texts.iter().map(|text| Program::new(text.name.clone())).collect(),
             texts,
             runtimes: Vec::new(),
+            keys: keys::Keys::default(),
             plans: Vec::new(),
             script: None,
             compiling: None,
@@ -434,6 +437,8 @@ impl Policy {
             Event::Call { call, text } => self.called(now_ms, *call, text, actions),
             Event::FileChanged { runtime, text, detect_us } => self.file_changed(&runtime, text, detect_us, actions),
             Event::FileUnreadable { runtime, reason } => self.file_unreadable(&runtime, reason, actions),
+            Event::Key { usage, is_down } => self.key_moved(usage, is_down, actions),
+            Event::KeysReleased => self.keys_released(actions),
             Event::Signal => self.signalled(now_ms, actions),
             Event::DeadlinePassed => self.check_deadlines(now_ms, actions),
         }

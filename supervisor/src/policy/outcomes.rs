@@ -20,7 +20,9 @@ use crate::control::protocol::{
 impl Policy {
     pub(super) fn live_said(&mut self, now_ms: u64, slot: RuntimeIndex, reply: LiveReply, actions: &mut Vec<Action>) {
         self.keep_up(slot, &reply, actions);
-        self.note_unasked(slot, &reply, actions);
+        if self.note_unasked(slot, &reply, actions) {
+            return;
+        }
         let Some(runtime) = self.programs[slot.0].runtime.filter(|runtime| self.runtimes[*runtime].slot == Some(slot)) else { return };
         match reply {
             LiveReply::Swap { request, progress } => self.swap_said(now_ms, runtime, request, progress, actions),
@@ -63,13 +65,18 @@ impl Policy {
         actions.extend(released.into_iter().map(|segment| Action::Release { segment }));
     }
 
-    /// What nobody waits for is logged all the same.
-    fn note_unasked(&mut self, slot: RuntimeIndex, reply: &LiveReply, actions: &mut Vec<Action>) {
-        let Some(runtime) = self.programs[slot.0].runtime else { return };
-        let Some((slot, what)) = self.runtimes[runtime].unasked.remove(&reply.request()) else { return };
+    /// What nobody waits for is logged all the same. Returns whether the reply was about such a request.
+    fn note_unasked(&mut self, slot: RuntimeIndex, reply: &LiveReply, actions: &mut Vec<Action>) -> bool {
+        let Some(runtime) = self.programs[slot.0].runtime else { return false };
+        let Some((slot, what)) = self.runtimes[runtime].unasked.remove(&reply.request()) else { return false };
         if let LiveReply::Applied { tick, .. } = reply {
+            if let (Logged::Set { .. }, Some(event)) = (&what, control_event(runtime_name(&self.runtimes[runtime].name), *tick, &what)) {
+                actions.push(Action::Tell(Report::Control(Box::new(event))));
+            }
             actions.push(Action::Log(LogEntry { life: slot.0, tick: *tick, what }));
         }
+        self.catch_up_keys(runtime, actions);
+        true
     }
 
     pub(super) fn is_flight(&self, runtime: usize, request: RequestId) -> bool {

@@ -30,6 +30,7 @@ pub fn plan(shape: Shape) -> Plan {
         content: content(shape),
         fallback_from: None,
         pulse: None,
+        keys: super::KeyItems::default(),
         runtime_type: runtime_type.to_owned(),
         has_lane,
         sample_rate,

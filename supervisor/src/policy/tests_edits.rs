@@ -170,6 +170,14 @@ impl Stage {
         self.live(LiveReply::Swap { request, progress: SwapProgress::RolledBack { tick, fault: fault(tick), to, is_partial: false } });
     }
 
+    fn logged(&self) -> Vec<&log::LogEntry> {
+        let logged = self.all.iter().filter_map(|action| match action {
+            Action::Log(entry) => Some(entry),
+            _ => None,
+        });
+        logged.collect()
+    }
+
     /// The newest request to a host.
     fn asked(&self) -> LiveRequest {
         let found = self.all.iter().rev().find_map(|action| match action {
@@ -796,4 +804,64 @@ fn a_runtime_that_is_starting_can_be_stopped() {
     assert_eq!(stage.policy.programs[slot.0].phase, Phase::Done);
     let state = stage.policy.runtimes[1].flight.is_none();
     assert!(state, "nothing of it comes any more");
+}
+
+// ------------------------------------------------------------------------------------------------------------- keys
+
+/// A runtime that wants to know of keys.
+fn with_keys() -> Stage {
+    let mut stage = Stage::proven();
+    let keys = KeyItems { code: Some("a:code".to_owned()), pressed: Some("a:down".to_owned()) };
+    let shape = Shape { code: 1, ..FIRST };
+    stage.push("keys");
+    stage.answer_compile(Ok(()));
+    let change = stage.all.iter().rev().find_map(|action| match action {
+        Action::InspectEdit { change, .. } => Some(*change),
+        _ => None,
+    });
+    stage.step(Event::EditInspected { change: change.unwrap(), inspection: Inspection::Playable(Plan { keys, ..plan(shape) }) });
+    let request = stage.asked().request;
+    assert!(!stage.policy.wants_keys(), "it does not run yet");
+    let progress = SwapProgress::Committed { tick: 400, commit_ns: 1, carried: Carried::default() };
+    stage.live(LiveReply::Swap { request, progress });
+    stage
+}
+
+fn values_of(what: LiveChange) -> Vec<(String, f64)> {
+    match what {
+        LiveChange::Set { values, ramp_ticks: 0 } => values.into_iter().map(|value| (value.item, value.value)).collect(),
+        other => panic!("no set: {other:?}"),
+    }
+}
+
+#[test]
+fn a_key_is_a_set_at_a_tick_that_stands_in_the_log() {
+    let mut stage = with_keys();
+    assert!(stage.policy.wants_keys());
+    stage.step(Event::Key { usage: 4, is_down: true });
+    let LiveRequest { request, what, .. } = stage.asked();
+    assert_eq!(values_of(what), [("a:code".to_owned(), 4.0), ("a:down".to_owned(), 1.0)]);
+    let before = stage.logged().len();
+    stage.live(LiveReply::Applied { request, tick: 500, carried: None });
+    let entry = stage.logged()[before].clone();
+    let values = vec![("a:code".to_owned(), 4f64.to_bits()), ("a:down".to_owned(), 1f64.to_bits())];
+    assert_eq!((entry.tick, entry.what), (500, log::Logged::Set { values, ramp_ticks: 0 }));
+    stage.step(Event::KeysReleased);
+    assert_eq!(values_of(stage.asked().what), [("a:down".to_owned(), 0.0)]);
+}
+
+#[test]
+fn a_host_that_takes_no_keys_is_told_how_the_keyboard_is_when_it_does() {
+    let mut stage = with_keys();
+    let from = stage.asked().request;
+    for _ in 0..500 {
+        stage.step(Event::Key { usage: 4, is_down: true });
+        stage.step(Event::Key { usage: 4, is_down: false });
+    }
+    stage.step(Event::Key { usage: 5, is_down: true });
+    let last = stage.asked().request;
+    assert!(last - from <= 64, "what waits is bounded: {}", last - from);
+    (from + 1..=last).for_each(|request| stage.live(LiveReply::Applied { request, tick: 500, carried: None }));
+    assert!(stage.asked().request > last);
+    assert_eq!(values_of(stage.asked().what), [("a:code".to_owned(), 5.0), ("a:down".to_owned(), 1.0)]);
 }

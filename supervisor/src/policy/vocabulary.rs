@@ -171,6 +171,7 @@ pub struct Plan {
     pub fallback_from: Option<String>,
     /// The item that the program names as its pulse.
     pub pulse: Option<String>,
+    pub keys: KeyItems,
     /// Runtime type id of the registry.
     pub runtime_type: String,
     /// Whether it delivers into a lane: blocks of sound, or MIDI events.
@@ -181,6 +182,15 @@ pub struct Plan {
     pub log: Vec<String>,
     /// Files whose bytes it wants in its memory, as they were when it was compiled.
     pub assets: Vec<Wanted>,
+}
+
+/// The items in which a program wants to be told of the keyboard (LANGUAGE §20.6).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyItems {
+    /// The USB-HID usage of the key.
+    pub code: Option<String>,
+    /// Whether any is held.
+    pub pressed: Option<String>,
 }
 
 impl Plan {
@@ -340,6 +350,13 @@ pub enum Event {
         runtime: String,
         reason: String,
     },
+    /// A key, by its USB-HID usage (0: unknown), has been pressed or released.
+    Key {
+        usage: u8,
+        is_down: bool,
+    },
+    /// Nobody looks at the keyboard any more: no key is held.
+    KeysReleased,
     /// Someone wants the session to end.
     Signal,
     /// The earliest deadline has passed.

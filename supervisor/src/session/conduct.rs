@@ -37,6 +37,7 @@ use super::segments::Segments;
 use super::{Session, planning, publishing, signals};
 use crate::control::protocol::{self, Answer, ErrorCode, ErrorReply, Pong, Topic};
 use crate::control::{Address, Identity, ListenError, Server, SessionName, Ticket};
+use crate::keyboard::Keyboard;
 use crate::policy::log::LogEntry;
 use crate::policy::{
     Action, Child, CompileSettings, Content, Event, Goal, HostIndex, Inspection, Part, Plan, Policy, ProcessEnd, Progress, Report,
@@ -62,6 +63,9 @@ pub trait Audience {
     fn listens(&mut self, session: &str) {
         let _ = session;
     }
+
+    /// The terminal's keys go to the programs from now on.
+    fn plays_keys(&mut self) {}
 
     /// The session of this name is taken back, with these runtimes, from a supervisor that has died.
     fn takes_back(&mut self, session: &str, runtimes: &[String]) {
@@ -119,6 +123,7 @@ pub fn conduct(session: &Session, job: &Job, audience: &mut dyn Audience) -> Res
         segments: Segments::new(session.id().clone()),
         scribe: Scribe::default(),
         asset_notes: AssetNotes::default(),
+        keyboard: KeyboardState::NotAsked,
     };
     shell.open(asked_for, &incoming);
     shell.begin();
@@ -171,6 +176,16 @@ struct Member {
     last_words: LastWords,
 }
 
+/// Whether the terminal's keys are played.
+enum KeyboardState {
+    /// No program has asked for keys so far.
+    NotAsked,
+    /// They are; this holds the terminal.
+    Playing { _keyboard: Keyboard },
+    /// There is no terminal to be had.
+    Absent,
+}
+
 struct Shell<'a> {
     session: &'a Session,
     job: &'a Job,
@@ -192,6 +207,7 @@ struct Shell<'a> {
     obituaries: Obituaries,
     scribe: Scribe,
     asset_notes: AssetNotes,
+    keyboard: KeyboardState,
 }
 
 impl<'a> Shell<'a> {
@@ -276,6 +292,7 @@ impl<'a> Shell<'a> {
                     }
                     self.carry_out(action);
                 }
+                self.open_keyboard();
                 // The last that is heard of it.
                 dead.map(|child| self.children.remove(&child));
             }
@@ -284,6 +301,22 @@ impl<'a> Shell<'a> {
             }
             let event = self.next_event(incoming);
             self.pending.extend(event);
+        }
+    }
+
+    /// Begins to play the terminal's keys when the first program asks for them.
+    fn open_keyboard(&mut self) {
+        let may_play = self.job.live.as_ref().is_some_and(|live| live.has_keyboard);
+        if !may_play || !matches!(self.keyboard, KeyboardState::NotAsked) || !self.policy.wants_keys() {
+            return;
+        }
+        self.keyboard = match Keyboard::begin(self.sender.clone()) {
+            Some(Ok(keyboard)) => KeyboardState::Playing { _keyboard: keyboard },
+            // What cannot be played is no reason to end what plays.
+            Some(Err(_)) | None => KeyboardState::Absent,
+        };
+        if matches!(self.keyboard, KeyboardState::Playing { .. }) {
+            self.audience.plays_keys();
         }
     }
 
@@ -353,6 +386,7 @@ impl<'a> Shell<'a> {
             Event::WorkerSaid { .. } | Event::HostSaid { .. } | Event::DeviceSaid { .. } | Event::Inspected { .. } => Some(event),
             Event::StateCreated { .. } | Event::StateNotCreated { .. } | Event::Looked { .. } => Some(event),
             Event::LaneCreated { .. } | Event::LaneNotCreated { .. } | Event::Signal | Event::DeadlinePassed => Some(event),
+            Event::Key { .. } | Event::KeysReleased => Some(event),
             Event::EditInspected { .. } | Event::Call { .. } | Event::FileChanged { .. } | Event::FileUnreadable { .. } => Some(event),
         }
     }

@@ -96,6 +96,8 @@ pub struct LiveSetup {
     pub grace: Duration,
     /// How often processes may die before they are left alone.
     pub restart_limits: RestartLimits,
+    /// Whether programs that ask for keys get those of the terminal.
+    pub has_keyboard: bool,
 }
 
 /// How a runtime is mixed from the start.

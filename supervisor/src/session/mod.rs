@@ -29,6 +29,7 @@ mod tail;
 mod text;
 
 pub use self::conduct::{Audience, ConductError, conduct};
+pub use self::connection::Incoming;
 pub use self::directory::DirectoryError;
 pub use self::job::{Job, LiveSetup, OutputChoice, Preset, ProgramText, Replay, RunOrder, SoundOutput};
 pub use self::journal::Recording;

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ipc::artifact::Artifact;
-use ipc::manifest::Manifest;
+use ipc::manifest::{Item, Manifest};
 use runtime_host::host::assets;
-use runtime_host::registry::{self, RuntimeType, Settings};
+use runtime_host::registry::{self, MemoryTarget, RuntimeType, Settings};
 
 use super::job::{AUDIO_WORK_BUDGET, TIMER_WORK_BUDGET};
-use crate::policy::{CompileSettings, Content, Inspection, Plan};
+use crate::policy::{CompileSettings, Content, Inspection, KeyItems, Plan};
 
 /// Runtime type of programs that ask for none, or for one that does not exist (DESIGN §8).
 const DEFAULT_RUNTIME_TYPE: &str = registry::audio::TYPE.id;
@@ -45,12 +45,14 @@ pub fn plan(artifact: Artifact, base_directory: &Path, compiled: &Compiled<'_>, 
     let wanted = assets::wanted(&settings, base_directory);
     let fallback_from = resolved.fell_back.then(|| settings.requested_runtime().unwrap_or_default().to_owned());
     let pulse = pulse(manifest);
-    let log = resolved.log.into_iter().chain(warnings(&settings)).collect();
+    let (keys, keyless) = key_items(&settings, manifest);
+    let log = resolved.log.into_iter().chain(warnings(&settings)).chain(keyless).collect();
     let Artifact { manifest, image, .. } = artifact;
     Inspection::Playable(Plan {
         content: Arc::new(Content { manifest, image }),
         fallback_from,
         pulse,
+        keys,
         runtime_type: resolved.runtime_type.id.to_owned(),
         has_lane: has_lane(resolved.runtime_type),
         sample_rate,
@@ -69,6 +71,31 @@ fn pulse(manifest: &Manifest) -> Option<String> {
     let (entry, item) = named?;
     let (module, name) = item.split_once(':').unwrap_or((entry.block.id.as_str(), item));
     manifest.item(module, name).map(|_| format!("{module}:{name}"))
+}
+
+/// The items in which a program wants to be told of the keyboard, and what is to be said of settings that name none.
+fn key_items(settings: &Settings, manifest: &Manifest) -> (KeyItems, Vec<String>) {
+    let mut warnings = Vec::new();
+    let mut item = |path: &str| {
+        let target = settings.memory(path)?;
+        let name = item_at(manifest, target);
+        if name.is_none() {
+            let line = settings.line(path).unwrap_or_default();
+            warnings.push(format!("warning: line {line}: `{path}` names a place where no item begins; keys do not reach it"));
+        }
+        name
+    };
+    let keys = KeyItems { code: item("keyboard.keyCodeMemory"), pressed: item("keyboard.keyPressedMemory") };
+    (keys, warnings)
+}
+
+/// What a request calls the item at a place; of an array, its first element.
+fn item_at(manifest: &Manifest, target: &MemoryTarget) -> Option<String> {
+    let is_it = |item: &&Item| item.byte_address == target.byte_address && item.words > 0;
+    let modules = manifest.modules.iter().rev().filter(|module| module.memory == target.memory);
+    let (module, item) = modules.filter_map(|module| Some((module, module.items.iter().rev().find(is_it)?))).next()?;
+    let index = if item.count == 1 { "" } else { "[0]" };
+    Some(format!("{}:{}{index}", module.id, item.name))
 }
 
 /// `audio` delivers blocks into a lane, and `midi` events.

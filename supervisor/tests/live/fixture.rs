@@ -101,6 +101,11 @@ pub struct Session {
 impl Session {
     /// Plays this text as the runtime `song`, and connects.
     pub fn play(text: &str) -> Self {
+        Self::play_with(text, |_| {})
+    }
+
+    /// The same, with a command line and a surrounding of its own.
+    pub fn play_with(text: &str, change: impl FnOnce(&mut Command)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let song = folder.path().join("song.8f4e");
         std::fs::write(&song, text).unwrap();
@@ -108,6 +113,7 @@ impl Session {
         // A long lead: the machine may be busy, and an underrun is not what is tested.
         command.args(["play", "--json", "--device", "null", "--lead", "24", "--wav"]).arg(folder.path().join("take.wav")).arg(&song);
         command.env("XDG_RUNTIME_DIR", folder.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        change(&mut command);
         let mut process = command.spawn().unwrap();
         let mut events = BufReader::new(process.stdout.take().unwrap()).lines();
         let listening = next_event(&mut events, "listening");
@@ -117,6 +123,17 @@ impl Session {
         let mut session = Self { process, folder, events, control: BufReader::new(stream), last_id: 0 };
         session.call("hello", json!({ "protocol": 1, "client": "test" }));
         session
+    }
+
+    #[allow(dead_code, reason = "not every test sends signals")]
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Waits for its end.
+    #[allow(dead_code, reason = "not every test does")]
+    pub fn wait(&mut self) -> std::process::ExitStatus {
+        self.process.wait().unwrap()
     }
 
     pub fn wait_for(&mut self, event: &str) -> Value {
