@@ -4,7 +4,6 @@
 //! cache. One folder per language under [`languages`], one representation for all of them in [`middle`], WebAssembly in [`wasm`], native code
 //! in [`native`], and the process around it in [`worker`].
 
-mod default_diff;
 pub mod heap;
 pub mod languages;
 pub mod middle;
@@ -60,15 +59,7 @@ pub fn compile_with(request: &CompileRequest, caches: Option<&Caches<'_>>) -> Re
         wasm::validation::validate(&emitted.wasm).map_err(CompileError::Internal)?;
     }
     translated.manifest.source_map = emitted.points.iter().map(source_point).collect();
-    let previous = request.previous.as_deref();
-    let default_diff = previous.map(|previous| default_diff::between(previous, &translated.manifest, &translated.image));
-    Ok(Artifact {
-        manifest: translated.manifest,
-        image: translated.image,
-        default_diff: default_diff.unwrap_or_default(),
-        wasm: emitted.wasm,
-        native: Vec::new(),
-    })
+    Ok(Artifact { manifest: translated.manifest, image: translated.image, wasm: emitted.wasm, native: Vec::new() })
 }
 
 fn source_point(point: &wasm::body::Point) -> SourcePoint {

@@ -1,7 +1,7 @@
 //! The artifact: what the worker hands over for one revision, in one immutable segment.
 //!
-//! Payload: the lengths of the five sections as 64-bit little-endian words, then the sections: manifest, memory image,
-//! default diff, wasm, native code. The segment's hash covers all of it, so a host reads nothing of an artifact whose hash
+//! Payload: the lengths of the four sections as 64-bit little-endian words, then the sections: manifest, memory image,
+//! wasm, native code. The segment's hash covers all of it, so a host reads nothing of an artifact whose hash
 //! is wrong; see [`crate::segment::read_checked`].
 
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use crate::limits::MAX_ARTIFACT_BYTES;
 use crate::manifest::Manifest;
 use crate::segment::{Segment, SegmentError, SegmentKind, SegmentRef, SessionId, read_checked};
 
-const SECTIONS: usize = 5;
+const SECTIONS: usize = 4;
 const INDEX_BYTES: usize = SECTIONS * 8;
 
 /// Bytes that an initialised memory has at an address.
@@ -29,8 +29,6 @@ pub struct Artifact {
     pub manifest: Manifest,
     /// What the memories hold after `initDefaults`; everything else is zero.
     pub image: Vec<DefaultBytes>,
-    /// Defaults that differ from those of the previous revision; empty when there was none.
-    pub default_diff: Vec<DefaultBytes>,
     /// The WebAssembly binary.
     pub wasm: Vec<u8>,
     /// Native code of the same, made by wasmtime; empty when it was not asked for.
@@ -53,8 +51,7 @@ impl Artifact {
     pub fn publish(&self, session: &SessionId, generation: u64) -> Result<Segment, ArtifactError> {
         let manifest = encode("manifest", &self.manifest)?;
         let image = encode("memory image", &self.image)?;
-        let diff = encode("default diff", &self.default_diff)?;
-        let sections: [&[u8]; SECTIONS] = [&manifest, &image, &diff, &self.wasm, &self.native];
+        let sections: [&[u8]; SECTIONS] = [&manifest, &image, &self.wasm, &self.native];
         let index: Vec<u8> = sections.iter().flat_map(|section| (section.len() as u64).to_le_bytes()).collect();
         let mut parts: Vec<&[u8]> = vec![&index];
         parts.extend(sections);
@@ -81,9 +78,8 @@ impl Artifact {
         Ok(Self {
             manifest: decode("manifest", sections[0])?,
             image: decode("memory image", sections[1])?,
-            default_diff: decode("default diff", sections[2])?,
-            wasm: sections[3].to_vec(),
-            native: sections[4].to_vec(),
+            wasm: sections[2].to_vec(),
+            native: sections[3].to_vec(),
         })
     }
 }

@@ -35,7 +35,6 @@ fn artifact() {
     whole.native = vec![0x7f, b'E', b'L', b'F'];
     let mut named = whole.clone();
     named.manifest.revision = ContentHash::of(&[b"another"]);
-    named.default_diff = named.image.clone();
     let mut empty = whole.clone();
     (empty.wasm, empty.image, empty.manifest.modules, empty.manifest.source_map) = Default::default();
     let target = Target {

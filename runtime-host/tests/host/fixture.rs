@@ -110,7 +110,7 @@ impl Assist {
         let (wasm, source_map) = self.wasm();
         let engine = wasmtime::Engine::new(&engine_config()).unwrap();
         let native = engine.precompile_module(&wasm).unwrap();
-        Artifact { manifest: self.manifest(source_map), image: Vec::new(), default_diff: Vec::new(), wasm, native }
+        Artifact { manifest: self.manifest(source_map), image: Vec::new(), wasm, native }
     }
 
     fn manifest(&self, source_map: Vec<SourcePoint>) -> Manifest {
