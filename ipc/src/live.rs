@@ -206,9 +206,16 @@ pub enum SwapProgress {
 /// What a migration carried.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Carried {
-    pub copied_bytes: u64,
+    /// Bytes that were carried to the place where they were before, as they were or as addresses.
+    pub kept_bytes: u64,
+    /// Bytes that were carried to another place.
+    pub moved_bytes: u64,
+    /// Addresses that changed because their target moved.
     pub relocated_addresses: u64,
+    /// Bytes of what is kept that took their new default.
     pub patched_bytes: u64,
+    /// Time that a patch took on the tick thread. 0 for a swap, whose progress tells it.
+    pub patch_ns: u64,
     /// Items of which addresses lost their target and went back to their default.
     pub lost: Vec<StateKey>,
 }

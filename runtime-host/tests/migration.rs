@@ -208,7 +208,7 @@ fn nothing_but_what_the_plan_names_is_written() {
     let (from, mut to) = (Ram::of(&FROM), Ram::of(&TO));
     let before = Ram::of(&TO);
     let carried = migration.apply_rt(&from, &mut to).unwrap();
-    assert_eq!((carried.copied_bytes, carried.patched_bytes), (35, 4));
+    assert_eq!((carried.kept_bytes, carried.moved_bytes, carried.patched_bytes), (0, 35 + 4 * 4, 4));
     assert_eq!(to.0[0][8..40], from.0[0][4..36]);
     assert_eq!(to.0[1][1..4], from.0[1][5..8]);
     assert_eq!(to.0[0][40..44], [0xaa; 4]);

@@ -90,11 +90,17 @@ const WAYS: [(u64, &str, Way); 14] = [
 pub struct Edits {
     pub random: Random,
     names: u32,
+    has_clips: bool,
 }
 
 impl Edits {
     pub fn new(random: Random) -> Self {
-        Self { random, names: 1 }
+        Self { random, names: 1, has_clips: false }
+    }
+
+    /// The same with modules that play a file, which has to be beside the text: `patchwork::text::CLIP_FILE`.
+    pub fn with_clips(random: Random) -> Self {
+        Self { has_clips: true, ..Self::new(random) }
     }
 
     /// The next edit of this program.
@@ -149,7 +155,7 @@ impl Edits {
 
     fn default_value(&mut self, program: &Program) -> Option<Program> {
         let mut edited = program.clone();
-        let index = self.some(program, |module| !matches!(module.kind, Kind::Mix | Kind::Bomb { .. }))?;
+        let index = self.some(program, |module| !matches!(module.kind, Kind::Mix | Kind::Bomb { .. } | Kind::Clip { .. }))?;
         let (level, step) = (self.random.fraction(256, 1_024), self.random.fraction(8, 200));
         match &mut edited.modules[index].kind {
             Kind::Oscillator { step: current, .. } if self.random.one_in(2) => *current = step,
@@ -157,7 +163,7 @@ impl Edits {
             Kind::Delay { gain, .. } => *gain = 2.0 * level,
             Kind::Echo { keep, .. } => *keep = 2.0 * level,
             Kind::Boot { base } => *base = self.random.below(1_000) as i32,
-            Kind::Tape { .. } | Kind::Bomb { .. } | Kind::Mix => return None,
+            Kind::Tape { .. } | Kind::Clip { .. } | Kind::Bomb { .. } | Kind::Mix => return None,
         }
         Some(edited)
     }
@@ -175,7 +181,8 @@ impl Edits {
         match &mut edited.modules[index].kind {
             Kind::Delay { input, .. } | Kind::Tape { input, .. } => *input = target,
             Kind::Echo { drive, .. } => *drive = target,
-            Kind::Oscillator { .. } | Kind::Counter { .. } | Kind::Boot { .. } | Kind::Bomb { .. } | Kind::Mix => return None,
+            Kind::Oscillator { .. } | Kind::Counter { .. } | Kind::Clip { .. } => return None,
+            Kind::Boot { .. } | Kind::Bomb { .. } | Kind::Mix => return None,
         }
         Some(edited)
     }
@@ -197,7 +204,7 @@ impl Edits {
     fn add(&mut self, program: &Program) -> Option<Program> {
         let voices: Vec<String> = program.voices().map(|voice| voice.id.clone()).collect();
         let level = self.random.fraction(256, 1_024);
-        let (stem, kind) = match self.random.below(4) {
+        let (stem, kind) = match self.random.below(4 + u64::from(self.has_clips)) {
             0 => {
                 let (step, trim) = (self.random.fraction(8, 200), self.random.fraction(512, 3_000));
                 ("osc", Kind::Oscillator { phase: "phase".to_owned(), step, level, trim, is_centred: self.random.one_in(2) })
@@ -206,6 +213,7 @@ impl Edits {
                 let increment = 1 + self.random.below(400) as i32;
                 ("count", Kind::Counter { is_float: self.random.one_in(2), increment, level })
             }
+            4 => ("clip", Kind::Clip { length: self.length() }),
             2 => ("tape", Kind::Tape { length: self.length(), input: self.random.pick(&voices).clone() }),
             _ => {
                 let input = self.random.pick(&voices).clone();
@@ -263,10 +271,10 @@ impl Edits {
 
     fn resize(&mut self, program: &Program) -> Option<Program> {
         let mut edited = program.clone();
-        let index = self.some(program, |module| matches!(module.kind, Kind::Delay { .. } | Kind::Tape { .. }))?;
+        let index = self.some(program, |module| matches!(module.kind, Kind::Delay { .. } | Kind::Tape { .. } | Kind::Clip { .. }))?;
         let new = self.length();
         match &mut edited.modules[index].kind {
-            Kind::Delay { length, .. } => *length = new,
+            Kind::Delay { length, .. } | Kind::Clip { length } => *length = new,
             // A tape only grows; going back to an earlier revision shrinks it.
             Kind::Tape { length, .. } => *length += 1 + new / 4,
             _ => return None,

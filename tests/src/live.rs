@@ -16,6 +16,22 @@ pub const BLOCK_FRAMES: usize = 128;
 /// The session's name.
 const NAME: &str = "under-test";
 
+/// Most that a process may grow over a run, in KiB: the allocator keeps what was freed, and a history fills.
+const GROWTH_KIB: u64 = 12 << 10;
+
+/// Most that the worker may: its cache of native code has a limit of its own.
+const WORKER_GROWTH_KIB: u64 = (64 << 10) + GROWTH_KIB;
+
+/// Compares what the processes of a session hold with what they held; those that were not there before do not count.
+pub fn assert_flat(before: &BTreeMap<String, Holdings>, after: &BTreeMap<String, Holdings>) {
+    for (process, now) in after {
+        let Some(then) = before.get(process) else { continue };
+        let growth_kib = if process.contains("compiler-worker") { WORKER_GROWTH_KIB } else { GROWTH_KIB };
+        assert!(now.descriptors <= then.descriptors + 4, "{process}: {} descriptors became {}", then.descriptors, now.descriptors);
+        assert!(now.memory_kib <= then.memory_kib + growth_kib, "{process}: {} KiB became {}", then.memory_kib, now.memory_kib);
+    }
+}
+
 /// A running session.
 pub struct LiveSession {
     pub playing: Playing,

@@ -11,8 +11,9 @@ const EDITS_BETWEEN: usize = 12;
 
 #[test]
 fn the_model_computes_what_a_bounce_gives() {
-    let mut edits = Edits::new(Random::from_environment("the_model_computes_what_a_bounce_gives"));
+    let mut edits = Edits::with_clips(Random::from_environment("the_model_computes_what_a_bounce_gives"));
     let folder = Folder::new();
+    folder.file(text::CLIP_FILE, text::clip_file());
     let mut program = Program::base();
     for _ in 0..6 {
         let source = folder.file("patchwork.8f4e", text::of(&program));

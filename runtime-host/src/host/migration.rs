@@ -67,14 +67,24 @@ pub struct OtherMemories;
 /// What carrying out a migration did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Carried {
-    /// Bytes that moved as they were.
-    pub copied_bytes: u64,
+    /// Bytes that were carried to the place where they were before, as they were or as addresses.
+    pub kept_bytes: u64,
+    /// Bytes that were carried to another place.
+    pub moved_bytes: u64,
     /// Addresses that changed because their target moved.
     pub relocated: u64,
     /// Addresses whose target is gone; their words hold what the destination held before, which is their default.
     pub lost: u64,
     /// Bytes of new defaults.
     pub patched_bytes: u64,
+}
+
+impl Carried {
+    /// Counts bytes that have been carried over.
+    fn count_rt(&mut self, from: Place, to: Place, bytes: u32) {
+        let count = if from == to { &mut self.kept_bytes } else { &mut self.moved_bytes };
+        *count += u64::from(bytes);
+    }
 }
 
 /// A plan that has been checked against the memories it is for.
@@ -153,7 +163,7 @@ impl Migration {
         for copy in &self.plan.copies {
             let bytes = copy.bytes as usize;
             bytes_mut_rt(to, copy.to, bytes).copy_from_slice(bytes_rt(from, copy.from, bytes));
-            carried.copied_bytes += u64::from(copy.bytes);
+            carried.count_rt(copy.from, copy.to, copy.bytes);
         }
         self.lost.fill(0);
         for (first_word, relocation) in self.first_word.iter().zip(&self.plan.relocations) {
@@ -212,6 +222,7 @@ fn relocate_rt(
             continue;
         };
         carried.relocated += u64::from(address != value);
+        carried.count_rt(source, destination, WORD_BYTES);
         bytes_mut_rt(to, destination, WORD_BYTES as usize).copy_from_slice(&address.to_le_bytes());
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use ipc::hash::ContentHash;
-use ipc::limits::{BLOCK_FRAMES, MAX_LEAD_BLOCKS};
+use ipc::limits::{BLOCK_FRAMES, MAX_LEAD_BLOCKS, SAMPLE_RATE_RANGE_HZ};
 use serde_json::json;
 
 use super::play::absolute;
@@ -14,6 +14,10 @@ use crate::render;
 use crate::render::sentences::Sentences;
 use crate::session::asset_notes;
 use crate::session::{Audience, Job, OutputChoice, ProgramText, Recording, Replay, SoundOutput};
+
+/// Ticks whose sound fits into a WAV file: 4 GiB of frames of two 32-bit floats, a MiB left for what is around them. At 48 kHz
+/// that is a little more than three hours.
+const MOST_TICKS: u64 = ((4 << 30) - (1 << 20)) / (8 * BLOCK_FRAMES as u64);
 
 /// Render a recording again, to the same samples.
 #[derive(clap::Args)]
@@ -49,7 +53,7 @@ pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
     let life = Life::find(&recording.entries, arguments).map_err(CommandError::Input)?;
     let mut job = Job::new(Goal::Bounce, vec![life.program]);
     job.sound = Some(SoundOutput {
-        output: OutputChoice::Unpaced { seconds: life.ticks as f64 * BLOCK_FRAMES as f64 / f64::from(life.sample_rate) },
+        output: OutputChoice::Unpaced { seconds: life.seconds },
         lead_blocks: MAX_LEAD_BLOCKS,
         recording: absolute(Some(&arguments.output))?,
     });
@@ -71,8 +75,9 @@ pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
 /// The life of a runtime that is to be replayed.
 struct Life {
     program: ProgramText,
-    sample_rate: u32,
     ticks: u64,
+    /// How long its sound is.
+    seconds: f64,
     replay: Replay,
 }
 
@@ -107,9 +112,23 @@ impl Life {
             return Err(format!("{why}; a replay would not be what was played: put the file back as it was"));
         }
         let ticks = own.iter().map(|entry| entry.tick).max().unwrap_or(0).max(1);
+        let seconds = sounding_seconds(*sample_rate, ticks).map_err(|why| format!("{}: {why}", arguments.recording.display()))?;
         let replay = Replay { first: (*first).clone(), entries: own };
-        Ok(Self { program: first.program(name), sample_rate: *sample_rate, ticks, replay })
+        Ok(Self { program: first.program(name), ticks, seconds, replay })
     }
+}
+
+/// How long so many ticks sound. A recording is a file that anybody can have written: what no session can have played is
+/// refused before a host is asked for it.
+fn sounding_seconds(sample_rate: u32, ticks: u64) -> Result<f64, String> {
+    let (least, most) = (SAMPLE_RATE_RANGE_HZ.start(), SAMPLE_RATE_RANGE_HZ.end());
+    if !SAMPLE_RATE_RANGE_HZ.contains(&sample_rate) {
+        return Err(format!("its sample rate of {sample_rate} Hz is none that a session plays at ({least} to {most} Hz)"));
+    }
+    if ticks > MOST_TICKS {
+        return Err(format!("it goes up to tick {ticks}, and a WAV file holds the sound of at most {MOST_TICKS}"));
+    }
+    Ok(ticks as f64 * BLOCK_FRAMES as f64 / f64::from(sample_rate))
 }
 
 struct Replayer;
@@ -123,5 +142,56 @@ impl Audience for Replayer {
         if let Some(text) = (Sentences { programs, has_colour: render::has_colour(), session: None }).of(&report) {
             render::tell(&text);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::log::RevisionText;
+
+    fn arguments() -> Arguments {
+        Arguments { recording: "take.continuo".into(), output: "take.wav".into(), runtime: None, host: 1, json: false }
+    }
+
+    /// A recording of a runtime `drums` that was seen last at this tick.
+    fn recorded(runtime_type: &str, sample_rate: u32, last_tick: u64) -> Vec<LogEntry> {
+        let revision = RevisionText {
+            hash: ContentHash::of(&[b"program"]).to_string(),
+            previous: None,
+            text: "8f4e/v1\n".to_owned(),
+            path: PathBuf::from("drums.8f4e"),
+            directory: PathBuf::new(),
+            settings: None,
+            assets: Vec::new(),
+        };
+        let start = Logged::Start { runtime: "drums".to_owned(), runtime_type: runtime_type.to_owned(), sample_rate, revision };
+        [(0, start), (last_tick, Logged::Seen {})].map(|(tick, what)| LogEntry { life: 0, tick, what }).into()
+    }
+
+    fn refusal(entries: &[LogEntry]) -> String {
+        Life::find(entries, &arguments()).err().expect("a recording that must be refused")
+    }
+
+    #[test]
+    fn a_recording_of_no_possible_session_is_refused_in_words() {
+        for sample_rate in [0, 1, 7_999, 384_001, u32::MAX] {
+            let why = refusal(&recorded("audio", sample_rate, 100));
+            assert!(why.starts_with(&format!("take.continuo: its sample rate of {sample_rate} Hz is none")), "{why}");
+        }
+        for last_tick in [MOST_TICKS + 1, 1 << 40, u64::MAX] {
+            let why = refusal(&recorded("audio", 48_000, last_tick));
+            assert!(why.starts_with(&format!("take.continuo: it goes up to tick {last_tick}, and a WAV file holds")), "{why}");
+        }
+        assert!(refusal(&recorded("midi", 0, 0)).contains("which has no sound"));
+        assert!(refusal(&[]).contains("nothing was played in it"));
+    }
+
+    #[test]
+    fn the_length_of_a_replay_is_that_of_what_was_played() {
+        let life = |last_tick| Life::find(&recorded("audio", 48_000, last_tick), &arguments()).ok().expect("a sound recording");
+        assert_eq!((life(375).ticks, life(375).seconds), (375, 1.0));
+        assert!(life(MOST_TICKS).seconds > 3.0 * 3_600.0);
+        assert_eq!(life(0).ticks, 1);
     }
 }

@@ -7,7 +7,7 @@ use runtime_host::registry;
 
 use super::runtime::{Classified, Revision};
 use crate::control::protocol::{
-    Amount, Boundary, ChangeClass, ChangeReport, ChangeState, ItemLoss, ItemMove, Progress, Reason, Renamed, RuntimeName,
+    Amount, Boundary, CarriedBytes, ChangeClass, ChangeReport, ChangeState, ItemLoss, ItemMove, Progress, Reason, Renamed, RuntimeName,
 };
 
 /// Why state does not survive a change of the runtime type.
@@ -89,7 +89,8 @@ fn silenced(text: String) -> Reason {
     Reason { rule: "falls_silent".to_owned(), text, concerns: Vec::new() }
 }
 
-/// What a commit reports. Says the same as the report before it, and which addresses lost their target.
+/// What a commit reports: the same as the report before it, which addresses lost their target, and what the host counted
+/// while it carried the state over.
 pub fn committed(what: &Classified, tick: u64, commit_ns: Option<u64>, carried: Option<&Carried>, by_recovery: bool) -> Progress {
     let Ok(name) = RuntimeName::new(what.edit.text.name.clone()) else { return Progress::Cancelled {} };
     let report = report(&name, what, ChangeState::Committed);
@@ -102,9 +103,14 @@ pub fn committed(what: &Classified, tick: u64, commit_ns: Option<u64>, carried: 
         remapped: Amount { items: report.moved.len() as u64, bytes: report.moved.iter().map(|item| item.bytes).sum() },
         reset,
         discarded: report.discarded.into_iter().map(|loss| loss.item).collect(),
-        commit_us: commit_ns.map(|ns| ns / 1_000),
+        carried: carried.filter(|_| !by_recovery).map(carried_bytes),
+        commit_us: commit_ns.filter(|_| !by_recovery).map(|ns| ns / 1_000),
         by_recovery,
     }
+}
+
+fn carried_bytes(carried: &Carried) -> CarriedBytes {
+    CarriedBytes { kept: carried.kept_bytes, moved: carried.moved_bytes, patched: carried.patched_bytes }
 }
 
 /// Everything that does not survive, to tell whether one report names more than another.

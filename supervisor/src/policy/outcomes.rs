@@ -28,7 +28,8 @@ impl Policy {
             LiveReply::Swap { request, progress } => self.swap_said(now_ms, runtime, request, progress, actions),
             LiveReply::Applied { request, tick, carried } => {
                 if self.is_flight(runtime, request) {
-                    self.flight_committed(now_ms, runtime, request, tick, None, carried.as_ref(), actions);
+                    let patch_ns = carried.as_ref().map(|carried| carried.patch_ns);
+                    self.flight_committed(now_ms, runtime, request, tick, patch_ns, carried.as_ref(), actions);
                 } else {
                     self.question_applied(runtime, request, tick, actions);
                 }
@@ -290,6 +291,7 @@ impl Policy {
                 remapped: Default::default(),
                 reset: Vec::new(),
                 discarded: Vec::new(),
+                carried: None,
                 commit_us: None,
                 by_recovery: false,
             },

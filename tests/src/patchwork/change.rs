@@ -93,7 +93,7 @@ fn code(module: &Module) -> Kind {
         Kind::Echo { other, drive, keep } => (*other, *drive, *keep) = (nowhere(), nowhere(), 0.0),
         Kind::Boot { base } => *base = 0,
         Kind::Bomb { fuse, .. } => *fuse = 0,
-        Kind::Mix => {}
+        Kind::Clip { .. } | Kind::Mix => {}
     }
     kind
 }

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::change;
 use super::{Default, Kind, Program};
+use super::{change, text};
 
 /// Frames in a tick.
 const FRAMES: usize = 128;
@@ -33,6 +33,7 @@ enum Step {
     Delay { line: usize, length: usize, head: usize, input: usize, gain: usize, out: usize },
     Tape { tape: usize, length: usize, cursor: usize, input: usize, out: usize },
     Echo { other: usize, drive: usize, keep: usize, out: usize },
+    Clip { clip: usize, length: usize, position: usize, out: usize },
     Bomb { fuse: usize },
     Mix { outs: Vec<usize> },
 }
@@ -56,6 +57,7 @@ impl Machine {
                 machine.words[at] = machine.word_of(&module.id, &item.default);
             }
         }
+        machine.load_clips();
         machine.steps = program.modules.iter().filter_map(|module| machine.step(&module.id, &module.kind)).collect();
         machine.boot();
         machine
@@ -81,6 +83,7 @@ impl Machine {
             }
         }
         next.take_cursors_of(self);
+        next.load_clips();
         if expected.reruns_boot {
             next.boot();
         }
@@ -142,6 +145,17 @@ impl Machine {
         }
     }
 
+    /// The file is written over the defaults. What was loaded once is kept, and is the same.
+    fn load_clips(&mut self) {
+        let clips = self.program.modules.iter().filter(|module| matches!(module.kind, Kind::Clip { .. }));
+        let places: Vec<Place> = clips.map(|module| self.place(&module.id, "clip")).collect();
+        for place in places {
+            for index in 0..place.words {
+                self.words[place.first + index] = text::clip_sample(index).to_bits();
+            }
+        }
+    }
+
     /// Runs the init-only module.
     fn boot(&mut self) {
         let (runs, base, derived) = self.boot_places();
@@ -187,6 +201,7 @@ impl Machine {
                 Step::Tape { tape: at("tape"), length: *length as usize, cursor: at("cursor"), input: target("input"), out: at("out") }
             }
             Kind::Echo { .. } => Step::Echo { other: target("other"), drive: target("drive"), keep: at("keep"), out: at("out") },
+            Kind::Clip { length } => Step::Clip { clip: at("clip"), length: *length as usize, position: at("position"), out: at("out") },
             Kind::Boot { .. } => return None,
             Kind::Bomb { .. } => Step::Bomb { fuse: at("fuse") },
             Kind::Mix => Step::Mix { outs: self.program.voices().map(|voice| self.place(&voice.id, "out").first).collect() },
@@ -244,6 +259,11 @@ fn run(step: &Step, words: &mut [u32], left: &mut f32) {
         Step::Echo { other, drive, keep, out } => {
             let kept = flushed(read(words, *other) * read(words, *keep));
             words[*out] = flushed(kept + flushed(read(words, *drive) * 0.25)).to_bits();
+        }
+        Step::Clip { clip, length, position, out } => {
+            let at = words[*position] as usize % length;
+            words[*out] = words[clip + at];
+            words[*position] = at as u32 + 1;
         }
         Step::Bomb { fuse } => words[*fuse] = words[*fuse].wrapping_sub(1),
         Step::Mix { outs } => *left = flushed(outs.iter().fold(0.0, |sum, out| sum + read(words, *out)) * 0.25),

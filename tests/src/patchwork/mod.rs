@@ -1,7 +1,7 @@
 //! Patchwork: audio programs of known arithmetic, the reference model of the edit campaign.
 //!
-//! A [`Program`] is a list of modules of a few kinds: oscillators, counters, delay lines, feedback pairs, an init-only module
-//! and a mixer. [`text`] writes it in the language, [`change`] says from the two programs alone what an edit must do,
+//! A [`Program`] is a list of modules of a few kinds: oscillators, counters, delay lines, feedback pairs, clips of a file, an
+//! init-only module and a mixer. [`text`] writes it in the language, [`change`] says from the two programs alone what an edit must do,
 //! [`machine`] computes what it must sound like, sample by sample in 32-bit floats. None of them shares code with Continuo.
 
 pub mod change;
@@ -39,11 +39,14 @@ pub enum Kind {
     Tape { length: u32, input: String },
     /// Gives `other` · keep + `drive` · 0.25. Two that are each other's `other` are a feedback loop.
     Echo { other: String, drive: String, keep: f32 },
+    /// Plays the first `length` samples of [`text::CLIP_FILE`] round and round.
+    Clip { length: u32 },
     /// Init-only: counts its runs and derives `base` · 7.
     Boot { base: i32 },
     /// Silent; fails in a named way after so many samples.
     Bomb { fuse: i32, way: Failure },
-    /// Sums what all voices give, in the order they run in, into the left channel.
+    /// Sums what all voices give, in the order they run in, into the left channel. Its item `beat`, which nothing but clients
+    /// write, is the program's pulse.
     Mix,
 }
 
@@ -138,11 +141,17 @@ impl Module {
                 vec![tape, item("cursor", Shape::Pointer, Default::OwnTape), pointer("input", input), out]
             }
             Kind::Echo { other, drive, keep } => vec![pointer("other", other), pointer("drive", drive), float("keep", *keep), out],
+            Kind::Clip { length } => {
+                vec![item("clip", Shape::Floats(*length), Default::Zero), item("position", Shape::Int, Default::Zero), out]
+            }
             Kind::Boot { base } => {
                 vec![item("runs", Shape::Int, Default::Zero), int("base", *base), item("derived", Shape::Int, Default::Zero)]
             }
             Kind::Bomb { fuse, .. } => vec![int("fuse", *fuse)],
-            Kind::Mix => vec![item("left", Shape::Floats(128), Default::Zero), item("position", Shape::Int, Default::Zero)],
+            Kind::Mix => {
+                let position = item("position", Shape::Int, Default::Zero);
+                vec![item("left", Shape::Floats(128), Default::Zero), position, item("beat", Shape::Float, Default::Zero)]
+            }
         }
     }
 
@@ -151,7 +160,8 @@ impl Module {
         match &self.kind {
             Kind::Delay { input, .. } | Kind::Tape { input, .. } => vec![input],
             Kind::Echo { other, drive, .. } => vec![other, drive],
-            Kind::Oscillator { .. } | Kind::Counter { .. } | Kind::Boot { .. } | Kind::Bomb { .. } | Kind::Mix => Vec::new(),
+            Kind::Oscillator { .. } | Kind::Counter { .. } | Kind::Clip { .. } => Vec::new(),
+            Kind::Boot { .. } | Kind::Bomb { .. } | Kind::Mix => Vec::new(),
         }
     }
 
@@ -160,14 +170,16 @@ impl Module {
         match &mut self.kind {
             Kind::Delay { input, .. } | Kind::Tape { input, .. } => vec![input],
             Kind::Echo { other, drive, .. } => vec![other, drive],
-            Kind::Oscillator { .. } | Kind::Counter { .. } | Kind::Boot { .. } | Kind::Bomb { .. } | Kind::Mix => Vec::new(),
+            Kind::Oscillator { .. } | Kind::Counter { .. } | Kind::Clip { .. } => Vec::new(),
+            Kind::Boot { .. } | Kind::Bomb { .. } | Kind::Mix => Vec::new(),
         }
     }
 
     /// Whether it gives something to hear.
     pub fn is_voice(&self) -> bool {
         match self.kind {
-            Kind::Oscillator { .. } | Kind::Counter { .. } | Kind::Delay { .. } | Kind::Tape { .. } | Kind::Echo { .. } => true,
+            Kind::Oscillator { .. } | Kind::Counter { .. } | Kind::Delay { .. } => true,
+            Kind::Tape { .. } | Kind::Echo { .. } | Kind::Clip { .. } => true,
             Kind::Boot { .. } | Kind::Bomb { .. } | Kind::Mix => false,
         }
     }

@@ -2,6 +2,22 @@
 
 use super::{Default, Failure, Item, Kind, Module, Program, Shape};
 
+/// File that clips are loaded from, beside the program's text.
+pub const CLIP_FILE: &str = "clip.raw";
+
+/// Samples in it: more than any clip has.
+const CLIP_SAMPLES: usize = 1 << 14;
+
+/// What is in the file.
+pub fn clip_file() -> Vec<u8> {
+    (0..CLIP_SAMPLES).flat_map(|index| clip_sample(index).to_le_bytes()).collect()
+}
+
+/// One sample of the file: a fraction that is exact in floats, never 0.
+pub fn clip_sample(index: usize) -> f32 {
+    ((index * 37) % 1_021 + 1) as f32 / 4_096.0
+}
+
 /// The text of a program.
 pub fn of(program: &Program) -> String {
     let mut lines = vec!["8f4e/v1".to_owned(), String::new(), format!("; patchwork, comment {}", program.comment), "entry main".to_owned()];
@@ -26,8 +42,14 @@ fn module_lines(module: &Module, program: &Program) -> Vec<String> {
     match module.kind {
         Kind::Boot { .. } => lines.push("#initOnly".to_owned()),
         Kind::Mix => lines.extend(
-            ["runtime AudioWorkletRuntime", "audioRuntime.audioOutBufferLAddress mix:left"].map(|setting| format!("; @config {setting}")),
+            ["runtime AudioWorkletRuntime", "audioRuntime.audioOutBufferLAddress mix:left", "pulse mix:beat"]
+                .map(|setting| format!("; @config {setting}")),
         ),
+        Kind::Clip { .. } => {
+            let id = &module.id;
+            lines.push(format!("; @config bin.{id}.url {CLIP_FILE}"));
+            lines.push(format!("; @config bin.{id}.memory {id}:clip"));
+        }
         Kind::Oscillator { .. } | Kind::Counter { .. } | Kind::Delay { .. } | Kind::Tape { .. } | Kind::Echo { .. } | Kind::Bomb { .. } => {
         }
     }
@@ -67,6 +89,7 @@ fn body(module: &Module, program: &Program) -> String {
         Kind::Delay { .. } => DELAY.to_owned(),
         Kind::Tape { .. } => TAPE.to_owned(),
         Kind::Echo { .. } => ECHO.to_owned(),
+        Kind::Clip { .. } => CLIP.to_owned(),
         Kind::Boot { .. } => BOOT.to_owned(),
         Kind::Bomb { way, .. } => bomb(*way),
         Kind::Mix => mix(program),
@@ -105,6 +128,10 @@ push &cursor\npush cursor\npush 4\nadd\nstore
 push cursor\npush tape&\ngreaterThan\nif\npush &cursor\npush &tape\nstore\nifEnd";
 
 const ECHO: &str = "push &out\npush *other\npush keep\nmul\npush *drive\npush 0.25\nmul\nadd\nstore";
+
+const CLIP: &str = "push &position\npush position\npush count(clip)\nremainder\nstore
+push &out\npush &clip\npush position\npush 4\nmul\nadd\nloadFloat\nstore
+push &position\npush position\npush 1\nadd\nstore";
 
 const BOOT: &str = "push &runs\npush runs\npush 1\nadd\nstore\npush &derived\npush base\npush 7\nmul\nstore";
 

@@ -103,6 +103,7 @@ impl Stage {
     }
 
     fn patch_rt(&mut self, mut patch: Box<PatchWork>, at_tick: Option<u64>, tick: u64) {
+        let begin_ns = monotonic_ns_rt();
         let refused = |patch: Box<PatchWork>| Command { request: patch.request, at_tick, action: Action::Patch(patch) };
         if patch.migration.plan().from != self.program.revision() {
             return self.refuse_rt(refused(patch), Reason::OtherRevision);
@@ -130,7 +131,7 @@ impl Stage {
                 return self.refuse_rt(refused(patch), Reason::InitialisationFailed(failure));
             }
             let request = patch.request;
-            self.tell_rt(Outcome::Patched { request, tick, carried, now });
+            self.tell_rt(Outcome::Patched { request, tick, patch_ns: 0, carried, now });
             let trial = Trial::Patch(patch);
             return self.tell_rt(Outcome::RolledBack { tick, failure, failed: now, now: self.identity_rt(), is_partial: false, trial });
         }
@@ -141,7 +142,8 @@ impl Stage {
         self.show_held_rt();
         self.ramps.give_way_rt(&patch.migration.plan().patches);
         patch.is_untouched = patch.snapshot.is_some() && self.ramps.is_empty_rt();
-        self.tell_rt(Outcome::Patched { request: patch.request, tick, carried, now });
+        let patch_ns = monotonic_ns_rt().saturating_sub(begin_ns);
+        self.tell_rt(Outcome::Patched { request: patch.request, tick, patch_ns, carried, now });
         self.join_trial_rt(patch, tick);
     }
 
@@ -153,7 +155,8 @@ impl Stage {
         // Whoever saves a held program's text wants it to try again.
         self.failed_in_a_row = 0;
         self.show_held_rt();
-        self.tell_rt(Outcome::Patched { request: patch.request, tick, carried: Carried::default(), now: self.identity_rt() });
+        let (carried, now) = (Carried::default(), self.identity_rt());
+        self.tell_rt(Outcome::Patched { request: patch.request, tick, patch_ns: 0, carried, now });
         if patch.trial_ticks > 0 {
             self.tell_rt(Outcome::TrialPassed { request: patch.request, tick });
         }

@@ -184,7 +184,7 @@ impl Desk {
                 self.answered();
                 reply(HostReply::Live(LiveReply::Applied { request: command.request, tick, carried: None }));
             }
-            Outcome::Patched { request, tick, carried, now } => {
+            Outcome::Patched { request, tick, patch_ns, carried, now } => {
                 self.answered();
                 let before = std::mem::replace(&mut self.running, now);
                 self.undoable.push((request, before.revision));
@@ -192,7 +192,7 @@ impl Desk {
                     let of_use: Vec<_> = self.undoable.iter().map(|(_, before)| *before).chain([before.revision, now.revision]).collect();
                     self.layouts.forget_all_but(now.layout, &of_use);
                 }
-                let carried = Some(carried_of(carried, Vec::new()));
+                let carried = Some(Carried { patch_ns, ..carried_of(carried, Vec::new()) });
                 reply(HostReply::Live(LiveReply::Applied { request, tick, carried }));
             }
             Outcome::Read { request, tick, work } => {
@@ -353,8 +353,8 @@ fn swap_reply(request: RequestId, progress: SwapProgress) -> HostReply {
 }
 
 fn carried_of(carried: migration::Carried, lost: Vec<StateKey>) -> Carried {
-    let migration::Carried { copied_bytes, relocated, patched_bytes, lost: _ } = carried;
-    Carried { copied_bytes, relocated_addresses: relocated, patched_bytes, lost }
+    let migration::Carried { kept_bytes, moved_bytes, relocated, patched_bytes, lost: _ } = carried;
+    Carried { kept_bytes, moved_bytes, relocated_addresses: relocated, patched_bytes, patch_ns: 0, lost }
 }
 
 fn values(request: RequestId, tick: u64, work: &GetWork) -> LiveReply {

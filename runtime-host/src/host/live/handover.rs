@@ -184,6 +184,8 @@ pub enum Outcome {
     Patched {
         request: RequestId,
         tick: u64,
+        /// What the tick thread spent on it.
+        patch_ns: u64,
         carried: Carried,
         now: Identity,
     },

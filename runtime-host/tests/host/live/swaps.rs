@@ -22,7 +22,7 @@ fn an_untouched_player_does_not_miss_a_tick_when_another_one_is_edited() {
     rig.play_to(100);
     let (tick, carried) = rig.committed(swap);
     assert_eq!(tick, 50);
-    assert!(carried.copied_bytes > 0 && carried.patched_bytes == 0 && carried.lost.is_empty());
+    assert!(carried.kept_bytes + carried.moved_bytes > 0 && carried.patched_bytes == 0 && carried.lost.is_empty());
 
     let mut model = Model::new(&duo());
     let mut expected = model.ticks(50);
@@ -76,7 +76,8 @@ fn a_patch_gives_new_defaults_and_leaves_the_rest_alone() {
     rig.play_to(30);
     match rig.answer(patch) {
         LiveReply::Applied { tick: 10, carried: Some(carried), .. } => {
-            assert_eq!((carried.patched_bytes, carried.copied_bytes), (4, 0));
+            assert_eq!((carried.patched_bytes, carried.kept_bytes + carried.moved_bytes), (4, 0));
+            assert!(carried.patch_ns > 0, "a patch tells how long it took");
         }
         other => panic!("{other:?}"),
     }

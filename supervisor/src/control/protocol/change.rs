@@ -89,6 +89,20 @@ pub struct Amount {
     pub bytes: u64,
 }
 
+/// State in bytes, as the host counted it while it carried it from the old program to the new one. A change of class A at the
+/// boundary `frame` carries nothing: the memory stays, and only what has a new default is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct CarriedBytes {
+    /// Carried to the place where it was.
+    pub kept: u64,
+    /// Carried to another place.
+    pub moved: u64,
+    /// Kept items' bytes that took their new default instead.
+    pub patched: u64,
+}
+
 /// An item whose state moves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -170,7 +184,10 @@ pub enum Progress {
         remapped: Amount,
         reset: Vec<String>,
         discarded: Vec<String>,
-        /// Time the commit took on the tick thread; null where nobody measured it.
+        /// What the host that did it counted; null where state was not carried by a host that could tell: a first load, a new
+        /// host, a commit that recovery found done.
+        carried: Option<CarriedBytes>,
+        /// Time the commit took on the tick thread; null where nobody measured it: as `carried`.
         commit_us: Option<u64>,
         /// The host died between the commit and its report; recovery found it done.
         by_recovery: bool,
