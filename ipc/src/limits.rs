@@ -21,6 +21,9 @@ pub const MIDI_LANE_EVENTS: usize = 4_096;
 /// end. More than there are channels on eight ports.
 pub const MAX_MIDI_ROUTES: usize = 128;
 
+/// Messages of one request that have come in over MIDI: a block of 64 wires that are full. More go into the next request.
+pub const MAX_RECEIVED: usize = 256;
+
 /// Largest lead a session may ask for, in blocks: what remains of the ring beside the largest device period.
 pub const MAX_LEAD_BLOCKS: u32 = 24;
 

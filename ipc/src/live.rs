@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::fault::Fault;
 use crate::hash::ContentHash;
 use crate::message::{ItemValue, Refusal};
+use crate::midi::Received;
 use crate::plan::{MigrationPlan, StateKey};
 use crate::segment::SegmentRef;
 
@@ -57,6 +58,9 @@ pub enum LiveChange {
     /// tick of the answer, the value itself `ramp_ticks` - 1 ticks later. 0 and 1 write the value at once. A ramp follows
     /// its item through a swap, and ends where the item is reset, dropped, or written by a newer request.
     Set { values: Vec<SetItem>, ramp_ticks: u32 },
+    /// Messages that have come in from outside, in order, for whatever of the program takes them. Those that nothing takes
+    /// are fine. A callback that fails is reported like a failing tick, and the others are called all the same.
+    Midi { messages: Vec<Received> },
     /// Read items as they are at the start of a tick. Answered by `LiveReply::Values`.
     Get { items: Vec<String> },
     /// End the running trial as failed: the old revision computes this tick. A replay gives rollbacks for exceeded deadlines

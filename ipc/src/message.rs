@@ -10,6 +10,7 @@ use crate::fault::Fault;
 use crate::hash::ContentHash;
 use crate::live::{LiveReply, LiveRequest};
 use crate::manifest::Manifest;
+use crate::midi::{Arrived, MidiCounters, Ports};
 use crate::recovery::{Prepare, Presence, TakeOver, TookOver};
 use crate::segment::SegmentRef;
 
@@ -274,6 +275,8 @@ pub enum DeviceRequest {
     /// Bring this lane to a linear gain, in a straight line over so many frames. A lane that has not begun has it from its
     /// first sample on. Not answered.
     SetGain { runtime: String, gain: f32, ramp_frames: u32 },
+    /// Listen to MIDI from now on, and tell what comes in (`DeviceReply::Midi`). The ports are those of the first time.
+    Listen(Ports),
     /// Fade everything out, finish the recording, then answer `Stopped`.
     Stop,
     /// List the outputs this machine has. Answered by `Devices`.
@@ -341,6 +344,8 @@ pub enum DeviceReply {
     },
     /// About ten times a second.
     Status(DeviceStatus),
+    /// Messages that have come in, in order.
+    Midi(Vec<Arrived>),
     /// The recording ended early (disk full, …); sound goes on.
     RecordingFailed {
         reason: String,
@@ -363,6 +368,7 @@ pub struct DeviceStatus {
     pub device_xruns: u64,
     /// Non-finite samples the mixer replaced.
     pub non_finite: u64,
+    pub midi: MidiCounters,
     pub lanes: Vec<LaneStatus>,
 }
 

@@ -15,6 +15,8 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
+use serde::{Deserialize, Serialize};
+
 use crate::limits::{MAX_MIDI_ROUTES, MIDI_LANE_EVENTS};
 use crate::segment::{Segment, SegmentError, SegmentKind, SegmentRef, SessionId};
 use crate::words::Words;
@@ -61,6 +63,64 @@ pub struct MidiEvent {
     /// Counts from 1.
     pub port: u8,
     pub message: Message,
+}
+
+/// A message that has come in from outside: of whatever kind, missing bytes are 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Received {
+    /// Counts from 1.
+    pub port: u8,
+    pub message: Message,
+}
+
+impl Received {
+    /// As one word of a log.
+    pub fn to_word_rt(self) -> u64 {
+        pack_rt(self.port, self.message)
+    }
+
+    /// Reads a word back; `None` to what no port can have received.
+    pub fn from_word(word: u64) -> Option<Self> {
+        let (port, message) = unpack_rt(word);
+        let received = Self { port, message };
+        (received.is_sound() && received.to_word_rt() == word).then_some(received)
+    }
+
+    /// Whether a port can have received it.
+    pub fn is_sound(self) -> bool {
+        self.port > 0 && self.message[0] >= 0x80 && self.message[1] < 0x80 && self.message[2] < 0x80
+    }
+}
+
+/// A message that has come in, and when it is to be heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arrived {
+    /// Block of the session that is to know of it.
+    pub block: u64,
+    pub received: Received,
+}
+
+/// The MIDI ports of a session.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ports {
+    /// What the input ports listen to, from port 1 on: parts of the names of other programs' ports, or Standard MIDI Files.
+    /// Empty: port 1 listens to all instruments of the machine.
+    pub inputs: Vec<String>,
+    /// What the output ports are connected to, likewise, but for files. Empty: to nothing.
+    pub outputs: Vec<String>,
+}
+
+/// What the device host has counted of MIDI.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MidiCounters {
+    /// Messages that came in.
+    pub received: u64,
+    /// Messages that came in faster than they could be taken, and were left out. Never ends of notes.
+    pub received_dropped: u64,
+    /// Messages that did not go out because they were too late.
+    pub sent_late: u64,
+    /// Messages that did not go out because there were too many.
+    pub sent_dropped: u64,
 }
 
 /// What a route is left with.

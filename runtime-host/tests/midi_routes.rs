@@ -3,7 +3,8 @@
 
 use ipc::manifest::Manifest;
 use ipc::message::{CompileGoal, CompileRequest};
-use runtime_host::registry::midi::routes::{OutputRoute, Sends, outputs};
+use runtime_host::registry::midi::inputs::InputRoute;
+use runtime_host::registry::midi::routes::{OutputRoute, Sends, inputs, outputs};
 use runtime_host::registry::settings;
 
 fn manifest(comments: &str) -> Manifest {
@@ -58,6 +59,30 @@ fn routes_that_say_the_same_have_names_of_their_own_and_keep_them() {
     let (two, _) = outputs(&manifest("; ~midiCCOutput note channel\n; ~midiNoteOutput gate note\n; ~midiNoteOutput gate note"));
     assert_eq!(two[1].key, one.key, "whatever stands before it");
     assert_ne!(two[2].key, one.key);
+}
+
+#[test]
+fn inputs_have_the_items_of_their_module_and_bad_ones_are_told() {
+    let manifest = manifest("; ~midiNoteInput gate away channel velocity\n; ~midiCCInput nothing note\n; ~midiCCInput note channel");
+    let (routes, bad) = inputs(&manifest);
+    let address = |module, item| manifest.item(module, item).unwrap().1.byte_address;
+    let [InputRoute::Note { gate, note, channel, velocity, port: None }, InputRoute::Controller { selected, value, channel: None }] =
+        routes[..]
+    else {
+        panic!("{routes:?}")
+    };
+    let found = [Some(gate), Some(note), channel, velocity, Some(selected), Some(value)].map(|source| source.unwrap().place.byte_address);
+    let items = [("m", "gate"), ("other", "note"), ("m", "channel"), ("m", "velocity"), ("m", "note"), ("m", "channel")];
+    assert_eq!(found, items.map(|(module, item)| address(module, item)));
+    assert_eq!(bad.iter().map(|bad| bad.line).collect::<Vec<_>>(), [5]);
+}
+
+#[test]
+fn callbacks_that_cannot_be_called_are_told_with_their_line() {
+    let manifest =
+        manifest("; @config midi.inputs.a.port 0\n; @config midi.inputs.a.callback nobody\n; @config midi.inputs.b.callback main");
+    let warnings: Vec<(u32, String)> = settings(&manifest).warnings.into_iter().map(|warning| (warning.line, warning.message)).collect();
+    assert_eq!(warnings, [(5, "the program has no export `nobody`; it is left out".to_owned())], "a binding without a port is none");
 }
 
 #[test]

@@ -21,6 +21,7 @@ use fixture::{Assist, Mode};
 use harness::{Host, block, expected};
 use ipc::limits::LANE_CHANNELS;
 use ipc::live::{Boundary, LiveChange, SetItem, SwapProgress};
+use ipc::midi::Received;
 use ipc::state::StateView;
 use live::band::{Band, player};
 use live::rig::{Rig, get, ramp};
@@ -102,7 +103,10 @@ fn a_tick_thread_does_not_allocate() {
 /// Every kind of change there is, some of them rolled back. A program that traps is left out: wasmtime collects the trap's
 /// backtrace on the heap.
 fn change_everything(keeps_state: bool) {
-    let band = Band::of([player("low", 3, 1), player("high", 4, 100)]).with(|band| band.counts_initialisations = true);
+    let band = Band::of([player("low", 3, 1), player("high", 4, 100)]).with(|band| {
+        band.counts_initialisations = true;
+        band.config = vec!["midi.inputs.a.port 0".to_owned(), "midi.inputs.a.callback told".to_owned()];
+    });
     let mut rig = Rig::start_keeping(&band, keeps_state);
     for round in 0..20u64 {
         let tick = round * 20;
@@ -135,6 +139,8 @@ fn change_everything(keeps_state: bool) {
         rig.play_to(tick + 12);
         assert_eq!(rig.progress(newer), SwapProgress::Cancelled);
         rig.send(LiveChange::Run);
+        let received = |note| Received { port: 1, message: [0x90, note, 100] };
+        rig.send(LiveChange::Midi { messages: (0..100).map(received).collect() });
         rig.send(LiveChange::Set { values: vec![SetItem { item: "nobody".to_owned(), value: 1.0 }], ramp_ticks: 0 });
         rig.current = left;
         let back = rig.swap(&band, |swap| swap.there = None);

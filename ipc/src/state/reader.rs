@@ -4,11 +4,12 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::layout::{self, HEAD_WORDS, Layout, RAMP_WORDS, WORD};
 use super::words::{Extent, WRITE_WORDS, head_from_words, ramp_from_words, unpack, write_from_words};
-use super::writer::{SET, SET_WORDS, VALUE_WORDS};
+use super::writer::{MIDI, SET, SET_WORDS, VALUE_WORDS};
 use super::{Applied, Clock, Commit, Head, Ramp, StateWriter, Write};
 use crate::limits::{MAX_LIVE_REQUESTS, MAX_RAMPS};
 use crate::live::RequestId;
 use crate::manifest::Manifest;
+use crate::midi::Received;
 use crate::segment::{Segment, SegmentError, SegmentKind, SegmentRef};
 
 /// Highest number of anything that is believed: a million a second for a hundred years stay below it.
@@ -113,6 +114,7 @@ impl StateView {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Logged {
     Set(LoggedSet),
+    Midi(LoggedMidi),
 }
 
 impl Logged {
@@ -120,6 +122,7 @@ impl Logged {
     pub fn tick(&self) -> u64 {
         match self {
             Self::Set(set) => set.tick,
+            Self::Midi(midi) => midi.tick,
         }
     }
 }
@@ -131,6 +134,14 @@ pub struct LoggedSet {
     pub tick: u64,
     pub steps: u32,
     pub writes: Vec<Write>,
+}
+
+/// Messages that have come in over MIDI.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoggedMidi {
+    pub request: RequestId,
+    pub tick: u64,
+    pub messages: Vec<Received>,
 }
 
 /// The state segment of a known program, for the host that takes it over.
@@ -226,15 +237,16 @@ fn read_log(mut words: &[u64], first_tick: u64) -> Option<Vec<Logged>> {
     while let Some(first) = words.first() {
         let (kind, length) = unpack(*first);
         let record = words.get(..length as usize)?;
-        if kind != SET {
+        let input = match kind {
+            SET => Logged::Set(read_set(record)?),
+            MIDI => Logged::Midi(read_midi(record)?),
+            _ => return None,
+        };
+        if input.tick() < tick {
             return None;
         }
-        let set = read_set(record)?;
-        if set.tick < tick {
-            return None;
-        }
-        tick = set.tick;
-        records.push(Logged::Set(set));
+        tick = input.tick();
+        records.push(input);
         words = &words[length as usize..];
     }
     Some(records)
@@ -248,4 +260,10 @@ fn read_set(record: &[u64]) -> Option<LoggedSet> {
     }
     let writes = values.as_chunks::<WRITE_WORDS>().0.iter().map(write_from_words).collect::<Option<Vec<_>>>()?;
     Some(LoggedSet { request: *request, tick: *tick, steps, writes })
+}
+
+fn read_midi(record: &[u64]) -> Option<LoggedMidi> {
+    let [_, request, tick, messages @ ..] = record else { return None };
+    let messages = messages.iter().map(|word| Received::from_word(*word)).collect::<Option<Vec<_>>>()?;
+    Some(LoggedMidi { request: *request, tick: *tick, messages })
 }

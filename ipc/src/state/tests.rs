@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::*;
 use crate::manifest::MemoryInfo;
+use crate::midi::Received;
 use crate::segment::Session;
 
 fn manifest(pages: &[u64]) -> Manifest {
@@ -141,13 +142,30 @@ fn inputs_since_the_newest_checkpoint_come_back_in_order_for_as_long_as_there_is
         let inputs = stand.reader().inputs(&stand.newest(), u64::MAX).unwrap();
         assert_eq!(inputs.len(), 8);
         for (tick, input) in (1..).zip(&inputs) {
-            let Logged::Set(set) = input;
+            let Logged::Set(set) = input else { panic!("{input:?}") };
             assert_eq!(
                 (set.request, input.tick(), set.steps, set.writes.len()),
                 (round * 100 + tick, round * 10 + tick, 1, tick as usize * 10)
             );
         }
     }
+}
+
+#[test]
+fn messages_come_back_between_the_values_they_came_in_with() {
+    let mut stand = Stand::new();
+    stand.checkpoint(1, &head(5), &[]);
+    let received = |port, note| Received { port, message: [0x91, note, 100] };
+    let messages: Vec<Received> = (0..128).map(|note| received(3, note)).collect();
+    assert!(stand.writer.log_set_rt(7, 5, 1, &[write(0)]));
+    assert!(stand.writer.log_midi_rt(8, 6, &messages));
+    assert!(stand.writer.log_set_rt(9, 6, 1, &[write(4)]));
+    let inputs = stand.reader().inputs(&stand.newest(), u64::MAX).unwrap();
+    assert_eq!(inputs.iter().map(Logged::tick).collect::<Vec<_>>(), [5, 6, 6]);
+    assert_eq!(inputs[1], Logged::Midi(LoggedMidi { request: 8, tick: 6, messages }));
+    // A word that is no message.
+    assert!(stand.writer.log_midi_rt(10, 7, &[Received { port: 0, message: [0x90, 1, 1] }]));
+    assert!(read_all(&stand).is_err());
 }
 
 #[test]
@@ -264,7 +282,8 @@ fn a_log_that_is_not_needed_may_end_anywhere() {
         assert!(stand.reader().inputs(&found, 4).is_err(), "it ends before it begins, or too far away");
         stand.writer = stand.reader().into_writer(&found);
         assert!(stand.writer.log_set_rt(2, 4, 1, &[write(8)]));
-        let Logged::Set(set) = &stand.reader().inputs(&found, 5).unwrap()[0];
+        let inputs = stand.reader().inputs(&found, 5).unwrap();
+        let Logged::Set(set) = &inputs[0] else { panic!("{inputs:?}") };
         assert_eq!((set.request, set.tick), (2, 4));
     }
 }

@@ -7,6 +7,7 @@ use super::words::{Extent, head_to_words_rt, pack, ramp_to_words_rt, write_to_wo
 use super::{Applied, Clock, Commit, Head, Ramp, Role, Write};
 use crate::live::RequestId;
 use crate::manifest::Manifest;
+use crate::midi::Received;
 use crate::segment::{Segment, SegmentError, SegmentRef};
 
 /// Kind of a log record: values written by a request. Words: kind and length, request, tick, steps and number of values, then
@@ -14,7 +15,12 @@ use crate::segment::{Segment, SegmentError, SegmentRef};
 pub(super) const SET: u32 = 1;
 /// Words of a record of [`SET`] besides its values.
 pub(super) const SET_WORDS: u64 = 4;
-/// Words of a value in it.
+/// Kind of a log record: messages that have come in over MIDI. Words: kind and length, request, tick, then one for each
+/// message.
+pub(super) const MIDI: u32 = 2;
+/// Words of a record of [`MIDI`] besides its messages.
+pub(super) const MIDI_WORDS: u64 = 3;
+/// Words of a value of [`SET`].
 pub(super) const VALUE_WORDS: u64 = 3;
 
 /// Writes checkpoints and inputs. Opened on the control thread, used on the tick thread.
@@ -79,13 +85,25 @@ impl StateWriter {
     /// checkpoint.
     pub fn log_set_rt(&mut self, request: RequestId, tick: u64, steps: u32, writes: &[Write]) -> bool {
         let words = SET_WORDS + VALUE_WORDS * writes.len() as u64;
+        // The check in `append_rt` keeps both numbers far below 2^32.
+        let first = [pack(SET, words as u32), request, tick, pack(steps, writes.len() as u32)];
+        let values = writes.iter().flat_map(write_to_words_rt);
+        self.append_rt(words, first.into_iter().chain(values))
+    }
+
+    /// Logs messages that take effect in `tick`. Returns false, and logs nothing, when there is no room.
+    pub fn log_midi_rt(&mut self, request: RequestId, tick: u64, messages: &[Received]) -> bool {
+        let words = MIDI_WORDS + messages.len() as u64;
+        let first = [pack(MIDI, words as u32), request, tick];
+        self.append_rt(words, first.into_iter().chain(messages.iter().map(|message| message.to_word_rt())))
+    }
+
+    /// Appends a record of so many words, if there is room.
+    fn append_rt(&mut self, words: u64, record: impl Iterator<Item = u64>) -> bool {
         if self.log_end - self.log_start + words > layout::LOG_WORDS {
             return false;
         }
-        // The check above keeps both numbers far below 2^32.
-        let first = [pack(SET, words as u32), request, tick, pack(steps, writes.len() as u32)];
-        let values = writes.iter().flat_map(write_to_words_rt);
-        for (position, word) in (self.log_end..).zip(first.into_iter().chain(values)) {
+        for (position, word) in (self.log_end..).zip(record) {
             self.segment.word_u64(layout::log(position)).store(word, Relaxed);
         }
         self.log_end += words;

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use ipc::message::{DeviceDescription, DeviceReply, DeviceRequest, OpenDevice};
+use ipc::midi::Arrived;
 use ipc::segment::SessionId;
 
 use super::link::{Connection, Grace, Link};
@@ -46,6 +47,8 @@ pub enum Event {
     /// The recording ended early, for this reason.
     RecordingFailed(String),
     Listed(Vec<DeviceDescription>),
+    /// Messages have come in over MIDI.
+    Midi(Vec<Arrived>),
 }
 
 /// Whether the process goes on.
@@ -108,6 +111,7 @@ impl Control {
             Event::Rendered => self.session.as_mut().map(Session::on_rendered),
             Event::RecordingFailed(reason) => self.session.as_mut().map(|session| vec![session.on_recording_failed(reason)]),
             Event::Listed(devices) => Some(vec![DeviceReply::Devices(devices)]),
+            Event::Midi(arrived) => Some(vec![DeviceReply::Midi(arrived)]),
         };
         self.send_all(replies.unwrap_or_default())
     }
@@ -172,6 +176,11 @@ impl Control {
                 None
             }
             (DeviceRequest::SetGain { .. }, None) => None,
+            (DeviceRequest::Listen(ports), Some(session)) => {
+                session.listen(ports);
+                None
+            }
+            (DeviceRequest::Listen(_), None) => None,
             (DeviceRequest::Begin, Some(session)) => session.begin(),
             (DeviceRequest::Begin, None) => Some(DeviceReply::Failed { reason: "no output is open".into() }),
         };

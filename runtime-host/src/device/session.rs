@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 
 use ipc::limits::{BLOCK_FRAMES, MAX_LEAD_BLOCKS, SAMPLE_RATE_RANGE_HZ};
 use ipc::message::{DeviceReply, DeviceStatus, OpenDevice, Output};
+use ipc::midi::{MidiCounters, Ports};
 use ipc::segment::{SegmentKind, SegmentRef, SessionId};
 
 use super::baton::Baton;
 use super::control::Event;
 use super::counters::Counters;
 use super::lanes::Lanes;
+use super::midi::input::{InputCounters, MidiInput, Setup};
 use super::midi::{Destinations, MidiOut};
 use super::mixer::{Command, Mixer, MixerControl, MixerSettings, ahead_blocks};
 use super::output::follow::Outputs;
@@ -73,6 +75,9 @@ pub struct Session {
     counters: Arc<Counters>,
     lanes: Lanes,
     midi: MidiOut,
+    midi_to: Destinations,
+    midi_in: Option<MidiInput>,
+    midi_in_counters: Arc<InputCounters>,
     session: SessionId,
     sample_rate_hz: u32,
     lead_blocks: u64,
@@ -119,12 +124,16 @@ impl Session {
         let (mixer, control) = Mixer::new(settings);
         let baton = Baton::new(mixer);
         let (playback, replies) = begin_playback(request, &baton, events, now);
+        let midi_to = midi_destinations(request);
         let session = Self {
             mixer: control,
             baton,
             counters,
             lanes: Lanes::new(session.clone()),
-            midi: MidiOut::new(midi_destinations(request)),
+            midi: MidiOut::new(midi_to.clone()),
+            midi_to,
+            midi_in: None,
+            midi_in_counters: Arc::default(),
             session,
             sample_rate_hz: request.sample_rate,
             lead_blocks: u64::from(request.lead_blocks),
@@ -165,6 +174,26 @@ impl Session {
     /// Brings a lane to another gain.
     pub fn set_gain(&mut self, runtime: &str, gain: f32, ramp_frames: u32) {
         self.lanes.set_gain(runtime, gain, ramp_frames, &mut self.mixer);
+    }
+
+    /// Listens to MIDI from now on. What a session without a clock is to hear, its hosts are told otherwise.
+    pub fn listen(&mut self, ports: Ports) {
+        let Playback::Clocked(_) = self.playback else { return };
+        if self.midi_in.is_some() {
+            return;
+        }
+        let setup = Setup {
+            ports,
+            jack: self.midi_to.jack,
+            sample_rate_hz: self.sample_rate_hz,
+            ahead_blocks: ahead_blocks(self.lead_blocks, 1),
+            counters: Arc::clone(&self.counters),
+            input_counters: Arc::clone(&self.midi_in_counters),
+            sender_name: self.midi_to.name.clone(),
+        };
+        let events = self.events.clone();
+        // Without threads there is no input; when the control thread has ended, nobody needs to know.
+        self.midi_in = MidiInput::start(setup, move |arrived| drop(events.send(Event::Midi(arrived)))).ok();
     }
 
     /// Starts an unpaced output.
@@ -274,6 +303,7 @@ impl Session {
 
     /// Closes the device and completes the recording. The last counters come before `Stopped`.
     pub fn close(mut self) -> Vec<DeviceReply> {
+        drop(self.midi_in.take());
         self.midi.close();
         self.baton.withdraw();
         // Where the fade-out has been heard to its end this does nothing; else it saves the last frames.
@@ -319,6 +349,12 @@ impl Session {
             peak: self.counters.peak.take(),
             device_xruns: self.outputs().map_or(0, |outputs| outputs.xruns()),
             non_finite: self.counters.non_finite.load(Relaxed),
+            midi: MidiCounters {
+                received: self.midi_in_counters.received.load(Relaxed),
+                received_dropped: self.midi_in_counters.dropped.load(Relaxed),
+                sent_late: self.midi.counters().late.load(Relaxed),
+                sent_dropped: self.midi.counters().dropped.load(Relaxed),
+            },
             lanes: self.lanes.status(&self.counters),
         })
     }
@@ -336,7 +372,7 @@ fn midi_destinations(request: &OpenDevice) -> Destinations {
         Output::Named(name) => name != "null",
         Output::Unpaced { .. } => false,
     };
-    Destinations { file, jack }
+    Destinations { file, jack, ..Destinations::default() }
 }
 
 fn check(request: &OpenDevice) -> Result<(), OpenError> {

@@ -138,7 +138,7 @@ impl Loader {
                 let function = function.clone();
                 function.call(&mut scratch.store, ()).is_err_and(|e| e.downcast_ref::<Trap>() == Some(&Trap::StackOverflow))
             }
-            Export::Returning(..) | Export::NeedsArguments => false,
+            Export::Returning(..) | Export::Message(..) | Export::NeedsArguments => false,
         }
     }
 }
@@ -176,8 +176,14 @@ enum Export {
     Plain(TypedFunc<(), ()>),
     /// Its results are of no use to the host, but wasmtime wants a place for them.
     Returning(Func, Vec<Val>),
+    /// Takes the three bytes of a MIDI message.
+    Message(TypedFunc<(i32, i32, i32), ()>),
     NeedsArguments,
 }
+
+/// Names an export of an [`Engine`] that takes a MIDI message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallbackHandle(usize);
 
 /// One loaded revision of a program.
 pub struct Engine {
@@ -216,8 +222,14 @@ impl Engine {
         let index = self.manifest.exports.iter().position(|export| export.name == name)?;
         match self.exports[index] {
             Export::Plain(_) | Export::Returning(..) => Some(ExportHandle(index)),
-            Export::NeedsArguments => None,
+            Export::Message(_) | Export::NeedsArguments => None,
         }
+    }
+
+    /// Finds an export that takes the three bytes of a message, as integers, and returns nothing.
+    pub fn callback(&self, name: &str) -> Option<CallbackHandle> {
+        let index = self.manifest.exports.iter().position(|export| export.name == name)?;
+        matches!(self.exports[index], Export::Message(_)).then_some(CallbackHandle(index))
     }
 
     /// Fills the memories with their defaults and runs the init-only modules.
@@ -275,7 +287,17 @@ impl Engine {
         let outcome = match &mut self.exports[export.0] {
             Export::Plain(function) => function.call(&mut self.store, ()),
             Export::Returning(function, results) => function.call(&mut self.store, &[], results),
-            Export::NeedsArguments => Ok(()), // `export` hands out no such handle.
+            Export::Message(_) | Export::NeedsArguments => Ok(()), // `export` hands out no such handle.
+        };
+        outcome.map_err(|error| Failure::of(&error, &self.manifest))
+    }
+
+    /// Hands a message to a callback. As [`Engine::call_rt`].
+    pub fn call_back_rt(&mut self, callback: CallbackHandle, message: [u8; 3]) -> Result<(), Failure> {
+        let [status, first, second] = message.map(i32::from);
+        let outcome = match &self.exports[callback.0] {
+            Export::Message(function) => function.call(&mut self.store, (status, first, second)),
+            Export::Plain(_) | Export::Returning(..) | Export::NeedsArguments => Ok(()), // `callback` hands out no such handle.
         };
         outcome.map_err(|error| Failure::of(&error, &self.manifest))
     }
@@ -366,7 +388,7 @@ fn look_up(store: &mut Store<Growth>, instance: &Instance, info: &ExportInfo) ->
     let function = instance.get_func(&mut *store, &info.name).ok_or_else(missing)?;
     let signature = function.ty(&*store);
     if signature.params().len() != 0 {
-        return Ok(Export::NeedsArguments);
+        return Ok(function.typed(&*store).map_or(Export::NeedsArguments, Export::Message));
     }
     match function.typed::<(), ()>(&*store) {
         Ok(plain) => Ok(Export::Plain(plain)),

@@ -34,7 +34,7 @@ impl Diary {
             LiveChange::Freeze => true,
             LiveChange::Run => false,
             LiveChange::Swap(_) | LiveChange::Patch(_) | LiveChange::CancelSwap | LiveChange::Reset | LiveChange::Set { .. } => return,
-            LiveChange::Get { .. } | LiveChange::RollBack | LiveChange::Proceed { .. } => return,
+            LiveChange::Get { .. } | LiveChange::RollBack | LiveChange::Proceed { .. } | LiveChange::Midi { .. } => return,
         };
         if self.freezing.len() >= MAX_LIVE_REQUESTS {
             self.freezing.pop_first();

@@ -6,12 +6,14 @@ use ipc::artifact::DefaultBytes;
 use ipc::hash::ContentHash;
 use ipc::limits::{BLOCK_FRAMES, LANE_CHANNELS};
 use ipc::live::RequestId;
+use ipc::midi::Received;
 use ipc::state::{Applied, Clock, Head, Ramp, StateWriter, Write};
 
 use super::engine::{Engine, ExportHandle, INIT_ONLY};
 use super::failure::Failure;
 use super::live::handover::{Fade, Identity, LayoutId};
 use super::live::snapshot::Snapshot;
+use crate::registry::midi::inputs::{self, InputRoute};
 use crate::registry::midi::routes::OutputRoute;
 
 /// Bytes of one block of one channel.
@@ -36,6 +38,8 @@ pub struct Binding {
     pub outputs: [Option<Route>; LANE_CHANNELS],
     /// The ways by which notes and controllers leave.
     pub midi: Box<[OutputRoute]>,
+    /// The ways by which messages come in.
+    pub midi_in: Box<[InputRoute]>,
 }
 
 /// A program as the tick thread has it.
@@ -110,6 +114,11 @@ impl Program {
         self.state.as_mut().is_none_or(|state| state.log_set_rt(request, tick, steps, writes))
     }
 
+    /// Logs messages that come in in `tick`. Returns false when they can only be kept by a checkpoint.
+    pub fn log_midi_rt(&mut self, request: RequestId, tick: u64, messages: &[Received]) -> bool {
+        self.state.as_mut().is_none_or(|state| state.log_midi_rt(request, tick, messages))
+    }
+
     /// All ticks below `ticks` are complete.
     pub fn complete_rt(&self, ticks: u64, clock: Option<Clock>) {
         if let Some(state) = &self.state {
@@ -156,6 +165,26 @@ impl Program {
     /// The ways by which notes and controllers leave the program.
     pub fn midi_rt(&self) -> &[OutputRoute] {
         &self.binding.midi
+    }
+
+    /// Hands a message that has come in to everything that takes it. A callback that fails leaves the memories as they were
+    /// before, as far as [`Program::tick_rt`] does; the first failure is returned.
+    pub fn receive_rt(&mut self, received: Received) -> Result<(), Failure> {
+        let Self { engine, binding, start, .. } = self;
+        let mut outcome = Ok(());
+        for route in &binding.midi_in {
+            let Some(callback) = inputs::receive_rt(engine, route, received) else { continue };
+            if let Some(start) = start {
+                start.take_rt(engine);
+            }
+            if let Err(failure) = engine.call_back_rt(callback, received.message) {
+                if let Some(start) = start {
+                    start.restore_rt(engine);
+                }
+                outcome = outcome.and(Err(failure));
+            }
+        }
+        outcome
     }
 
     /// Writes an input block to where the program wants it, if it wants one.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use ipc::manifest::{ConfigEntry, Item, Manifest};
 
-use super::midi::routes;
+use super::midi::{inputs, routes};
 use super::schema::{self, ValueKind};
 use super::{RuntimeType, number};
 
@@ -89,10 +89,10 @@ pub fn settings(manifest: &Manifest) -> Settings {
             settings.warnings.push(Warning { line: entry.line, message });
         }
     }
-    let bad_routes = routes::outputs(manifest).1;
-    settings
-        .warnings
-        .extend(bad_routes.into_iter().map(|bad| Warning { line: bad.line, message: format!("{}; it is left out", bad.message) }));
+    let bad_routes = routes::outputs(manifest).1.into_iter().chain(routes::inputs(manifest).1);
+    settings.warnings.extend(bad_routes.map(|bad| Warning { line: bad.line, message: format!("{}; it is left out", bad.message) }));
+    let bad_callbacks = inputs::bad_callbacks(&settings, manifest);
+    settings.warnings.extend(bad_callbacks);
     settings
 }
 
@@ -158,6 +158,16 @@ impl Settings {
             Some(Asset { id: id.to_owned(), url: url.clone(), line: setting.line, targets: self.asset_targets(id) })
         })
         .collect()
+    }
+
+    /// The bindings of input ports to callbacks that have both, by id: port (from 0), callback, and its line.
+    pub fn midi_inputs(&self) -> Vec<(f64, &str, u32)> {
+        let callbacks = self.values.iter().filter_map(|(path, setting)| Some((path.strip_suffix(".callback")?, setting)));
+        let bindings = callbacks.filter(|(binding, _)| binding.starts_with("midi.inputs.")).filter_map(|(binding, setting)| {
+            let Value::Text(callback) = &setting.value else { return None };
+            Some((self.number(&format!("{binding}.port"))?, callback.as_str(), setting.line))
+        });
+        bindings.collect()
     }
 
     fn asset_targets(&self, id: &str) -> Vec<MemoryTarget> {

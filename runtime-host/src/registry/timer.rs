@@ -6,6 +6,7 @@ use std::time::Duration;
 use ipc::limits::TIMER_RATE_RANGE_HZ;
 use ipc::state::Clock;
 
+use super::midi::inputs;
 use super::runtime::{Assembly, BuildError, Resume, Runtime};
 use super::{RuntimeType, Settings};
 use crate::host::engine::Engine;
@@ -93,9 +94,9 @@ pub(super) struct TimerRuntime {
     has_ended: bool,
 }
 
-/// Binds a timer type: its export and nothing else.
-fn bind(ty: &RuntimeType, _settings: &Settings, engine: &Engine) -> Binding {
-    Binding { export: engine.export(ty.tick_export), ..Binding::default() }
+/// Binds a timer type: its export, and the callbacks for MIDI.
+fn bind(ty: &RuntimeType, settings: &Settings, engine: &Engine) -> Binding {
+    Binding { export: engine.export(ty.tick_export), midi_in: inputs::callbacks(settings, engine).collect(), ..Binding::default() }
 }
 
 /// Builds a timer runtime; see [`TimerRuntime::build`].

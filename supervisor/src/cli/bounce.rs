@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use ipc::limits::{DEFAULT_SAMPLE_RATE_HZ, MAX_LEAD_BLOCKS};
 
 use super::play::absolute;
-use super::{CommandError, check_output, run_job, seconds, source};
+use super::{CommandError, check_output, midi, run_job, seconds, source};
 use crate::policy::{Goal, Report, Verdict};
 use crate::render;
 use crate::render::meter::{LiveLine, Meter, clock};
@@ -18,6 +18,7 @@ use crate::session::{Audience, Job, OutputChoice, ProgramText, SoundOutput};
 Examples:
   continuo bounce drums.8f4e --seconds 60 -o drums.wav
   continuo bounce drums.8f4e bass.8f4e --seconds 8.5 -o both.wav    mixed
+  continuo bounce synth.8f4e --midi-in tune.mid --seconds 60 -o tune.wav
 
 The same engine as `play`, without a clock: the same programs give the same samples. The file has 32-bit float samples, two \
 channels, and the programs' sample rate. If one of several programs is wrong, no file is made.")]
@@ -31,6 +32,9 @@ pub struct Arguments {
     /// The WAV file.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
+    /// What the program's MIDI input ports hear from its first tick on: MIDI files, that of port 1 first.
+    #[arg(long = "midi-in", value_name = "FILE")]
+    midi_inputs: Vec<String>,
 }
 
 /// Seconds that fit into a WAV file, which holds 4 GiB: a little more than three hours at 48 kHz.
@@ -45,7 +49,12 @@ fn renderable_seconds(text: &str) -> Result<f64, String> {
 pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
     let programs = source::read_all(&arguments.files)?;
     check_output(&arguments.output, &arguments.files)?;
+    let scores = midi::scores(&arguments.midi_inputs)?;
+    if !scores.is_empty() && programs.len() > 1 {
+        return Err(CommandError::Input("--midi-in is for one program; bounce the others without it, and mix the files".to_owned()));
+    }
     let mut job = Job::new(Goal::Bounce, programs);
+    job.scores = scores;
     job.sound = Some(SoundOutput {
         output: OutputChoice::Unpaced { seconds: arguments.seconds },
         // Nobody waits for a sound: the further the hosts may run ahead, the less they wait for each other.

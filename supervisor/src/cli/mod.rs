@@ -6,6 +6,7 @@ mod client;
 mod compile;
 mod devices;
 mod doctor;
+mod midi;
 mod play;
 mod replay;
 mod restart_limits;

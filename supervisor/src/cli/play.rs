@@ -7,6 +7,7 @@ use ipc::limits::{DEFAULT_LEAD_BLOCKS, DEFAULT_SAMPLE_RATE_HZ, MAX_LEAD_BLOCKS};
 use ipc::message::Output;
 use serde_json::json;
 
+use super::midi::MidiArguments;
 use super::{CommandError, check_output, grace, restart_limits, run_job, seconds, source};
 use crate::control::SessionName;
 use crate::exit;
@@ -27,6 +28,7 @@ Examples:
   continuo play drums.8f4e bass.8f4e pad.8f4e      several programs, mixed
   continuo play drums.8f4e --wav take.wav          recorded as it is played
   continuo play drums.8f4e --device null --wav take.wav --seconds 30
+  continuo play synth.8f4e --midi-in keystation    its MIDI input port 1 hears that keyboard, whenever it is there
 
 Save a file and hear it: every change is compiled beside what plays, and takes its place between two blocks with its state. An \
 edit that is wrong changes nothing; one that would change the identity of the program waits for `continuo confirm`.
@@ -49,6 +51,8 @@ pub struct Arguments {
     /// Output: `jack`, `pulseaudio`, `alsa`, (part of) a name that `continuo devices` lists, or `null` for none.
     #[arg(long, value_name = "NAME")]
     device: Option<String>,
+    #[command(flatten)]
+    midi: MidiArguments,
     /// How many blocks of 128 frames the programs compute ahead.
     #[arg(long, value_name = "BLOCKS", allow_negative_numbers = true, default_value_t = DEFAULT_LEAD_BLOCKS,
           value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_LEAD_BLOCKS)))]
@@ -99,6 +103,7 @@ fn play(arguments: &Arguments) -> Result<Verdict, CommandError> {
         lead_blocks: arguments.lead,
         recording: absolute(arguments.wav.as_ref())?,
     });
+    job.midi = arguments.midi.ports()?;
     let mut player = Player::new(arguments.json, arguments.wav.clone());
     let verdict = run_job(&job, &mut player)?;
     player.finish();

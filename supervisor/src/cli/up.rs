@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ipc::message::Output;
 
+use super::midi::MidiArguments;
 use super::play::{Player, absolute, session_name};
 use super::session_file::{self, Acknowledge, SessionFile};
 use super::{CommandError, grace, restart_limits, run_job};
@@ -58,6 +59,8 @@ pub struct Arguments {
     /// the file's.
     #[arg(long, value_name = "RUNTIME,SESSION,SECONDS", value_parser = restart_limits::parse)]
     restarts: Option<RestartLimits>,
+    #[command(flatten)]
+    midi: MidiArguments,
     /// Print events as JSON, one object a line.
     #[arg(long)]
     json: bool,
@@ -92,6 +95,7 @@ pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
         lead_blocks: file.lead,
         recording: absolute(file.recording.as_ref())?,
     });
+    job.midi = arguments.midi.ports()?;
     let mut player = Player::new(arguments.json, file.recording);
     let verdict = run_job(&job, &mut player)?;
     player.finish();

@@ -475,7 +475,7 @@ fn logged(what: &LiveChange) -> Logged {
         LiveChange::Run => Logged::Run {},
         // Changes and what they end in are logged when they take effect; looking is no input.
         LiveChange::Swap(_) | LiveChange::Patch(_) | LiveChange::CancelSwap | LiveChange::RollBack => Logged::Seen {},
-        LiveChange::Get { .. } | LiveChange::Proceed { .. } => Logged::Seen {},
+        LiveChange::Get { .. } | LiveChange::Proceed { .. } | LiveChange::Midi { .. } => Logged::Seen {},
     }
 }
 

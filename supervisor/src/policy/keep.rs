@@ -97,7 +97,7 @@ impl Keep {
                 });
             }
             LiveChange::CancelSwap | LiveChange::Reset | LiveChange::Freeze | LiveChange::Run | LiveChange::RollBack => {}
-            LiveChange::Set { .. } | LiveChange::Get { .. } | LiveChange::Proceed { .. } => {}
+            LiveChange::Set { .. } | LiveChange::Midi { .. } | LiveChange::Get { .. } | LiveChange::Proceed { .. } => {}
         }
     }
 
@@ -195,7 +195,7 @@ impl Keep {
         let is_lasting = |asked: &&LiveRequest| match asked.what {
             LiveChange::Swap(_) | LiveChange::Patch(_) | LiveChange::CancelSwap | LiveChange::RollBack => true,
             LiveChange::Reset | LiveChange::Freeze | LiveChange::Run => false,
-            LiveChange::Set { .. } | LiveChange::Get { .. } | LiveChange::Proceed { .. } => false,
+            LiveChange::Set { .. } | LiveChange::Midi { .. } | LiveChange::Get { .. } | LiveChange::Proceed { .. } => false,
         };
         Self { programs: self.programs.clone(), unanswered: self.unanswered.iter().filter(is_lasting).cloned().collect() }
     }

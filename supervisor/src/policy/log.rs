@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use ipc::midi::Received;
 use runtime_host::host::assets::Wanted;
 
 use super::runtime::Revision;
@@ -46,6 +47,13 @@ pub enum Logged {
     Set {
         values: Vec<(String, u64)>,
         ramp_ticks: u32,
+    },
+    /// Messages that had come in over MIDI.
+    Midi {
+        messages: Vec<Received>,
+        /// The tick that was to know of them, if any was.
+        #[serde(skip)]
+        wanted: Option<u64>,
     },
     Reset {},
     Freeze {},

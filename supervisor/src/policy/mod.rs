@@ -23,6 +23,7 @@ pub mod keep;
 mod keys;
 pub mod log;
 mod looking;
+mod midi;
 mod mixing;
 mod outcomes;
 mod process;
@@ -155,6 +156,7 @@ pub struct Policy {
     texts: Vec<ProgramText>,
     runtimes: Vec<Runtime>,
     keys: keys::Keys,
+    midi: midi::Midi,
     /// Edits that are only asked about.
     plans: Vec<Edit>,
     script: Option<script::Script>,
@@ -213,6 +215,7 @@ impl Policy {
             texts,
             runtimes: Vec::new(),
             keys: keys::Keys::default(),
+            midi: midi::Midi::default(),
             plans: Vec::new(),
             script: None,
             compiling: None,

@@ -70,6 +70,8 @@ impl Policy {
     fn note_unasked(&mut self, slot: RuntimeIndex, reply: &LiveReply, actions: &mut Vec<Action>) -> bool {
         let Some(runtime) = self.programs[slot.0].runtime else { return false };
         let Some((slot, what)) = self.runtimes[runtime].unasked.remove(&reply.request()) else { return false };
+        let tick = if let LiveReply::Applied { tick, .. } = reply { Some(*tick) } else { None };
+        self.midi_answered(runtime, tick, &what, actions);
         if let LiveReply::Applied { tick, .. } = reply {
             if let (Logged::Set { .. }, Some(event)) = (&what, control_event(runtime_name(&self.runtimes[runtime].name), *tick, &what)) {
                 actions.push(Action::Tell(Report::Control(Box::new(event))));
@@ -436,6 +438,7 @@ fn control_event(runtime: RuntimeName, tick: u64, what: &Logged) -> Option<Contr
         Logged::Freeze {} => Some(ControlEvent::Frozen { runtime, tick }),
         Logged::Run {} => Some(ControlEvent::Running { runtime, tick }),
         Logged::Reset {} => Some(ControlEvent::Reset { runtime, tick }),
+        Logged::Midi { .. } => None,
         Logged::Start { .. } | Logged::Change { .. } | Logged::RolledBack { .. } | Logged::Asset { .. } | Logged::Seen {} => None,
     }
 }

@@ -249,6 +249,10 @@ impl Policy {
                 (LiveChange::Patch(_) | LiveChange::Set { .. } | LiveChange::Reset | LiveChange::Freeze | LiveChange::Run, Some(tick)) => {
                     self.answer_for_the_dead(now_ms, runtime, LiveReply::Applied { request, tick, carried: None }, actions);
                 }
+                (LiveChange::Midi { .. }, Some(tick)) => {
+                    self.answer_for_the_dead(now_ms, runtime, LiveReply::Applied { request, tick, carried: None }, actions);
+                }
+                (LiveChange::Midi { .. }, None) => again.push(asked),
                 (LiveChange::Set { .. } | LiveChange::Reset | LiveChange::Freeze | LiveChange::Run, None) => again.push(asked),
             }
         }

@@ -230,11 +230,13 @@ impl Policy {
             DeviceReply::LaneStarted { runtime, block } => {
                 if let Some(runtime) = self.named(&runtime) {
                     self.first_frame.get_or_insert(block.saturating_mul(BLOCK_FRAMES as u64));
+                    self.note_origin(runtime, block);
                     actions.push(Action::Tell(Report::Sounding { runtime, block }));
                     self.take_over(now_ms, runtime, actions);
                 }
             }
             DeviceReply::Status(status) => self.device_status(now_ms, status, actions),
+            DeviceReply::Midi(arrived) => self.midi_arrived(&arrived, actions),
             DeviceReply::RecordingFailed { reason } => {
                 self.verdict = self.verdict.max(Verdict::Environment);
                 actions.push(Action::Tell(Report::RecordingFailed { path: None, reason }));
@@ -268,6 +270,7 @@ impl Policy {
         self.device_restarts.is_ready();
         self.device_silent_ms = 0;
         self.device_xruns = status.device_xruns;
+        self.note_midi_counters(status.midi);
         for lane in &mut status.lanes {
             let Some(slot) = self.named(&lane.runtime) else { continue };
             lane.runtime.clone_from(&self.programs[slot.0].name);

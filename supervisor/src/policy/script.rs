@@ -6,9 +6,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use ipc::limits::{BLOCK_FRAMES, MAX_RECEIVED};
 use ipc::live::{Boundary, LiveChange, LiveReply, LiveRequest, Patch, SetItem, Swap, SwapProgress};
 use ipc::message::CompileOutcome;
+use ipc::midi::Received;
 use ipc::segment::SegmentRef;
+use runtime_host::device::midi::input::score::Score;
 
 use super::edits::of;
 use super::log::{LogEntry, Logged, RevisionText};
@@ -17,6 +20,10 @@ use super::runtime::Revision;
 use super::{Action, Compiling, Failure, Inspection, Policy, RuntimeIndex, Stage, Target, Verdict, deadlines};
 use crate::change;
 use crate::control::protocol::ChangeId;
+
+/// Requests that the host has not answered at a time. With the horizons between them, half as many messages as a child may
+/// leave unread before it counts as stuck.
+const MAX_UNANSWERED: usize = 16;
 
 /// The one program of a replay.
 const ONLY: RuntimeIndex = RuntimeIndex(0);
@@ -46,7 +53,11 @@ enum Waiting {
 pub struct Script {
     runtime: String,
     entries: VecDeque<LogEntry>,
+    /// What else it hears, until it is known in which ticks.
+    scores: Vec<Score>,
     waiting: Waiting,
+    /// Requests that the host has not answered, and their ticks.
+    unanswered: BTreeMap<u64, u64>,
     horizon: u64,
     current: Option<Arc<Revision>>,
     /// What a rollback returns to.
@@ -58,12 +69,25 @@ pub struct Script {
 impl Policy {
     /// Replays this log of one life; its first entry has become the program of the job.
     pub fn replay(&mut self, first: &RevisionText, entries: impl IntoIterator<Item = LogEntry>) {
-        let Some(program) = self.programs.first_mut() else { return };
-        program.settings = first.settings();
+        if let Some(program) = self.programs.first_mut() {
+            program.settings = first.settings();
+        }
+        self.begin_script(entries.into_iter().collect(), Vec::new());
+    }
+
+    /// Lets the one program hear these, each at a port, from its first tick on.
+    pub fn play_scores(&mut self, scores: Vec<Score>) {
+        self.begin_script(VecDeque::new(), scores);
+    }
+
+    fn begin_script(&mut self, entries: VecDeque<LogEntry>, scores: Vec<Score>) {
+        let Some(program) = self.programs.first() else { return };
         self.script = Some(Script {
             runtime: program.name.clone(),
-            entries: entries.into_iter().collect(),
+            entries,
+            scores,
             waiting: Waiting::Nothing,
+            unanswered: BTreeMap::new(),
             horizon: 0,
             current: None,
             base: None,
@@ -81,6 +105,8 @@ impl Policy {
         let Some(script) = &mut self.script else { return };
         if let (None, Some(first)) = (&script.current, first) {
             script.revisions.insert(first.hash().to_string(), Arc::clone(&first));
+            let scores = std::mem::take(&mut script.scores);
+            script.entries.extend(heard(&scores, &first));
             script.current = Some(first);
         }
         while let Some(script) = self.script.as_mut().filter(|script| matches!(script.waiting, Waiting::Nothing)) {
@@ -90,6 +116,10 @@ impl Policy {
                 self.send_scripted(None, LiveChange::Proceed { to_tick: next }, actions);
             }
             let Some(script) = &mut self.script else { return };
+            // Those of earlier ticks are answered as time goes on.
+            if script.unanswered.len() >= MAX_UNANSWERED && script.unanswered.values().any(|tick| *tick < next) {
+                return;
+            }
             match script.entries.pop_front() {
                 Some(entry) => self.play_entry(now_ms, entry, actions),
                 None => script.waiting = Waiting::Done,
@@ -106,6 +136,7 @@ impl Policy {
                 let values = values.iter().map(|(item, bits)| SetItem { item: item.clone(), value: f64::from_bits(*bits) }).collect();
                 self.send_scripted(at, LiveChange::Set { values, ramp_ticks: *ramp_ticks }, actions);
             }
+            Logged::Midi { messages, .. } => self.send_scripted(at, LiveChange::Midi { messages: messages.clone() }, actions),
             Logged::Reset {} => self.send_scripted(at, LiveChange::Reset, actions),
             Logged::Freeze {} => self.send_scripted(at, LiveChange::Freeze, actions),
             Logged::Run {} => self.send_scripted(at, LiveChange::Run, actions),
@@ -125,6 +156,9 @@ impl Policy {
         self.last_live_request += 1;
         let request = LiveRequest { request: self.last_live_request, at_tick, what };
         let Some(host) = self.programs[ONLY.0].host else { return };
+        if let Some((script, tick)) = self.script.as_mut().zip(at_tick) {
+            script.unanswered.insert(self.last_live_request, tick);
+        }
         actions.push(Action::Live { runtime: ONLY, host, request, content: None });
     }
 
@@ -208,6 +242,7 @@ impl Policy {
 
     pub(super) fn script_said(&mut self, reply: &LiveReply, actions: &mut Vec<Action>) {
         let Some(script) = &mut self.script else { return };
+        script.unanswered.remove(&reply.request());
         match (reply, &script.waiting) {
             (
                 LiveReply::Swap { request, progress: SwapProgress::Pending { .. } | SwapProgress::Committed { .. } },
@@ -229,4 +264,18 @@ impl Policy {
         }
         self.fail(ONLY, Failure::NotDelivered { reason: why.to_owned() }, Verdict::Program, actions);
     }
+}
+
+/// What a program hears of scores, tick by tick.
+fn heard(scores: &[Score], program: &Revision) -> Vec<LogEntry> {
+    let frames_per_tick = if program.plan.has_sound() { BLOCK_FRAMES as u64 } else { 1 };
+    let mut ticks: BTreeMap<u64, Vec<Received>> = BTreeMap::new();
+    for (port, score) in (1..=u8::MAX).zip(scores) {
+        for (moment, message) in &score.messages {
+            let tick = moment.at_rate(program.plan.sample_rate) / frames_per_tick;
+            ticks.entry(tick).or_default().push(Received { port, message: *message });
+        }
+    }
+    let entry = |tick, messages: &[Received]| LogEntry { life: 0, tick, what: Logged::Midi { messages: messages.to_vec(), wanted: None } };
+    ticks.iter().flat_map(|(tick, messages)| messages.chunks(MAX_RECEIVED).map(|messages| entry(*tick, messages))).collect()
 }

@@ -470,6 +470,8 @@ pub enum Action {
         resumes: bool,
     },
     RemoveLane(RuntimeIndex),
+    /// Listen to MIDI, and tell what comes in.
+    Listen,
     /// All lanes have been added: start rendering.
     BeginRendering,
     StopDevice,

@@ -101,8 +101,11 @@ impl Meter {
         let loads = loads.collect::<Vec<_>>().join("  ");
         let underruns = self.underruns();
         let xruns = if self.device.device_xruns == 0 { String::new() } else { format!("  device xruns {}", self.device.device_xruns) };
+        let midi = self.device.midi;
+        let lost = midi.received_dropped + midi.sent_late + midi.sent_dropped;
+        let midi = if lost == 0 { String::new() } else { format!("  midi lost {lost}") };
         format!(
-            "{}  {} {}  load {loads}  underruns {underruns}{xruns}",
+            "{}  {} {}  load {loads}  underruns {underruns}{xruns}{midi}",
             clock(self.device.frames, sample_rate),
             bar(level),
             decibels(level)
@@ -145,6 +148,7 @@ mod tests {
         meter.take_device(&DeviceStatus { frames: 48_000 * 75, peak: [1.0, 0.5], lanes: vec![lane], ..DeviceStatus::default() });
         meter.take_host("drums", &HostStatus { load_permille: 123, ..HostStatus::default() });
         let line = meter.line(48_000);
+        assert!(!line.contains("midi"), "{line}");
         for part in ["01:15", "0.0 dB", "drums 13%", "underruns 2"] {
             assert!(line.contains(part), "{part} is missing in {line}");
         }

@@ -136,6 +136,9 @@ fn policy(job: &Job) -> Policy {
     if let Some(replay) = &job.replay {
         policy.replay(&replay.first, replay.entries.iter().cloned());
     }
+    if !job.scores.is_empty() {
+        policy.play_scores(job.scores.clone());
+    }
     if let Some(live) = &job.live {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         policy.configure(live.sample_rate, live.asks_for_any_loss, u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
@@ -445,6 +448,7 @@ impl<'a> Shell<'a> {
                 self.tell_device(DeviceRequest::AddLane { runtime: self.policy.lane_name(runtime), lane, resumes });
             }
             Action::RemoveLane(runtime) => self.tell_device(DeviceRequest::RemoveLane { runtime: self.policy.lane_name(runtime) }),
+            Action::Listen => self.tell_device(DeviceRequest::Listen(self.job.midi.clone())),
             Action::BeginRendering => self.tell_device(DeviceRequest::Begin),
             Action::StopDevice => self.tell_device(DeviceRequest::Stop),
             Action::StartRuntime { runtime, host, artifact, plan, lane, is_protected } => {
@@ -789,7 +793,7 @@ impl<'a> Shell<'a> {
             base_directory: program.base_directory.clone(),
             is_offline,
             state,
-            run_until: self.job.replay.is_some().then_some(0),
+            run_until: self.job.is_scripted().then_some(0),
         };
         self.post(Child::Host(host), Letter::Host(HostRequest::Start(start)));
     }

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipc::message::Output;
+use ipc::midi::Ports;
+
+use runtime_host::device::midi::input::score::Score;
 
 use crate::control::SessionName;
 pub use crate::policy::ProgramText;
@@ -65,10 +68,21 @@ pub struct Job {
     pub programs: Vec<ProgramText>,
     pub memory_regions: Vec<String>,
     pub sound: Option<SoundOutput>,
+    /// What MIDI comes from and goes to.
+    pub midi: Ports,
     /// For sessions that clients talk to.
     pub live: Option<LiveSetup>,
     /// For replays: the log that drives the one program.
     pub replay: Option<Replay>,
+    /// For sessions without a clock: what the one program hears over MIDI, from port 1 on.
+    pub scores: Vec<Score>,
+}
+
+impl Job {
+    /// Whether something else than a clock decides how far programs may run.
+    pub fn is_scripted(&self) -> bool {
+        self.replay.is_some() || !self.scores.is_empty()
+    }
 }
 
 /// One life of a runtime, to be lived again.
@@ -111,6 +125,15 @@ pub struct Preset {
 impl Job {
     /// A job of this goal for these programs, with nothing else asked for.
     pub fn new(goal: Goal, programs: Vec<ProgramText>) -> Self {
-        Self { goal, programs, memory_regions: Vec::new(), sound: None, live: None, replay: None }
+        Self {
+            goal,
+            programs,
+            memory_regions: Vec::new(),
+            sound: None,
+            midi: Ports::default(),
+            live: None,
+            replay: None,
+            scores: Vec::new(),
+        }
     }
 }

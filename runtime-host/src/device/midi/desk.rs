@@ -33,6 +33,8 @@ pub struct Desk {
     lanes: Vec<Lane<MidiLaneReader>>,
     sinks: Vec<Box<dyn MidiSink>>,
     late: u64,
+    /// Of lanes that are gone.
+    dropped: u64,
 }
 
 fn note_of(port: u8, message: Message) -> Note {
@@ -41,12 +43,17 @@ fn note_of(port: u8, message: Message) -> Note {
 
 impl Desk {
     pub fn new(sinks: Vec<Box<dyn MidiSink>>) -> Self {
-        Self { lanes: Vec::new(), sinks, late: 0 }
+        Self { lanes: Vec::new(), sinks, late: 0, dropped: 0 }
     }
 
     /// Events that did not begin because they were too late.
     pub fn late(&self) -> u64 {
         self.late
+    }
+
+    /// Events that hosts had no room for, in the lanes of now and before.
+    pub fn dropped(&self) -> u64 {
+        self.dropped + self.lanes.iter().map(|lane| lane.reader.dropped()).sum::<u64>()
     }
 
     /// Reads a lane from now on. What an earlier reader has begun in it counts as sounding.
@@ -61,6 +68,7 @@ impl Desk {
         let Some(index) = self.lanes.iter().position(|lane| lane.runtime == runtime) else { return };
         while self.pass_on(index, now_ns) {}
         let lane = self.lanes.remove(index);
+        self.dropped += lane.reader.dropped();
         // Not before what was to be sent before.
         let due_ns = now_ns.max(lane.last_due_ns);
         for (port, channel, note) in lane.sounding {

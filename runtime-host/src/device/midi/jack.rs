@@ -18,6 +18,7 @@ use ::jack::{
 use ipc::midi::{MidiEvent, is_note_off};
 use rtrb::{Consumer, Producer, PushError, RingBuffer};
 
+use super::input::jack::ClientName;
 use super::{LATENCY_NS, MidiSink};
 use crate::device::output::quiet::silence_libraries;
 use crate::realtime::{RealtimeSection, monotonic_ns_rt};
@@ -42,6 +43,8 @@ pub struct JackOut {
     is_over: Arc<AtomicBool>,
     /// Asks for another search.
     search: Sender<()>,
+    /// What JACK calls the client, for whoever connects its ports.
+    name: ClientName,
     connected: Option<Connected>,
     waiting: std::collections::VecDeque<MidiEvent>,
 }
@@ -56,13 +59,13 @@ struct Connected {
 
 impl JackOut {
     /// Begins to look for a server.
-    pub fn start() -> std::io::Result<Self> {
+    pub fn start(name: ClientName) -> std::io::Result<Self> {
         let (found_in, found) = channel();
         let (search, searches) = channel();
         let is_over = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&is_over);
         std::thread::Builder::new().name("midi-jack".into()).spawn(move || look_for_servers(&searches, &found_in, &ended))?;
-        let out = Self { found, is_over, search, connected: None, waiting: std::collections::VecDeque::new() };
+        let out = Self { found, name, is_over, search, connected: None, waiting: std::collections::VecDeque::new() };
         out.begin_search();
         Ok(out)
     }
@@ -95,9 +98,11 @@ impl MidiSink for JackOut {
 
     fn look(&mut self, _now_ns: u64) {
         if let Ok(connected) = self.found.try_recv() {
+            self.name.set(Some(connected.client.as_client().name().to_owned()));
             self.connected = Some(connected);
         }
         if let Some(lost) = self.connected.take_if(|connected| connected.is_lost.load(Acquire)) {
+            self.name.set(None);
             let_go(lost);
             self.begin_search();
         }

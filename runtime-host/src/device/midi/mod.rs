@@ -1,4 +1,4 @@
-//! MIDI out: reads the MIDI lanes of all midi hosts, knows which notes sound, and hands everything to the sinks
+//! MIDI in and out. In: [`input`]. Out: reads the MIDI lanes of all midi hosts, knows which notes sound, and hands everything to the sinks
 //! (DESIGN §2, §6).
 //!
 //! | thread | does | module |
@@ -13,9 +13,13 @@
 
 pub mod desk;
 pub mod file;
+pub mod input;
 pub mod jack;
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -29,6 +33,7 @@ use super::lanes::LaneError;
 use crate::realtime::{monotonic_ns_rt, tighten_timer_slack};
 use desk::Desk;
 use file::MidiFile;
+use input::jack::ClientName;
 use jack::JackOut;
 
 /// How often lanes are looked at: events are sent [`LATENCY_NS`] after they were due, so this costs no accuracy.
@@ -73,6 +78,8 @@ pub struct Destinations {
     /// A Standard MIDI File.
     pub file: Option<PathBuf>,
     pub jack: bool,
+    /// What JACK calls the client that sends, while there is one.
+    pub name: ClientName,
 }
 
 impl Destinations {
@@ -82,15 +89,23 @@ impl Destinations {
             sinks.push(Box::new(MidiFile::create(path.clone())?));
         }
         if self.jack {
-            sinks.push(Box::new(JackOut::start()?));
+            sinks.push(Box::new(JackOut::start(self.name.clone())?));
         }
         Ok(sinks)
     }
 }
 
+/// What has been counted of what was to be sent.
+#[derive(Debug, Default)]
+pub struct OutputCounters {
+    pub late: AtomicU64,
+    pub dropped: AtomicU64,
+}
+
 /// The control thread's end.
 pub struct MidiOut {
     destinations: Destinations,
+    counters: Arc<OutputCounters>,
     lanes: Vec<Lane>,
     running: Option<Running>,
 }
@@ -98,7 +113,11 @@ pub struct MidiOut {
 impl MidiOut {
     /// Opens nothing yet.
     pub fn new(destinations: Destinations) -> Self {
-        Self { destinations, lanes: Vec::new(), running: None }
+        Self { destinations, counters: Arc::default(), lanes: Vec::new(), running: None }
+    }
+
+    pub fn counters(&self) -> &OutputCounters {
+        &self.counters
     }
 
     /// Reads a lane from now on. What sounds in one that a device host which has died was reading goes on.
@@ -115,7 +134,7 @@ impl MidiOut {
         let reader = Box::new(MidiLaneReader::open(lane)?);
         let running = match &mut self.running {
             Some(running) => running,
-            none @ None => none.insert(self.destinations.open().and_then(start).map_err(LaneError::Midi)?),
+            none @ None => none.insert(self.destinations.open().and_then(|sinks| start(sinks, &self.counters)).map_err(LaneError::Midi)?),
         };
         // The thread lives until its commands end.
         let _ = running.commands.send(Command::Add { runtime: runtime.to_owned(), reader });
@@ -183,15 +202,16 @@ impl Drop for MidiOut {
     }
 }
 
-fn start(sinks: Vec<Box<dyn MidiSink>>) -> std::io::Result<Running> {
+fn start(sinks: Vec<Box<dyn MidiSink>>, counters: &Arc<OutputCounters>) -> std::io::Result<Running> {
+    let counters = Arc::clone(counters);
     let (commands, received) = channel();
     let (started_in, started) = channel();
-    let job = move || run(Desk::new(sinks), &received, &started_in);
+    let job = move || run(Desk::new(sinks), &received, &started_in, &counters);
     let thread = std::thread::Builder::new().name("midi".into()).spawn(job)?;
     Ok(Running { commands, started, thread })
 }
 
-fn run(mut desk: Desk, commands: &Receiver<Command>, started: &Sender<String>) {
+fn run(mut desk: Desk, commands: &Receiver<Command>, started: &Sender<String>, counters: &OutputCounters) {
     tighten_timer_slack();
     loop {
         let command = commands.recv_timeout(LOOK_INTERVAL);
@@ -206,5 +226,7 @@ fn run(mut desk: Desk, commands: &Receiver<Command>, started: &Sender<String>) {
             // Nobody may listen any more.
             let _ = started.send(runtime);
         }
+        counters.late.store(desk.late(), Relaxed);
+        counters.dropped.store(desk.dropped(), Relaxed);
     }
 }

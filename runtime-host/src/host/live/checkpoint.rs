@@ -1,11 +1,12 @@
 //! When a checkpoint is written, and what it says (DESIGN §10). On the tick thread.
 //!
 //! At the start of a tick, after everything that is to take effect in it has: every few ticks, and in every tick in which
-//! anything but a write of values took effect, because the log knows nothing else. And before anybody is told what has come
+//! anything but a write of values or MIDI took effect, because the log knows nothing else. And before anybody is told what has come
 //! of a tick (a failure, a trial that has passed): whoever executes ticks again begins after it, and tells it no second time.
 //! How often does not influence what the program computes. Programs without a state segment are not checkpointed.
 
 use ipc::live::RequestId;
+use ipc::midi::Received;
 use ipc::state::{Applied, Clock, Head, OpenTrial, Role, Write};
 
 use super::handover::{SwapWork, Trial};
@@ -102,6 +103,12 @@ impl Checkpoints {
     /// nothing is known of later requests without the earlier ones.
     pub fn log_set_rt(&mut self, program: &mut Program, request: RequestId, tick: u64, steps: u32, writes: &[Write]) {
         self.is_forced = self.is_forced || !program.log_set_rt(request, tick, steps, writes);
+        self.applied.push_rt(request, tick);
+    }
+
+    /// Messages have come in. As [`Checkpoints::log_set_rt`].
+    pub fn log_midi_rt(&mut self, program: &mut Program, request: RequestId, tick: u64, messages: &[Received]) {
+        self.is_forced = self.is_forced || !program.log_midi_rt(request, tick, messages);
         self.applied.push_rt(request, tick);
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ipc::live::RequestId;
+use ipc::midi::Received;
 use ipc::state::Write;
 
 use super::handover::{Action, Command, GetWork, Outcome, PatchWork, Reason, ResetWork, SetWork, SwapWork, Trial};
@@ -69,6 +70,11 @@ impl Stage {
             Action::Reset(reset) => self.reset_rt(request, at_tick, reset, tick),
             Action::Set(set) => self.set_rt(request, at_tick, set, tick),
             Action::Get(get) => self.get_rt(request, at_tick, get, tick),
+            Action::Midi(messages) => {
+                self.receive_rt(&messages);
+                self.checkpoints.log_midi_rt(&mut self.program, request, tick, &messages);
+                self.tell_rt(Outcome::Applied { tick, command: Command { request, at_tick, action: Action::Midi(messages) } });
+            }
             Action::Freeze => {
                 self.has_break |= !std::mem::replace(&mut self.is_frozen, true);
                 self.applied_rt(request, at_tick, Action::Freeze, tick);
@@ -203,6 +209,20 @@ impl Stage {
         self.checkpoints.log_set_rt(&mut self.program, request, tick, set.steps, writes);
         self.touch_rt();
         self.tell_rt(Outcome::Applied { tick, command: Command { request, at_tick, action: Action::Set(set) } });
+    }
+
+    /// Hands messages to the program, in whatever state it is but held: an end that is left out is a note that hangs.
+    pub(super) fn receive_rt(&mut self, messages: &[Received]) {
+        if self.failed_in_a_row >= HOLD_AFTER_TICKS {
+            return;
+        }
+        self.touch_rt();
+        for message in messages {
+            if let Err(failure) = self.program.receive_rt(*message) {
+                self.is_unkept = true;
+                self.log.note_rt(failure, self.tick, monotonic_ns_rt());
+            }
+        }
     }
 
     fn get_rt(&mut self, request: RequestId, at_tick: Option<u64>, mut get: Box<GetWork>, tick: u64) {

@@ -7,9 +7,10 @@
 use std::path::PathBuf;
 
 use ipc::hash::ContentHash;
-use ipc::limits::MAX_LIVE_REQUESTS;
+use ipc::limits::{MAX_LIVE_REQUESTS, MAX_RECEIVED};
 use ipc::live::{Carried, LiveChange, LiveReply, LiveRequest, RequestId, SwapProgress};
 use ipc::message::{HostReply, ItemValue, Refusal};
+use ipc::midi::Received;
 use ipc::plan::StateKey;
 use ipc::segment::SessionId;
 
@@ -130,6 +131,7 @@ impl Desk {
             LiveChange::Freeze => Action::Freeze,
             LiveChange::Run => Action::Run,
             LiveChange::RollBack => Action::RollBack,
+            LiveChange::Midi { messages } => Action::Midi(received(messages)?),
             LiveChange::Set { values, ramp_ticks } => Action::Set(Box::new(prepare::set(&self.layouts, values, ramp_ticks)?)),
             LiveChange::Get { items } => Action::Get(Box::new(prepare::get(&self.layouts, items)?)),
             LiveChange::Proceed { .. } => return Err(plain_refusal("a horizon is raised at once or not at all".to_owned())),
@@ -273,7 +275,8 @@ impl Desk {
                     self.layouts.set_assets(layout, Vec::new());
                 }
             }
-            Action::CancelSwap | Action::Reset(_) | Action::Freeze | Action::Run | Action::RollBack | Action::Set(_) | Action::Get(_) => {}
+            Action::CancelSwap | Action::Reset(_) | Action::Freeze | Action::Run | Action::RollBack => {}
+            Action::Set(_) | Action::Get(_) | Action::Midi(_) => {}
         }
     }
 
@@ -290,9 +293,8 @@ impl Desk {
                 prepare::get(&self.layouts, items).map(|work| Action::Get(Box::new(work)))
             }
             Action::Reset(_) => prepare::reset(&self.layouts, &self.office.base_directory).map(|work| Action::Reset(Box::new(work))),
-            action @ (Action::Swap(_) | Action::Patch(_) | Action::CancelSwap | Action::Freeze | Action::Run | Action::RollBack) => {
-                Ok(action)
-            }
+            action @ (Action::Swap(_) | Action::Patch(_) | Action::CancelSwap) => Ok(action),
+            action @ (Action::Freeze | Action::Run | Action::RollBack | Action::Midi(_)) => Ok(action),
         };
         match again {
             Ok(action) => self.hand_over(Command { request, at_tick, action }, thread, reply),
@@ -338,6 +340,14 @@ impl Desk {
         let message = format!("the program failed while it was initialised: {}", failure.kind.explanation());
         Refusal { message, line: fault.and_then(|fault| fault.line), is_damaged: false, is_machine: false }
     }
+}
+
+/// Messages that a port can have received, as many as one request may have.
+fn received(messages: Vec<Received>) -> Result<Box<[Received]>, Refusal> {
+    if messages.len() > MAX_RECEIVED || !messages.iter().all(|message| message.is_sound()) {
+        return Err(plain_refusal(format!("these are not at most {MAX_RECEIVED} MIDI messages")));
+    }
+    Ok(messages.into())
 }
 
 fn too_many() -> Refusal {

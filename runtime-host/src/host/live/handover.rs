@@ -9,6 +9,7 @@ use ipc::artifact::DefaultBytes;
 use ipc::hash::ContentHash;
 use ipc::live::RequestId;
 use ipc::message::Refusal;
+use ipc::midi::Received;
 use ipc::state::Write;
 
 use super::snapshot::Snapshot;
@@ -40,6 +41,8 @@ pub enum Action {
     RollBack,
     Set(Box<SetWork>),
     Get(Box<GetWork>),
+    /// Messages that have come in.
+    Midi(Box<[Received]>),
 }
 
 /// The same thing prepared for each program that may be running when its tick comes.

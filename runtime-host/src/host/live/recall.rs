@@ -7,7 +7,7 @@
 use ipc::crash;
 use ipc::hash::ContentHash;
 use ipc::live::RequestId;
-use ipc::state::{Applied, Head, Logged, LoggedSet, Ramp, Role};
+use ipc::state::{Applied, Head, Logged, LoggedMidi, LoggedSet, Ramp, Role};
 
 use super::commit::write_all_rt;
 use super::handover::Trial;
@@ -73,9 +73,18 @@ impl Stage {
         if !std::mem::take(&mut self.has_begun) {
             self.ramps.step_rt(self.program.engine_mut());
         }
-        for Logged::Set(LoggedSet { request, writes, steps, .. }) in inputs {
-            write_all_rt(&mut self.ramps, self.program.engine_mut(), writes, *steps);
-            self.touch_rt();
+        for input in inputs {
+            let request = match input {
+                Logged::Set(LoggedSet { request, writes, steps, .. }) => {
+                    write_all_rt(&mut self.ramps, self.program.engine_mut(), writes, *steps);
+                    self.touch_rt();
+                    request
+                }
+                Logged::Midi(LoggedMidi { request, messages, .. }) => {
+                    self.receive_rt(messages);
+                    request
+                }
+            };
             self.checkpoints.applied.push_rt(*request, tick);
         }
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipc::lane::{Block, LaneReader, LaneWriter, SILENCE};
 use ipc::limits::{BLOCK_FRAMES, DEFAULT_SAMPLE_RATE_HZ, SAMPLE_RATE_RANGE_HZ};
 
+use super::midi::inputs;
 use super::runtime::{Assembly, BuildError, Runtime};
 use super::schema::{ConfigKey, ValueKind};
 use super::{RuntimeType, Settings};
@@ -60,6 +61,7 @@ fn bind(ty: &RuntimeType, settings: &Settings, engine: &Engine) -> Binding {
         export: engine.export(ty.tick_export),
         input: route(IN_LEFT),
         outputs: [route(OUT_LEFT), route(OUT_RIGHT)],
+        midi_in: inputs::callbacks(settings, engine).collect(),
         ..Binding::default()
     }
 }

@@ -6,8 +6,10 @@
 //! was not delivered: like the blocks of an audio lane, events are neither repeated nor lost.
 //!
 //! - [`routes`]: the directives of a program, and where their items lie. Control thread.
+//! - [`inputs`]: what comes in, and where it goes; of every runtime type. Both threads.
 //! - [`notes`]: what is sent, from what items hold and what each route did last. Tick thread.
 
+pub mod inputs;
 pub mod notes;
 pub mod routes;
 
@@ -41,9 +43,10 @@ pub const TYPE: RuntimeType = RuntimeType {
 };
 
 /// Binds the program's export, and the routes by which notes and controllers leave.
-fn bind(ty: &RuntimeType, _settings: &Settings, engine: &Engine) -> Binding {
+fn bind(ty: &RuntimeType, settings: &Settings, engine: &Engine) -> Binding {
     let midi = routes::outputs(engine.manifest()).0.into();
-    Binding { export: engine.export(ty.tick_export), midi, ..Binding::default() }
+    let midi_in = routes::inputs(engine.manifest()).0.into_iter().chain(inputs::callbacks(settings, engine)).collect();
+    Binding { export: engine.export(ty.tick_export), midi, midi_in, ..Binding::default() }
 }
 
 /// Builds a runtime that goes on with the first tick which its lane does not have.

@@ -11,6 +11,7 @@ use ipc::midi::{CONTROLLER, Message, MidiEvent, MidiLaneWriter, NOTE_ON, RouteSt
 use ipc::words::Words;
 
 use super::routes::{OutputRoute, Sends, Source};
+use crate::host::engine::Engine;
 use crate::host::program::Program;
 
 /// Velocity of a route that names no item for it.
@@ -24,10 +25,15 @@ pub trait Items {
 
 impl Items for Program {
     fn number_rt(&self, source: Source) -> i32 {
-        let length = source.element.bytes() as usize;
-        let bytes = self.engine().bytes_rt(source.place.memory, source.place.byte_address, length).unwrap_or_default();
-        to_integer_rt(source.element, bytes)
+        number_rt(self.engine(), source)
     }
+}
+
+/// The number that an item of a program holds.
+pub fn number_rt(engine: &Engine, source: Source) -> i32 {
+    let length = source.element.bytes() as usize;
+    let bytes = engine.bytes_rt(source.place.memory, source.place.byte_address, length).unwrap_or_default();
+    to_integer_rt(source.element, bytes)
 }
 
 /// An element as a route reads it: as an integer, whatever it was declared as. The bits of a float make a number that is

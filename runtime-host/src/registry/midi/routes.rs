@@ -7,6 +7,7 @@ use ipc::hash::ContentHash;
 use ipc::limits::MAX_MIDI_ROUTES;
 use ipc::manifest::{ConfigEntry, ElementType, Item, Manifest};
 
+use super::inputs::InputRoute;
 use crate::host::program::Route;
 
 /// An item that a route reads: its first element, as an integer.
@@ -40,6 +41,42 @@ pub struct BadRoute {
     /// 1-based line of the file.
     pub line: u32,
     pub message: String,
+}
+
+/// The program's input routes of the MIDI runtime in the order of its text, and those that cannot be.
+pub fn inputs(manifest: &Manifest) -> (Vec<InputRoute>, Vec<BadRoute>) {
+    let (mut routes, mut bad) = (Vec::new(), Vec::new());
+    for entry in &manifest.config {
+        let found = match entry.directive.as_str() {
+            "midiNoteInput" => note_input(manifest, entry),
+            "midiCCInput" => controller_input(manifest, entry),
+            _ => continue,
+        };
+        match found {
+            Ok(_) if routes.len() == MAX_MIDI_ROUTES => {
+                bad.push(BadRoute { line: entry.line, message: format!("a program has at most {MAX_MIDI_ROUTES} MIDI inputs") });
+            }
+            Ok(route) => routes.push(route),
+            Err(message) => bad.push(BadRoute { line: entry.line, message }),
+        }
+    }
+    (routes, bad)
+}
+
+fn note_input(manifest: &Manifest, entry: &ConfigEntry) -> Result<InputRoute, String> {
+    let argument = |index| optional(manifest, entry, index);
+    Ok(InputRoute::Note {
+        gate: required(manifest, entry, 0)?,
+        note: required(manifest, entry, 1)?,
+        channel: argument(2)?,
+        velocity: argument(3)?,
+        port: argument(4)?,
+    })
+}
+
+fn controller_input(manifest: &Manifest, entry: &ConfigEntry) -> Result<InputRoute, String> {
+    let (selected, value) = (required(manifest, entry, 0)?, required(manifest, entry, 1)?);
+    Ok(InputRoute::Controller { selected, value, channel: optional(manifest, entry, 2)? })
 }
 
 /// The program's output routes in the order of its text, and those that cannot be.

@@ -84,7 +84,11 @@ impl Band {
             text += "moduleEnd\n";
         }
         text += &self.trouble.map(trouble).unwrap_or_default();
-        text + "module out\nfloat[] left 128\nmoduleEnd\nentryEnd\n\nfunction buffer\n#export\ncall main\nfunctionEnd\n"
+        text += "module out\nfloat[] left 128\nmoduleEnd\nentryEnd\n\nfunction buffer\n#export\ncall main\nfunctionEnd\n";
+        if self.config.iter().any(|line| line.ends_with("callback told")) {
+            text += "function told\n#export\nparam int status\nparam int first\nparam int second\nfunctionEnd\n";
+        }
+        text
     }
 
     pub fn artifact(&self) -> Artifact {

@@ -10,6 +10,7 @@ pub mod plans;
 pub mod rig;
 
 mod boundaries;
+mod midi;
 mod random;
 mod requests;
 mod swaps;

@@ -117,6 +117,13 @@ pub fn status(status: &SessionStatus) -> String {
         .as_ref()
         .map_or("no output yet".to_owned(), |device| format!("{} at {} Hz, {} xruns", device.name, device.sample_rate, device.xruns));
     let mut lines = vec![format!("session {} (pid {}): {device}", status.session, status.pid)];
+    let midi = &status.midi;
+    if midi.received + midi.late + midi.dropped + midi.unsent > 0 {
+        lines.push(format!(
+            "  MIDI: {} messages in, {} late, {} left out; {} not sent",
+            midi.received, midi.late, midi.dropped, midi.unsent
+        ));
+    }
     for runtime in &status.runtimes {
         let revision = runtime.revision.as_ref().and_then(|revision| revision.as_str().get(..8)).unwrap_or("-");
         let waiting = runtime.waiting_change.map(|change| format!(", change {} waits", change.0)).unwrap_or_default();

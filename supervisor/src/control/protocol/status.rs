@@ -15,6 +15,7 @@ pub struct SessionStatus {
     pub build: String,
     pub uptime_ms: u64,
     pub device: Option<DeviceStatus>,
+    pub midi: MidiStatus,
     /// In the order they were started in.
     pub runtimes: Vec<RuntimeStatus>,
     /// Everything the session started.
@@ -36,6 +37,21 @@ pub struct DeviceStatus {
     /// The session clock.
     pub frames: u64,
     pub xruns: u64,
+}
+
+/// MIDI messages that the session has counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct MidiStatus {
+    /// Came in, since the device host was started.
+    pub received: u64,
+    /// Were known to their programs later than they were to be.
+    pub late: u64,
+    /// Came in faster than they could be taken, and were left out. Never ends of notes.
+    pub dropped: u64,
+    /// Did not go out because they were too late, or too many, since the device host was started. Never ends of notes.
+    pub unsent: u64,
 }
 
 /// One runtime.
@@ -60,6 +76,8 @@ pub struct RuntimeStatus {
     pub underruns: u64,
     pub lost_ticks: u64,
     pub non_finite: u64,
+    /// How often the program has asked for more memory than it declares, and was refused.
+    pub refused_growth: u64,
     pub restarts: u64,
     pub mix: Mix,
     pub peak: [f32; 2],

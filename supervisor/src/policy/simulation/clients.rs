@@ -250,7 +250,7 @@ impl World {
                 self.host(runtime, LiveReply::Applied { request, tick: 1, carried: None });
             }
             LiveChange::Get { .. } => self.host(runtime, LiveReply::Values { request, tick: 1, values: Vec::new() }),
-            LiveChange::Reset | LiveChange::Run | LiveChange::Set { .. } | LiveChange::RollBack | LiveChange::Proceed { .. } => {
+            LiveChange::Reset | LiveChange::Run | LiveChange::Set { .. } | LiveChange::Midi { .. } | LiveChange::RollBack | LiveChange::Proceed { .. } => {
                 self.clients.applies(runtime, request, None);
                 self.host(runtime, LiveReply::Applied { request, tick: 1, carried: None });
             }

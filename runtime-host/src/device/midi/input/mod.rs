@@ -1,0 +1,231 @@
+//! MIDI in: what instruments and files play, stamped with the block of the session that is to know of it (DESIGN §2, §6).
+//!
+//! | thread | does | module |
+//! |---|---|---|
+//! | control | begins and ends | this one |
+//! | midi-in | looks at all sources, stamps, hands on to the control thread | this one, [`clock`], [`score`] |
+//! | midi-in-jack | looks for a JACK server, and connects ports by name | [`jack`] |
+//! | JACK's own (real-time) | takes in what has come, with its time | [`jack`] |
+//!
+//! From the arrival of a message to its block there are always as many blocks: those that hosts have computed ahead of the
+//! device, and [`MARGIN_BLOCKS`] for the way. So what was played evenly sounds evenly, whatever the period of the device is
+//! and however busy the machine. A flood is taken in bit by bit; what finds no room is counted, and is never the end of a
+//! note. No user code runs here, and nobody is waited for.
+
+pub mod clock;
+pub mod jack;
+pub mod score;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use ipc::limits::BLOCK_FRAMES;
+use ipc::midi::{Arrived, Message, Ports, Received};
+
+use crate::device::counters::Counters;
+use crate::realtime::{monotonic_ns_rt, tighten_timer_slack};
+use clock::SessionClock;
+use jack::{ClientName, JackIn};
+use score::Score;
+
+/// How often sources are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(1);
+
+/// Blocks for the way of a message through this process and the supervisor into its host.
+const MARGIN_BLOCKS: u64 = 2;
+
+/// Messages that are handed on at a time: as many as 64 full wires have in this time.
+pub const MESSAGES_AT_A_TIME: usize = 64;
+
+/// Frames of a file that are handed on before their time, so that they are there on time however busy the machine is.
+const FILE_AHEAD_FRAMES: u64 = 16 * BLOCK_FRAMES as u64;
+
+/// Input ports. Those of the file names and port names of a session, and as many of JACK.
+pub const PORTS: usize = 4;
+
+/// What has been counted.
+#[derive(Debug, Default)]
+pub struct InputCounters {
+    pub received: AtomicU64,
+    pub dropped: AtomicU64,
+}
+
+/// A message from a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// When, on the monotonic clock.
+    pub at_ns: u64,
+    pub received: Received,
+}
+
+/// What a session's input is made with.
+pub struct Setup {
+    pub ports: Ports,
+    /// Whether to listen to JACK.
+    pub jack: bool,
+    pub sample_rate_hz: u32,
+    /// Blocks that hosts may have computed ahead of the device.
+    pub ahead_blocks: u64,
+    /// Of the mixer: the session clock.
+    pub counters: Arc<Counters>,
+    pub input_counters: Arc<InputCounters>,
+    /// What JACK calls the client that sends, while there is one.
+    pub sender_name: ClientName,
+}
+
+/// The control thread's end.
+pub struct MidiInput {
+    /// Dropped to end the thread.
+    end: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl MidiInput {
+    /// Listens from now on. `hand_on` is called on a thread of its own with what has come in; it must not wait.
+    pub fn start(setup: Setup, hand_on: impl Fn(Vec<Arrived>) + Send + 'static) -> std::io::Result<Self> {
+        let (end, ended) = channel();
+        // Files are read there, too: they may take their time.
+        let job = move || Listening::new(setup).run(&ended, &hand_on);
+        let thread = std::thread::Builder::new().name("midi-in".into()).spawn(job)?;
+        Ok(Self { end: Some(end), thread: Some(thread) })
+    }
+}
+
+impl Drop for MidiInput {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        // A thread that has panicked has aborted the process.
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+/// A file that is being played into a port.
+struct Playing {
+    /// By the frame, counted from its beginning, in which they are due.
+    messages: Vec<(u64, Message)>,
+    port: u8,
+    next: usize,
+}
+
+/// What the thread has.
+struct Listening {
+    setup: Setup,
+    clock: SessionClock,
+    jack: Option<JackIn>,
+    files: Vec<Playing>,
+    /// Frame of the session at which files begin.
+    origin: Option<u64>,
+}
+
+impl Listening {
+    fn new(setup: Setup) -> Self {
+        let clock = SessionClock::new(setup.sample_rate_hz);
+        let files = (1..).zip(&setup.ports.inputs).take(PORTS).filter(|(_, name)| score::is_file(name));
+        // A file that cannot be read has been told of before the session began.
+        let files = files.filter_map(|(port, name)| {
+            let score = Score::read(Path::new(name)).ok()?;
+            let messages = score.messages.into_iter().map(|(moment, message)| (moment.at_rate(setup.sample_rate_hz), message));
+            Some(Playing { messages: messages.collect(), port, next: 0 })
+        });
+        let files = files.collect();
+        // Without a thread that looks for a server there are the files still.
+        let jack = if setup.jack { JackIn::start(&setup).ok() } else { None };
+        Self { setup, clock, jack, files, origin: None }
+    }
+
+    fn run(&mut self, ended: &Receiver<()>, hand_on: &impl Fn(Vec<Arrived>)) {
+        tighten_timer_slack();
+        while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(LOOK_INTERVAL) {
+            let arrived = self.look(self.setup.counters.frames.load(Relaxed), monotonic_ns_rt());
+            if !arrived.is_empty() {
+                self.setup.input_counters.received.fetch_add(arrived.len() as u64, Relaxed);
+                hand_on(arrived);
+            }
+        }
+    }
+
+    /// What has come in since the last look, when `frames` had been given to the device at `now_ns`.
+    fn look(&mut self, frames: u64, now_ns: u64) -> Vec<Arrived> {
+        self.clock.observe(frames, now_ns);
+        let mut arrived = Vec::new();
+        let latency = (self.setup.ahead_blocks + MARGIN_BLOCKS) * BLOCK_FRAMES as u64;
+        if frames > 0 {
+            // The ticks of this very moment are under way: what begins now is heard by those that come after them.
+            let now = self.clock.frame_at(now_ns);
+            let origin = *self.origin.get_or_insert(now + latency + FILE_AHEAD_FRAMES);
+            for playing in &mut self.files {
+                playing.take(origin, now + latency + FILE_AHEAD_FRAMES, &mut arrived);
+            }
+        }
+        while arrived.len() < MESSAGES_AT_A_TIME
+            && let Some(heard) = self.jack.as_mut().and_then(JackIn::next)
+        {
+            let block = (self.clock.frame_at(heard.at_ns) + latency) / BLOCK_FRAMES as u64;
+            arrived.push(Arrived { block, received: heard.received });
+        }
+        arrived
+    }
+}
+
+impl Playing {
+    /// What is to be heard before the frame `until` of the session, of a file that begins at `origin`.
+    fn take(&mut self, origin: u64, until: u64, arrived: &mut Vec<Arrived>) {
+        while let Some((frame, message)) = self.messages.get(self.next).filter(|(frame, _)| origin.saturating_add(*frame) < until) {
+            if arrived.len() >= MESSAGES_AT_A_TIME {
+                return;
+            }
+            let received = Received { port: self.port, message: *message };
+            arrived.push(Arrived { block: (origin + frame) / BLOCK_FRAMES as u64, received });
+            self.next += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listening(files: Vec<Playing>) -> Listening {
+        let setup = Setup {
+            ports: Ports::default(),
+            jack: false,
+            sample_rate_hz: 48_000,
+            ahead_blocks: 5,
+            counters: Arc::default(),
+            input_counters: Arc::default(),
+            sender_name: ClientName::default(),
+        };
+        Listening { files, ..Listening::new(setup) }
+    }
+
+    #[test]
+    fn a_file_is_heard_at_its_frames_whatever_the_period_of_the_device() {
+        let on = |frame: u64| (frame, [0x90, 60, 100]);
+        let messages = vec![on(0), on(127), on(128), on(12_800), on(48_000)];
+        let mut listening = listening(vec![Playing { messages, port: 2, next: 0 }]);
+        let mut blocks = Vec::new();
+        for step in 0..2_000u64 {
+            // Periods of 1,024 frames.
+            let frames = (step * 48 / 1_024 + 1) * 1_024;
+            blocks.extend(listening.look(frames, 1_000_000_000 + step * 1_000_000).into_iter().map(|arrived| arrived.block));
+        }
+        let first = blocks[0];
+        let origin = listening.origin.unwrap() % 128;
+        let expected: Vec<u64> = [0, 127, 128, 12_800, 48_000].map(|frame| first + (origin + frame) / 128).into();
+        assert_eq!(blocks, expected);
+    }
+
+    #[test]
+    fn a_flood_in_a_file_is_handed_on_bit_by_bit() {
+        let messages = vec![(0, [0xb0, 1, 2]); 1_000];
+        let mut listening = listening(vec![Playing { messages, port: 1, next: 0 }]);
+        let counts: Vec<usize> = (0..20).map(|step| listening.look(128, 1_000_000_000 + step * 10_000_000).len()).collect();
+        assert!(counts.iter().all(|count| *count <= MESSAGES_AT_A_TIME), "{counts:?}");
+        assert_eq!(counts.iter().sum::<usize>(), 1_000);
+    }
+}
