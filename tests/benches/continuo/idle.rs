@@ -24,7 +24,7 @@ const BLOCK_NS: u64 = 128 * 1_000_000_000 / 48_000;
 
 const NOTES: &[&str] = &[
     "`continuo play --device null` with eight programs of 22 lines (a sine each), watched for 5 s after the first second. PSS: memory with what",
-    "is shared (the binary, for one) divided among those who share it. CPU: share of a core. The spare has all eight programs loaded.",
+    "is shared (the binary, for one) divided among those who share it. CPU: share of a core.",
 ];
 
 const PRICE_NOTES: &[&str] = &[
