@@ -5,16 +5,17 @@
 //! touches. `guest` is silent and changes its runtime type now and then.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::edits::{Edit, Edits, Random};
-use crate::live::{BLOCK_FRAMES, LiveSession};
+use crate::live::{BLOCK_FRAMES, LiveSession, read_wav};
 use crate::patchwork::machine::Machine;
 use crate::patchwork::{Kind, Module, Program, Shape, change, text};
 use crate::playing::{self, Folder, PATIENCE};
-use crate::programs::{RAMP_STEP, audio_program, silence};
+use crate::programs::{RAMP_STEP, ramp_on, silence};
 
 /// The runtime that is edited.
 const SUBJECT: &str = "subject";
@@ -75,7 +76,7 @@ impl Campaign {
         folder.file(text::CLIP_FILE, text::clip_file());
         let directory = playing::text(folder.path()).to_owned();
         let subject = folder.file("subject.8f4e", text::of(&program));
-        let bystander = folder.file("bystander.8f4e", ramp_on_the_right());
+        let bystander = folder.file("bystander.8f4e", ramp_on("right"));
         let guest = folder.file("guest.8f4e", silence());
         let mut session = LiveSession::start(folder, &[&subject, &bystander, &guest]);
         session.peer.expect("subscribe", json!({ "topics": ["changes"] }));
@@ -378,7 +379,7 @@ impl Campaign {
         self.journal.push((tick, Entry::Change(Box::new(good.1.clone()))));
         (self.revision, self.program) = good;
         self.check_that_nothing_changed("after a bomb that was saved twice");
-        assert_eq!(self.session.runtime(SUBJECT)["state"], "running");
+        self.session.assert_playing(SUBJECT);
         self.count("saved within a trial");
     }
 
@@ -470,18 +471,33 @@ impl Campaign {
 
     // ------------------------------------------------------------------------------------------------------ the end
 
-    /// Ends the session and compares what was heard, and every value that was read, with the model.
-    pub fn finish(mut self) {
+    /// Ends the session and compares what was heard, what a replay of it gives, and every value that was read, with the model.
+    pub fn finish(mut self, folder: &Folder) {
         self.read();
         let end_tick = self.journal.last().map_or(0, |(tick, _)| *tick) as usize;
         self.session.play_on(((FADE_BLOCKS + 40) * BLOCK_FRAMES) as u64);
         let underruns = self.session.underruns_by_runtime();
+        let recording = folder.path().join("take.continuo");
+        self.session.peer.expect("record", json!({ "path": playing::text(&recording) }));
+        self.session.peer.expect("record", json!({}));
         let heard = self.session.end();
         println!("{end_tick} ticks, underruns: {underruns:?}, edits: {:?}", self.tally);
         let rendered = render(&self.journal, end_tick);
         compare(&heard, &rendered, underruns[SUBJECT]);
         check_bystander(&heard, underruns["bystander"]);
+        let replayed = replay(folder, &recording);
+        assert!(replayed.len() > rendered.len(), "{} frames were replayed of {}", replayed.len(), rendered.len());
+        compare_blocks("the replay", &replayed, &rendered, 0);
     }
+}
+
+/// The subject's sound in a replay, in fresh processes.
+fn replay(folder: &Folder, recording: &Path) -> Vec<f32> {
+    let wav = folder.path().join("replay.wav");
+    let arguments = ["replay", playing::text(recording), "--runtime", SUBJECT, "-o", playing::text(&wav)];
+    let output = playing::run(folder, &arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    read_wav(&wav).iter().map(|frame| frame[0]).collect()
 }
 
 /// What the subject must have given up to a tick, by the journal of its edits.
@@ -671,13 +687,4 @@ fn number(value: &Value) -> u64 {
 
 fn revision(runtime: &Value) -> String {
     runtime["revision"].as_str().unwrap_or_else(|| panic!("no revision in {runtime}")).to_owned()
-}
-
-/// Sample n (from 1) on the right is n · [`RAMP_STEP`], starting over after 2^20 samples.
-pub fn ramp_on_the_right() -> String {
-    audio_program(
-        "int n\nint position\npush &n\npush n\npush 1\nadd\npush 0xFFFFF\nand\nstore
-push &right\npush position\npush 4\nmul\nadd\npush n\ncastToFloat\npush 0.00000095367431640625\nmul\nstore
-push &position\npush position\npush 1\nadd\npush 127\nand\nstore",
-    )
 }

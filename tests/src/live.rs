@@ -69,6 +69,12 @@ impl LiveSession {
         status["runtimes"][0].take()
     }
 
+    /// Asserts that a runtime plays. On a busy machine, or after a tick that ran away, it may be late.
+    pub fn assert_playing(&mut self, name: &str) {
+        let state = self.runtime(name)["state"].clone();
+        assert!(state == "running" || state == "late", "{name} is {state}");
+    }
+
     /// Process id of the host of each runtime.
     pub fn host_pids(&mut self) -> BTreeMap<String, u64> {
         let status = self.peer.expect("status", json!({}));

@@ -46,6 +46,15 @@ store",
     )
 }
 
+/// The same ramp on this side only: `left` or `right`.
+pub fn ramp_on(side: &str) -> String {
+    audio_program(&format!(
+        "int n\nint position\npush &n\npush n\npush 1\nadd\npush 0xFFFFF\nand\nstore
+push &{side}\npush position\npush 4\nmul\nadd\npush n\ncastToFloat\npush 0.00000095367431640625\nmul\nstore
+push &position\npush position\npush 1\nadd\npush 127\nand\nstore"
+    ))
+}
+
 /// An audio program that is silent: its buffers are never written.
 pub fn silence() -> String {
     audio_program("int unused")

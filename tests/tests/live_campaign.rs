@@ -20,5 +20,5 @@ fn a_thousand_random_edits_lose_no_sample_and_no_unnamed_state() {
     for _ in 0..edits {
         campaign.step();
     }
-    campaign.finish();
+    campaign.finish(&folder);
 }

@@ -155,6 +155,6 @@ fn hostile_clients_do_not_delay_others() {
     session.play_on(PAST_TRIALS_FRAMES);
     let after = session.holdings();
     assert_flat(&before, &after);
-    assert_eq!(session.runtime("subject")["state"], "running");
+    session.assert_playing("subject");
     session.end();
 }

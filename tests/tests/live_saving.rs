@@ -62,7 +62,7 @@ fn saving_a_file_changes_the_sound() {
         let refused = session.peer.event(&what, |event| event["progress"]["state"] == "rejected");
         let lines = refused["progress"]["diagnostics"].as_array().expect("diagnostics").iter();
         assert!(lines.filter_map(|found| found["line"].as_u64()).any(|line| line == 4), "{refused}");
-        assert_eq!(session.runtime("tone")["state"], "running");
+        session.assert_playing("tone");
     }
     session.play_on(9_600);
     let underruns = session.underruns();

@@ -2,10 +2,10 @@
 //! and nothing is left behind.
 
 use serde_json::json;
-use tests::campaign::{check_bystander, ramp_on_the_right};
+use tests::campaign::check_bystander;
 use tests::live::{BLOCK_FRAMES, LiveSession, assert_flat};
 use tests::playing::Folder;
-use tests::programs::RAMP_STEP;
+use tests::programs::{RAMP_STEP, ramp_on};
 
 /// Edits in a row.
 const EDITS: usize = 60;
@@ -46,10 +46,10 @@ fn check_episode(heard: &[f32]) {
 #[test]
 fn sixty_edits_of_the_runtime_type_cost_no_other_lane_a_sample_and_leave_nothing_behind() {
     let folder = Folder::new();
-    let audio = ramp_on_the_right().replace("push &right", "push &left");
+    let audio = ramp_on("left");
     let worker = audio.replace("AudioWorkletRuntime", "WebWorkerRuntime");
     let subject = folder.file("subject.8f4e", &audio);
-    let bystander = folder.file("bystander.8f4e", ramp_on_the_right());
+    let bystander = folder.file("bystander.8f4e", ramp_on("right"));
     let mut session = LiveSession::start(&folder, &[&subject, &bystander]);
     let mut underruns = 0;
     let hosts = session.host_pids();
