@@ -288,9 +288,29 @@ mod tests {
         assert!(!is_in_section());
     }
 
+    #[cfg(target_os = "linux")]
     #[test]
-    fn locking_memory_is_best_effort() {
-        lock_memory();
-        tighten_timer_slack();
+    fn locked_memory_is_locked_where_that_is_said_and_not_where_it_is_denied() {
+        let locked_kib = || -> u64 {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap();
+            line.trim().trim_end_matches(" kB").parse().unwrap()
+        };
+        assert_eq!(locked_kib(), 0);
+        let is_locked = lock_memory();
+        assert_eq!(is_locked, locked_kib() > 0);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_thread_that_asks_for_it_is_woken_exactly() {
+        std::thread::spawn(|| {
+            let slack_ns = || rustix::thread::current_timer_slack().unwrap();
+            assert_eq!(slack_ns(), 50_000, "the system's own");
+            tighten_timer_slack();
+            assert_eq!(slack_ns(), 1);
+        })
+        .join()
+        .unwrap();
     }
 }

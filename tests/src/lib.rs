@@ -11,3 +11,4 @@ pub mod programs;
 pub mod remains;
 pub mod rpc;
 pub mod soak;
+pub mod takes;
