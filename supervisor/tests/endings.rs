@@ -1,6 +1,7 @@
 //! How commands end when they are not left to finish: signals, and children that do not do their part.
 
 use std::io::{BufRead, BufReader, Lines, Read};
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -149,6 +150,17 @@ fn a_second_signal_ends_a_play_at_once_with_130() {
     running.signal(Signal::INT);
     assert_eq!(running.end().0, Some(130));
     assert!(!is_alive(device), "the stopped process was killed, and reaped");
+}
+
+#[test]
+fn a_supervisor_that_is_sent_a_fault_dies_of_it_at_once() {
+    for signal in [Signal::SEGV, Signal::BUS, Signal::ABORT] {
+        let mut play = Running::start(&["play"], &["--device", "null", "--json", "--grace", "0"]);
+        play.events().wait_for(|event| event["event"] == "sounding");
+        play.signal(signal);
+        let end = play.process.wait().unwrap();
+        assert_eq!(end.signal(), Some(signal.as_raw()), "{end:?}");
+    }
 }
 
 #[test]

@@ -85,6 +85,7 @@ impl CommandError {
 
 /// Runs the command that the command line names.
 pub fn main() -> ExitCode {
+    crate::session::die_of_faults();
     let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
         Err(answer) => return explain(&answer),

@@ -303,6 +303,12 @@ impl Policy {
         self.frames
     }
 
+    /// What a child is being killed for, if it is.
+    pub fn killed_for(&self, child: Child) -> Option<&str> {
+        let process = self.process(child);
+        process.cause.as_deref().filter(|_| process.life == process::Life::Killed { is_fault: true })
+    }
+
     /// Process id of a child; 0 where it has none.
     pub fn pid(&self, child: Child) -> u32 {
         self.process(child).pid

@@ -330,7 +330,8 @@ impl<'a> Shell<'a> {
         let record = member.page.read();
         self.scribe.ended(pid);
         let tick = record.revision.zip(record.tick).filter(|_| record.phase == Phase::Tick);
-        self.obituaries.add(Obituary { role, pid, end, record, tail });
+        let killed_for = self.policy.killed_for(child).map(str::to_owned);
+        self.obituaries.add(Obituary { role, pid, end, killed_for, record, tail });
         tick
     }
 

@@ -35,6 +35,7 @@ pub use self::job::{Job, LiveSetup, OutputChoice, Preset, ProgramText, Replay, R
 pub use self::journal::Recording;
 pub use self::membership::Membership;
 pub use self::process::ROLE_COMMAND;
+pub use self::signals::die_of_faults;
 pub use self::text::{SourceError, read_text};
 
 use ipc::segment::{self, SegmentError, SessionId};

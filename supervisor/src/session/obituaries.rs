@@ -26,6 +26,8 @@ pub struct Obituary {
     pub role: Role,
     pub pid: u32,
     pub end: ProcessEnd,
+    /// What we killed it for, if we did.
+    pub killed_for: Option<String>,
     /// What was in its crash page.
     pub record: CrashRecord,
     /// What it said last. More may still come in just after its death.
@@ -65,9 +67,13 @@ impl Obituaries {
 
 impl Entry {
     fn tell(&self) -> Death {
-        let Obituary { role, pid, end, record, tail } = &self.obituary;
+        let Obituary { role, pid, end, killed_for, record, tail } = &self.obituary;
         let stderr = tail.text();
-        let (kind, cause) = cause(*end, record, &stderr);
+        let (kind, cause) = match killed_for {
+            // What it did in its last moment does not matter.
+            Some(reason) => (DeathKind::Signal, format!("it was killed by its supervisor: {reason}")),
+            None => cause(*pid, *end, record, &stderr),
+        };
         let (signal, exit_status) = match (end, &record.signal) {
             (ProcessEnd::Killed(signal), _) => (Some(*signal), None),
             (ProcessEnd::Exited(_), Some(caught)) => (Some(caught.signal), None),
@@ -109,14 +115,14 @@ fn process_role(role: Role, record: &CrashRecord) -> ProcessRole {
 }
 
 /// The kind of a death, and why in words: the first cause that is known.
-fn cause(end: ProcessEnd, record: &CrashRecord, stderr: &str) -> (DeathKind, String) {
+fn cause(pid: u32, end: ProcessEnd, record: &CrashRecord, stderr: &str) -> (DeathKind, String) {
     if let Some(panic) = &record.panic {
         return (DeathKind::Panic, format!("it panicked: {panic}"));
     }
     // What the page says holds also where nobody told us how the process ended.
     match (&record.signal, end) {
         (Some(caught), _) if caught.signal == libc::SIGABRT && stderr.contains(OUT_OF_MEMORY) => (DeathKind::Oom, out_of_memory(stderr)),
-        (Some(caught), _) => of_signal(caught),
+        (Some(caught), _) => of_signal(pid, caught),
         (None, ProcessEnd::Exited(status)) => (DeathKind::Exit, format!("it ended by itself with exit status {status}")),
         (None, ProcessEnd::Killed(libc::SIGKILL)) => {
             (DeathKind::Signal, "it was killed from outside (SIGKILL): by somebody, or by the kernel when memory ran out".to_owned())
@@ -130,14 +136,16 @@ fn out_of_memory(stderr: &str) -> String {
     format!("oom: there was no memory left for it ({})", said.trim())
 }
 
-fn of_signal(caught: &SignalRecord) -> (DeathKind, String) {
+fn of_signal(pid: u32, caught: &SignalRecord) -> (DeathKind, String) {
     let name = name_of(caught.signal);
     if let Some(number) = caught.syscall {
         let call = symbols::system_call(number);
         return (DeathKind::Sandbox, format!("sandbox{{{call}}}: its confinement does not allow the system call {call}"));
     }
-    if let Some(sender) = caught.sender {
-        return (DeathKind::Signal, format!("process {sender} sent it {name}"));
+    match caught.sender {
+        Some(sender) if sender == pid => return (DeathKind::Signal, format!("it gave itself up ({name})")),
+        Some(sender) => return (DeathKind::Signal, format!("process {sender} sent it {name}")),
+        None => {}
     }
     match caught.class {
         AddressClass::Stack => (DeathKind::Stack, format!("its stack was exhausted ({name} at {:#x})", caught.address)),
@@ -155,7 +163,7 @@ mod tests {
 
     fn dead(runtime: &str, end: ProcessEnd) -> Obituary {
         let record = CrashRecord { runtime: Some(runtime.to_owned()), tick: Some(7), ..CrashRecord::default() };
-        Obituary { role: Role::RuntimeHost, pid: 5, end, record, tail: Tail::default() }
+        Obituary { role: Role::RuntimeHost, pid: 5, end, killed_for: None, record, tail: Tail::default() }
     }
 
     fn caught(signal: i32, class: AddressClass, syscall: Option<u32>, sender: Option<u32>) -> CrashRecord {
@@ -180,7 +188,7 @@ mod tests {
     #[test]
     fn the_first_cause_that_is_known_is_told() {
         let killed = |signal| ProcessEnd::Killed(signal);
-        let of = |record: &CrashRecord, signal| cause(killed(signal), record, "");
+        let of = |record: &CrashRecord, signal| cause(5, killed(signal), record, "");
         let (kind, words) = of(&caught(libc::SIGSYS, AddressClass::None, Some(libc::SYS_execve as u32), None), libc::SIGSYS);
         assert_eq!(kind, DeathKind::Sandbox);
         assert!(words.starts_with("sandbox{execve}"), "{words}");
@@ -188,15 +196,25 @@ mod tests {
         assert_eq!(kind, DeathKind::Stack);
         let (_, words) = of(&caught(libc::SIGSEGV, AddressClass::None, None, Some(99)), libc::SIGSEGV);
         assert_eq!(words, "process 99 sent it SIGSEGV");
+        let (_, words) = of(&caught(libc::SIGABRT, AddressClass::None, None, Some(5)), libc::SIGABRT);
+        assert_eq!(words, "it gave itself up (SIGABRT)");
         let panicked = CrashRecord { panic: Some("no".to_owned()), ..caught(libc::SIGABRT, AddressClass::None, None, None) };
         assert_eq!(of(&panicked, libc::SIGABRT), (DeathKind::Panic, "it panicked: no".to_owned()));
         let aborted = caught(libc::SIGABRT, AddressClass::None, None, None);
-        let (kind, words) = cause(killed(libc::SIGABRT), &aborted, "memory allocation of 99 bytes failed\n");
+        let (kind, words) = cause(5, killed(libc::SIGABRT), &aborted, "memory allocation of 99 bytes failed\n");
         assert_eq!(kind, DeathKind::Oom);
         assert!(words.contains("99 bytes"), "{words}");
-        let adopted = cause(ProcessEnd::Exited(-1), &caught(libc::SIGSEGV, AddressClass::NullPage, None, None), "");
+        let adopted = cause(5, ProcessEnd::Exited(-1), &caught(libc::SIGSEGV, AddressClass::NullPage, None, None), "");
         assert_eq!(adopted.0, DeathKind::Signal, "the page tells what nobody else does");
-        assert_eq!(cause(ProcessEnd::Exited(3), &CrashRecord::default(), "").0, DeathKind::Exit);
+        assert_eq!(cause(5, ProcessEnd::Exited(3), &CrashRecord::default(), "").0, DeathKind::Exit);
         assert!(of(&CrashRecord::default(), libc::SIGKILL).1.contains("from outside"));
+    }
+
+    #[test]
+    fn what_the_supervisor_killed_is_not_said_to_be_killed_from_outside() {
+        let mut obituaries = Obituaries::default();
+        let killed_for = Some("it stood still for 500 ms".to_owned());
+        obituaries.add(Obituary { killed_for, ..dead("song", ProcessEnd::Killed(libc::SIGKILL)) });
+        assert_eq!(obituaries.tell(None).deaths[0].cause, "it was killed by its supervisor: it stood still for 500 ms");
     }
 }
