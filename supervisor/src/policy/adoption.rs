@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use ipc::hash::ContentHash;
 use ipc::live::{LiveChange, RequestId};
+use ipc::message::{DeviceReply, HostReply};
 use ipc::recovery::Presence;
 use ipc::segment::SegmentRef;
 use serde::{Deserialize, Serialize};
@@ -24,7 +25,9 @@ use super::process::{Life, Process};
 use super::program::{Lane, Phase, Program};
 use super::restarts::RestartLimits;
 use super::runtime::{Classified, Edit, EditStage, Flight, HistoryEntry, Later, Level, Probation, Revision, Runtime, Trial, Way, Wishes};
-use super::{Action, Child, CompileSettings, Device, Goal, HostIndex, Plan, Policy, ProgramText, Report, RuntimeIndex, Stage, edits};
+use super::{
+    Action, Child, CompileSettings, Device, Event, Goal, HostIndex, Plan, Policy, ProgramText, Report, RuntimeIndex, Stage, edits,
+};
 use crate::change;
 use crate::control::protocol::{Boundary, Cause, ChangeClass, ChangeId, Timings};
 
@@ -205,6 +208,8 @@ pub struct Found {
 pub(super) struct Homecoming {
     /// Hosts that have come, with what they say.
     present: Vec<(RuntimeIndex, Presence)>,
+    /// Those of them whose takeover the last supervisor has not heard of.
+    unheard: BTreeSet<RuntimeIndex>,
     /// Lanes that the device host need not read any more, and segments without an owner.
     lanes: Vec<RuntimeIndex>,
     released: Vec<String>,
@@ -238,9 +243,7 @@ impl Notes {
         let mut found = Vec::new();
         for runtime in self.runtimes.values() {
             let Some(life) = runtime.slot.and_then(|slot| self.lives.get(&slot)) else { continue };
-            let on_trial = runtime.trial.iter().flat_map(TrialNote::revisions);
-            let in_flight = runtime.flight.iter().flat_map(|flight| std::iter::once(&flight.revision).chain(&flight.good));
-            for revision in runtime.current.iter().chain(on_trial).chain(in_flight) {
+            for revision in runtime.revisions() {
                 let kept = life.keep.programs().iter().find(|kept| kept.revision == revision.hash);
                 found.extend(kept.map(|kept| (revision, &kept.artifact)));
             }
@@ -277,7 +280,32 @@ impl TrialNote {
     }
 }
 
+impl RuntimeNote {
+    /// Every revision that it has to do with.
+    pub fn revisions(&self) -> impl Iterator<Item = &RevisionNote> {
+        let on_trial = self.trial.iter().flat_map(TrialNote::revisions);
+        let in_flight = self.flight.iter().flat_map(|flight| std::iter::once(&flight.revision).chain(&flight.good));
+        self.current.iter().chain(on_trial).chain(in_flight)
+    }
+
+    /// What the death of a supervisor does not change.
+    #[cfg(test)]
+    pub fn lasting(&self) -> Self {
+        Self { slot: None, asked_about: Vec::new(), ..self.clone() }
+    }
+}
+
 // -------------------------------------------------------------------------------------------------------- noting
+
+/// Whether an event may change what is noted. What children say all the time does not.
+pub fn is_noteworthy(event: &Event) -> bool {
+    !matches!(
+        event,
+        Event::Looked { .. }
+            | Event::HostSaid { reply: HostReply::Status(_) | HostReply::Log { .. } | HostReply::Prepared { .. }, .. }
+            | Event::DeviceSaid { reply: DeviceReply::Status(_) | DeviceReply::Midi(_), .. }
+    )
+}
 
 /// Takes notes; knows the hashes of texts.
 struct Noting<'a> {
@@ -584,6 +612,9 @@ impl Policy {
             self.hosts.insert(HostIndex(host), Duty::Program(slot));
             self.processes.insert(Child::Host(HostIndex(host)), joined(*pid));
             homecoming.present.push((slot, presence.clone()));
+            if note.stage == LifeStage::Recovering {
+                homecoming.unheard.insert(slot);
+            }
         }
         if program.phase.is_over() || program.phase == Phase::Queued {
             // What it had nobody goes on with: its lane is taken from the device host, and its name from its segments.
@@ -615,11 +646,11 @@ impl Policy {
     /// The session goes on under another supervisor.
     pub(super) fn come_home(&mut self, now_ms: u64, homecoming: Homecoming, actions: &mut Vec<Action>) {
         self.stage = Stage::Working;
-        let Homecoming { present, lanes, released, lost, dropped } = homecoming;
+        let Homecoming { present, unheard, lanes, released, lost, dropped } = homecoming;
         actions.extend(lanes.into_iter().map(Action::RemoveLane));
         actions.extend(released.into_iter().map(|segment| Action::Release { segment }));
         for (slot, presence) in present {
-            self.welcome(now_ms, slot, &presence, actions);
+            self.welcome(now_ms, slot, &presence, unheard.contains(&slot), actions);
         }
         for slot in 0..self.programs.len() {
             if matches!(self.programs[slot].phase, Phase::Recovering { .. }) {
@@ -639,13 +670,11 @@ impl Policy {
     }
 
     /// A host has come home: what it has done while nobody heard it is heard now.
-    fn welcome(&mut self, now_ms: u64, slot: RuntimeIndex, presence: &Presence, actions: &mut Vec<Action>) {
-        if let Some(took) = presence.took_over.as_deref().filter(|took| took.generation == self.programs[slot.0].generation) {
-            // It may have taken over without being heard; what that settles is settled once.
-            let before: BTreeSet<RequestId> = took.applied.iter().map(|(request, _)| *request).collect();
-            if self.programs[slot.0].keep.unanswered.iter().any(|asked| before.contains(&asked.request)) {
-                self.settle(now_ms, slot, took, actions);
-            }
+    fn welcome(&mut self, now_ms: u64, slot: RuntimeIndex, presence: &Presence, is_unheard: bool, actions: &mut Vec<Action>) {
+        let generation = self.programs[slot.0].generation;
+        if let Some(took) = presence.took_over.as_deref().filter(|took| is_unheard && took.generation == generation) {
+            // What a takeover settles is settled once.
+            self.settle(now_ms, slot, took, actions);
         }
         let runtime = self.programs[slot.0].runtime;
         let trial = runtime.and_then(|runtime| self.runtimes[runtime].trial.as_ref());

@@ -126,18 +126,25 @@ impl Policy {
         Opening::With { request, content }
     }
 
+    /// Whether this is what a host was told to begin with, because of the revision that ran.
+    pub(super) fn is_remedy(&self, runtime: RuntimeIndex, request: RequestId) -> bool {
+        self.programs[runtime.0].remedy.as_ref().is_some_and(|remedy| remedy.request == Some(request))
+    }
+
     /// The program has gone on without the revision that was to blame.
     pub(super) fn remedied(&mut self, runtime: RuntimeIndex, to: ContentHash, actions: &mut Vec<Action>) {
         let Some(remedy) = self.programs[runtime.0].remedy.take() else { return };
-        self.programs[runtime.0].last_death = None;
         if to == remedy.revision {
-            // The host has been told to end the trial, and says that it has when it has.
+            // What the host has been told to begin with it has not done yet, and says so when it has.
             let named = self.programs[runtime.0].runtime.filter(|named| self.runtimes[*named].slot == Some(runtime));
-            if remedy.is_rollback && named.is_some_and(|named| self.runtimes[named].trial.is_some()) {
+            let is_on_trial = remedy.is_rollback && named.is_some_and(|named| self.runtimes[named].trial.is_some());
+            let is_open = remedy.request.is_some_and(|request| self.programs[runtime.0].keep.is_unanswered(request));
+            if is_on_trial || is_open {
                 self.programs[runtime.0].remedy = Some(remedy);
             }
             return;
         }
+        self.programs[runtime.0].last_death = None;
         let (from, cause) = (remedy.revision, remedy.cause);
         actions.push(Action::Tell(Report::RolledBack { runtime, from, to, cause, line: None }));
     }

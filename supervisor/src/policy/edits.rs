@@ -703,7 +703,7 @@ pub(super) fn swap_of(what: &Classified) -> Swap {
         back: what.base.as_ref().map(|base| change::plan_back(of(&what.revision), of(base))),
         back_to_good: None,
         boundary,
-        trial_ticks: trial_ticks(&what.revision),
+        trial_ticks: swap_trial_ticks(&what.revision, what.edit.wishes),
         crossfade_frames: crossfade_frames(&what.revision, what.edit.wishes),
         base_directory: what.edit.text.base_directory.clone(),
     }
@@ -777,6 +777,13 @@ pub(super) fn trial_ticks(revision: &Revision) -> u32 {
     let plan = &revision.plan;
     let ticks = if plan.has_sound() { plan.sample_rate.div_ceil(ipc::limits::BLOCK_FRAMES as u32) } else { plan.sample_rate };
     (ticks * TRIAL_SECONDS).max(1)
+}
+
+/// Ticks that a swap is on trial: a second of its revision, and as long as what it took the place of is still heard. Until then
+/// the old program is kept, so a failure may go back to it.
+pub(super) fn swap_trial_ticks(revision: &Revision, wishes: Wishes) -> u32 {
+    let fade_ticks = crossfade_frames(revision, wishes).div_ceil(ipc::limits::BLOCK_FRAMES as u32);
+    trial_ticks(revision).max(if revision.plan.has_sound() { fade_ticks } else { 0 })
 }
 
 pub(super) fn answer(asker: Asker, answer: Answer, actions: &mut Vec<Action>) {

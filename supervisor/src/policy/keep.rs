@@ -121,6 +121,11 @@ impl Keep {
         Some(self.unanswered.remove(position))
     }
 
+    /// Whether the final answer to this request is still to come.
+    pub fn is_unanswered(&self, request: RequestId) -> bool {
+        self.unanswered.iter().any(|asked| asked.request == request)
+    }
+
     /// The program of this request runs.
     pub fn committed(&mut self, request: RequestId) -> Released {
         let Some(new) = self.programs.iter().position(|kept| kept.request == Some(request) && kept.standing == Standing::Sent) else {
@@ -129,8 +134,9 @@ impl Keep {
         // A patch ends no trial that is under way; a swap does, and may have one of its own.
         let is_patch = self.programs[new].swap.is_none();
         let is_undoable = self.programs[new].has_trial || (is_patch && self.has_fallback());
-        for kept in self.programs.iter_mut().filter(|kept| kept.standing == Standing::Current) {
+        for kept in self.programs.iter_mut().filter(|kept| kept.standing != Standing::Sent) {
             kept.standing = Standing::Fallback;
+            kept.has_trial &= is_patch;
         }
         self.programs[new].standing = Standing::Current;
         if is_undoable { self.let_go_passed_over() } else { self.let_go(|kept| kept.standing == Standing::Fallback) }
@@ -148,20 +154,30 @@ impl Keep {
         self.let_go(|kept| kept.standing == Standing::Fallback && passed_over.contains(&(kept.request, false)))
     }
 
-    /// The program of this request has passed its trial: nothing leads back behind it.
+    /// The program of this request has passed its trial: nothing leads back behind it, unless a swap before it is on trial.
     pub fn stays(&mut self, request: RequestId) -> Released {
         let is_it = |kept: &Kept| kept.request == Some(request) && kept.standing != Standing::Sent;
         let Some(good) = self.programs.iter().position(is_it) else { return Released::new() };
         self.programs[good].swap = None;
         self.programs[good].has_trial = false;
+        if self.programs[..good].iter().any(|kept| kept.has_trial && kept.swap.is_some()) {
+            return Released::new();
+        }
         let older: Vec<Option<RequestId>> = self.programs[..good].iter().map(|kept| kept.request).collect();
         self.let_go(|kept| kept.standing == Standing::Fallback && older.contains(&kept.request))
     }
 
-    /// A trial has failed; this revision runs again.
+    /// The trial of this request is over without an outcome: another swap has taken its place, or nothing is left of what it
+    /// would have gone back to.
+    pub fn cut_short(&mut self, request: RequestId) {
+        self.programs.iter_mut().filter(|kept| kept.request == Some(request)).for_each(|kept| kept.has_trial = false);
+    }
+
+    /// A trial has failed; this revision runs again. Of several programs of that revision it is the oldest: a swap within a trial
+    /// goes back past everything that was on trial before it, and what is older than the last good program is not kept.
     pub fn rolled_back(&mut self, to: ContentHash) -> Released {
         let is_it = |kept: &Kept| kept.revision == to && kept.standing == Standing::Fallback;
-        let Some(good) = self.programs.iter().rposition(is_it) else { return Released::new() };
+        let Some(good) = self.programs.iter().position(is_it) else { return Released::new() };
         self.programs[good].standing = Standing::Current;
         self.programs[good].swap = None;
         let good = self.programs[good].request;
@@ -379,6 +395,43 @@ mod tests {
         assert_eq!(released, names[..names.len() - NEWEST_SWAPS - 1], "each is let go of once");
         assert_eq!(keep.programs().first().map(|kept| kept.revision), Some(revision("a")), "what a failure goes back to stays");
         assert_eq!(keep.rolled_back(revision("a")).len(), NEWEST_SWAPS + 1);
+    }
+
+    #[test]
+    fn of_two_programs_of_one_revision_the_good_one_is_gone_back_to() {
+        let mut keep = started();
+        for (request, name) in [(1, "b"), (2, "a"), (3, "c")] {
+            let asked = swap(request, name, 10);
+            keep.sent(&LiveRequest { what: back_to("a", asked.clone()), ..asked });
+            keep.protect(Some(request), &segment(&format!("state-{request}")));
+            keep.committed(request);
+        }
+        keep.rolled_back(revision("a"));
+        assert_eq!(keep.current().and_then(|kept| kept.state.clone()), Some(segment("a-state")), "its checkpoints are the newest");
+    }
+
+    #[test]
+    fn a_patch_that_passes_before_the_swap_below_it_leaves_what_that_goes_back_to() {
+        let mut keep = started();
+        keep.sent(&swap(1, "b", 1_000));
+        keep.committed(1);
+        keep.sent(&patch(2, "c"));
+        keep.committed(2);
+        assert!(keep.stays(2).is_empty());
+        assert!(keep.holds("a") && keep.has_fallback());
+        assert_eq!(keep.stays(1), ["a", "a-state"]);
+    }
+
+    #[test]
+    fn a_swap_ends_the_trials_before_it() {
+        let mut keep = started();
+        for (request, name) in [(1, "b"), (2, "c")] {
+            keep.sent(&swap(request, name, 10));
+            keep.committed(request);
+        }
+        // The requests themselves were not taken out here; of the trials the newest is open.
+        keep.unanswered.clear();
+        assert_eq!(keep.open_requests(), [2]);
     }
 
     #[test]

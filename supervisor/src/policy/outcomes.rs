@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ipc::live::{Carried, LiveReply, RequestId, SwapProgress};
 use ipc::message::{ElementValues, Refusal};
 
-use super::edits::{answer_error, crossfade_frames, is_patch, runtime_name, trial_ticks};
+use super::edits::{answer_error, crossfade_frames, is_patch, runtime_name, swap_trial_ticks, trial_ticks};
 use super::log::{LogEntry, Logged, RevisionText};
 use super::program::{Phase, Program};
 use super::runtime::{Asker, EditStage, HistoryEntry, Question, Recall, Revision, Way};
@@ -49,7 +49,8 @@ impl Policy {
         let keep = &mut self.programs[slot.0].keep;
         let request = reply.request();
         let released = match reply {
-            LiveReply::Swap { progress: SwapProgress::Pending { .. } | SwapProgress::TrialCutShort { .. }, .. } => return,
+            LiveReply::Swap { progress: SwapProgress::Pending { .. }, .. } => return,
+            LiveReply::Swap { progress: SwapProgress::TrialCutShort { .. }, .. } => return keep.cut_short(request),
             LiveReply::Swap { progress: SwapProgress::TrialPassed { .. }, .. } => keep.stays(request),
             LiveReply::Swap { progress: SwapProgress::RolledBack { to, .. }, .. } => keep.rolled_back(*to),
             LiveReply::Swap { progress: SwapProgress::Committed { .. }, .. } | LiveReply::Applied { .. } => {
@@ -134,19 +135,28 @@ impl Policy {
         let logged = Logged::Change {
             revision: RevisionText::of(&revision),
             is_patch,
-            trial_ticks: if class == ChangeClass::None { 0 } else { trial_ticks(&revision) },
+            trial_ticks: match class {
+                ChangeClass::None => 0,
+                _ if is_patch => trial_ticks(&revision),
+                _ => swap_trial_ticks(&revision, wishes),
+            },
             crossfade_frames: crossfade_frames(&revision, wishes),
             good: good.as_ref().filter(|_| !is_patch).map(|good| good.hash().to_string()),
         };
         self.log(runtime, tick, logged, actions);
         self.committed(now_ms, runtime, flight.what, tick, commit_ns, carried, actions);
+        let is_remedy = self.runtimes[runtime].slot.is_some_and(|slot| self.is_remedy(slot, request));
+        let hash = revision.hash();
         if let Some(base) = base {
             self.begin_trial(runtime, Tried { change, request, revision, class, is_patch, base, good });
         }
-        if let Some(slot) = self.runtimes[runtime].slot
-            && self.programs[slot.0].phase == Phase::Held
-        {
-            self.programs[slot.0].phase = Phase::Running;
+        if let Some(slot) = self.runtimes[runtime].slot {
+            if self.programs[slot.0].phase == Phase::Held {
+                self.programs[slot.0].phase = Phase::Running;
+            }
+            if is_remedy {
+                self.remedied(slot, hash, actions);
+            }
         }
     }
 

@@ -238,6 +238,11 @@ impl Policy {
         for asked in open {
             let request = asked.request;
             let tick = took.applied.iter().find(|(applied, _)| *applied == request).map(|(_, tick)| *tick);
+            if tick.is_none() && self.is_remedy(runtime, request) {
+                // The host has been given it to begin with, and says next what has come of it.
+                self.programs[runtime.0].keep.unanswered.push(asked);
+                continue;
+            }
             match (&asked.what, tick) {
                 (LiveChange::Swap(_), Some(tick)) => {
                     let progress = SwapProgress::Committed { tick, commit_ns: 0, carried: Carried::default() };
@@ -287,23 +292,33 @@ impl Policy {
         self.flight_failed(named, Failure::HostDied, actions);
     }
 
-    /// The dead host may have ended a trial without a word.
+    /// The dead host may have ended trials without a word, and those of patches have ended with it.
     fn settle_trial(&mut self, runtime: RuntimeIndex, took: &TookOver, actions: &mut Vec<Action>) {
         let Some(named) = self.programs[runtime.0].runtime.filter(|named| self.runtimes[*named].slot == Some(runtime)) else { return };
-        let Some(trial) = &self.runtimes[named].trial else { return };
-        let request = trial.request;
-        if took.trial.is_some_and(|(open, _)| open == request) {
-            return;
+        let open = took.trial.map(|(open, _)| open);
+        while let Some(trial) = &self.runtimes[named].trial {
+            let (request, tick) = (trial.request, took.next_tick);
+            if Some(request) == open {
+                return self.cut_later_short(runtime, named, request, tick, actions);
+            }
+            if took.revision == trial.base.hash() && took.revision != trial.revision.hash() {
+                let fault = ipc::fault::Fault { kind: ipc::fault::FaultKind::Trap, tick, block: None, line: None, repeats: 0 };
+                let progress = SwapProgress::RolledBack { tick, fault: fault.clone(), to: took.revision, is_partial: false };
+                self.keep_up(runtime, &LiveReply::Swap { request, progress }, actions);
+                self.rolled_back(named, request, tick, fault, took.revision, actions);
+            } else {
+                self.keep_up(runtime, &LiveReply::Swap { request, progress: SwapProgress::TrialPassed { tick } }, actions);
+                self.trial_passed(named, request, actions);
+            }
         }
-        if took.revision == trial.base.hash() && took.revision != trial.revision.hash() {
-            let fault = ipc::fault::Fault { kind: ipc::fault::FaultKind::Trap, tick: took.next_tick, block: None, line: None, repeats: 0 };
-            let progress = SwapProgress::RolledBack { tick: took.next_tick, fault: fault.clone(), to: took.revision, is_partial: false };
-            self.keep_up(runtime, &LiveReply::Swap { request, progress }, actions);
-            self.rolled_back(named, request, took.next_tick, fault, took.revision, actions);
-        } else {
-            let progress = SwapProgress::TrialPassed { tick: took.next_tick };
-            self.keep_up(runtime, &LiveReply::Swap { request, progress }, actions);
-            self.trial_passed(named, request, actions);
+    }
+
+    /// The trial of a swap goes on in the next host, those of the patches since have ended with the last one.
+    fn cut_later_short(&mut self, runtime: RuntimeIndex, named: usize, open: u64, tick: u64, actions: &mut Vec<Action>) {
+        let later = self.runtimes[named].trial.iter().flat_map(|trial| &trial.later).filter_map(|later| later.request);
+        for request in later.filter(|request| *request != open).collect::<Vec<_>>() {
+            self.keep_up(runtime, &LiveReply::Swap { request, progress: SwapProgress::TrialCutShort { tick } }, actions);
+            self.trial_cut_short(named, request);
         }
     }
 

@@ -9,10 +9,15 @@ use ipc::segment::{SegmentKind, SegmentRef};
 
 use super::program::COMPILE_ATTEMPTS;
 use super::*;
+use crate::control::Ticket;
 
 mod clients;
+mod hosts;
+mod succession;
 
 use clients::Clients;
+use hosts::Hosts;
+use succession::Legacy;
 
 /// Events in one run of the test, over all sessions; `CONTINUO_SIMULATION=<events>` asks for more.
 const EVENTS: u64 = 400_000;
@@ -73,6 +78,10 @@ struct World {
     /// No more faults: whatever is possible works.
     is_calm: bool,
     clients: Clients,
+    hosts: Hosts,
+    /// The supervisor is about to be killed, and this is what it has noted.
+    legacy: Option<Legacy>,
+    successions: u64,
 }
 
 impl World {
@@ -118,6 +127,9 @@ impl World {
             events: 0,
             is_calm: false,
             clients: Clients::default(),
+            hosts: Hosts::default(),
+            legacy: None,
+            successions: 0,
         }
     }
 
@@ -143,11 +155,27 @@ impl World {
         if let Event::Died { child, .. } = &event {
             self.alive.remove(child);
         }
-        for action in self.policy.step(self.now_ms, event) {
+        let is_noteworthy = adoption::is_noteworthy(&event);
+        if is_noteworthy && let Some(legacy) = self.legacy.take() {
+            return self.succeed(legacy);
+        }
+        let actions = self.policy.step(self.now_ms, event);
+        if is_noteworthy {
+            self.legacy = self.last_notes();
+        }
+        // Notes are taken before anything is done: a supervisor may die with some of it done.
+        let dies_after = self.legacy.as_ref().map(|_| self.random.below(2 * actions.len() as u64 + 1) as usize);
+        for (index, action) in actions.into_iter().enumerate() {
+            if dies_after == Some(index)
+                && let Some(legacy) = self.legacy.take()
+            {
+                return self.succeed(legacy);
+            }
             self.promise(self.finished.is_none(), "an action follows the end");
             self.take(action);
         }
         self.check_keep();
+        self.check_what_plays();
     }
 
     /// Whatever may have to be recovered can be.
@@ -218,7 +246,12 @@ impl World {
                 self.compiled(request, outcome);
             }
             Action::Inspect { runtime, is_settled, .. } => {
-                let inspection = self.inspection(is_settled);
+                let known = self.policy.programs[runtime.0].revision.as_ref().map(|revision| revision.plan.clone());
+                // The same text, compiled once more, is the same program.
+                let inspection = match (self.inspection(is_settled), known) {
+                    (Inspection::Playable(_), Some(plan)) => Inspection::Playable(plan),
+                    (inspection, _) => inspection,
+                };
                 self.pending.push_back(Event::Inspected { runtime, inspection });
             }
             Action::CreateLane(runtime) => {
@@ -234,9 +267,7 @@ impl World {
             Action::StartRuntime { runtime, host, artifact, plan, lane, is_protected } => {
                 self.promise(!self.settled.contains_key(&runtime), "a program that has failed is started");
                 self.writes(runtime, host, lane.as_ref());
-                if is_protected {
-                    self.create_state(runtime, None);
-                }
+                let state = if is_protected { self.create_state(runtime, None) } else { None };
                 let reply = if self.fails(10) {
                     let is_damaged = self.random.one_in(2);
                     HostReply::Refused {
@@ -244,7 +275,7 @@ impl World {
                         reason: Refusal { message: String::new(), line: None, is_damaged, is_machine: false },
                     }
                 } else {
-                    self.clients.begins(runtime, plan.content.manifest.revision);
+                    self.begins(runtime, host, plan.content.manifest.revision, state);
                     HostReply::Started { runtime: String::new() }
                 };
                 self.host_says(host, reply);
@@ -291,15 +322,15 @@ impl World {
         }
     }
 
-    fn create_state(&mut self, runtime: RuntimeIndex, request: Option<u64>) {
+    /// Makes a state segment, if there is room for one.
+    fn create_state(&mut self, runtime: RuntimeIndex, request: Option<u64>) -> Option<String> {
         let state = self.segment(SegmentKind::State);
-        let reason = String::new();
-        let fails = self.fails(20);
-        self.pending.push_back(if fails {
-            Event::StateNotCreated { runtime, reason }
-        } else {
-            Event::StateCreated { runtime, request, state }
-        });
+        if self.fails(20) {
+            self.pending.push_back(Event::StateNotCreated { runtime, reason: String::new() });
+            return None;
+        }
+        self.pending.push_back(Event::StateCreated { runtime, request, state: state.clone() });
+        Some(state.name)
     }
 
     /// How far the runtimes are: some stand still for a while.
@@ -316,7 +347,9 @@ impl World {
     fn dies(&mut self, child: Child, end: ProcessEnd) {
         if let Some(is_going) = self.alive.get_mut(&child).filter(|is_going| !**is_going) {
             *is_going = true;
-            self.coming.push(Event::Died { child, end, tick: Some((ContentHash::of(&[b"tick"]), self.now_ms / 8)) });
+            let runs = self.hosts.lives.values().find(|life| Child::Host(life.host) == child).map(|life| life.running.revision);
+            let tick = runs.map(|revision| (revision, self.now_ms / 64));
+            self.coming.push(Event::Died { child, end, tick });
         }
     }
 
@@ -423,9 +456,15 @@ impl World {
         if self.coming.is_empty() {
             return self.pass_time();
         }
-        let index = if self.is_calm { 0 } else { self.random.below(self.coming.len() as u64) as usize };
-        let event = if self.is_calm { self.coming.remove(0) } else { self.coming.swap_remove(index) };
-        let can_be_lost = !matches!(event, Event::Died { .. } | Event::HostSaid { reply: HostReply::Live(_), .. });
+        let mut index = if self.is_calm { 0 } else { self.random.below(self.coming.len() as u64) as usize };
+        if let Event::HostSaid { host, .. } = &self.coming[index] {
+            // What one says comes in the order it was said in.
+            let is_his = |event: &Event| matches!(event, Event::HostSaid { host: other, .. } if other == host);
+            index = self.coming.iter().position(is_his).unwrap_or(index);
+        }
+        let event = self.coming.remove(index);
+        let is_kept = matches!(event, Event::Died { .. } | Event::HostSaid { reply: HostReply::Live(_) | HostReply::TookOver(_), .. });
+        let can_be_lost = !is_kept;
         if can_be_lost && self.fails(25) {
             return;
         }
@@ -442,6 +481,7 @@ impl World {
 
     /// Nothing happens any more but deadlines: the session must end by itself, in time.
     fn ends_by_deadlines(&mut self) {
+        self.legacy = None;
         self.step(Event::Signal);
         let begun_ms = self.now_ms;
         for _ in 0..100 {
@@ -506,6 +546,7 @@ impl World {
                 }
                 0..=2 => self.mischief(),
                 3 => self.pass_time(),
+                10 => self.play_on(),
                 _ => self.deliver(),
             }
         }
@@ -515,7 +556,8 @@ impl World {
         if self.finished.is_none() {
             self.ends_by_deadlines();
         }
-        let open: Vec<_> = self.clients.asked.difference(&self.clients.answered).collect();
+        let open: Vec<_> =
+            self.clients.asked.difference(&self.clients.answered).filter(|ticket| !self.clients.lost.contains(ticket)).collect();
         self.promise(open.is_empty(), &format!("calls are never answered: {open:?}"));
         let is_answered = (0..self.names.len()).all(|index| self.settled.contains_key(&RuntimeIndex(index)));
         if self.finished == Some(Verdict::Fine) && matches!(self.policy.goal, Goal::Check | Goal::Run) {
@@ -531,14 +573,16 @@ fn whatever_happens_each_request_is_answered_once_no_lane_has_two_writers_and_it
         return World::new(seed).run();
     }
     let wanted = number("CONTINUO_SIMULATION").unwrap_or(EVENTS);
-    let (mut events, mut seed) = (0, 0);
+    let (mut events, mut seed, mut successions) = (0, 0, 0);
     while events < wanted {
         let mut world = World::new(seed);
         world.run();
         events += world.events;
+        successions += world.successions;
         seed += 1;
     }
-    println!("{events} events in {seed} sessions");
+    println!("{events} events in {seed} sessions, {successions} deaths of supervisors");
+    assert!(successions > events / 2_000, "supervisors die seldom: {successions}");
 }
 
 #[test]

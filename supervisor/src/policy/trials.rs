@@ -56,7 +56,8 @@ impl Policy {
                 }
                 let (base, other_base) = match good {
                     Some(good) if !is_base_good => (good, Some(base)),
-                    good => (base, good),
+                    // The host has said that its trial was over before it said that this one began.
+                    Some(_) | None => (base, None),
                 };
                 state.trial = Some(Trial { change, request, revision, base, other_base, is_patch, later: Vec::new() });
             }
@@ -69,6 +70,10 @@ impl Policy {
         let passed = if trial.request == request {
             let (change, below, later) = (trial.change, Arc::clone(&trial.revision), std::mem::take(&mut trial.later));
             state.trial = trial_of(below, later);
+            // A change that still waits for its boundary does not lead back past this one any more.
+            if let Some(flight) = &mut state.flight {
+                flight.good = None;
+            }
             change
         } else {
             let Some(later) = trial.later.iter_mut().find(|later| later.request == Some(request)) else { return };

@@ -271,4 +271,62 @@ mod tests {
     fn no_ledger_is_an_empty_one() {
         assert_eq!(Entries::read(Path::new("/nowhere/at/all")), Entries::default());
     }
+
+    /// Records around any payloads, with lengths and checksums that are right.
+    fn sealed(payloads: &[u8]) -> Vec<u8> {
+        let mut file = Vec::new();
+        for (number, payload) in (0..).zip(payloads.split(|byte| *byte == b'\n')) {
+            file.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+            file.extend_from_slice(&checksum(number, payload));
+            file.extend_from_slice(payload);
+        }
+        file
+    }
+
+    /// Ledgers are files: cut, damaged, and, where the first byte of an input is odd, with checksums that are right although the
+    /// content is not. What is read is what is there, can be asked for anything, and a session is built from it or is not.
+    #[test]
+    fn ledgers() {
+        use crate::session::scribe::{self, ChildNote, SetupNote, keys};
+
+        let policy = crate::policy::Policy::new(crate::policy::Goal::Serve, ["drums".to_owned()]);
+        let notes = policy.notes(&mut |text| ContentHash::of(&[text.as_bytes()]));
+        let folder = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::begin(folder.path(), Entries::default()).unwrap();
+        ledger.put(keys::SESSION, &notes.session).unwrap();
+        ledger.put(keys::RECKONING, &notes.reckoning).unwrap();
+        for (life, note) in &notes.lives {
+            ledger.put(&format!("{}{life:06}", keys::LIFE), note).unwrap();
+        }
+        for (runtime, note) in &notes.runtimes {
+            ledger.put(&format!("{}{runtime:06}", keys::RUNTIME), note).unwrap();
+        }
+        let (_, other) = history();
+        let copy = tempfile::tempdir().unwrap();
+        let whole = fs::read(folder.path().join(FILE)).unwrap();
+        let payloads: Vec<Vec<u8>> = ledger.entries.0.iter().map(|(key, value)| codec::encode(&(key, Some(value))).unwrap()).collect();
+        let target = fuzz::Target {
+            name: "ledgers",
+            seeds: vec![[&[0], whole.as_slice()].concat(), [&[0], other.as_slice()].concat(), [vec![1], payloads.join(&b'\n')].concat()],
+            words: &["setup", "session", "reckoning", "life/000000", "runtime/000000", "text/", "child/", "\u{0}\u{0}\u{0}\u{0}", "\n"],
+            max_bytes: 16 << 10,
+            cases: 20_000,
+            cpu: std::time::Duration::from_secs(2),
+            bytes: 1 << 20,
+            bytes_per_byte: 64,
+        };
+        target.run(|input| {
+            let Some((kind, bytes)) = input.split_first() else { return };
+            let file = if kind % 2 == 1 { sealed(bytes) } else { bytes.to_vec() };
+            let entries = parse(&file);
+            assert!(entries.0.len() * HEAD_BYTES <= file.len(), "every entry stands somewhere");
+            drop(Ledger::begin(copy.path(), entries.clone()).unwrap());
+            assert_eq!(Entries::read(copy.path()), entries, "written anew it says the same");
+            let _ = (entries.get::<SetupNote>(keys::SETUP), entries.all::<ChildNote>(keys::CHILD), entries.all::<String>(keys::TEXT));
+            if let Some(notes) = scribe::notes(&entries) {
+                let _ = (notes.hosts(), notes.segments().count(), notes.revisions().len(), notes.texts());
+                let _ = crate::policy::Policy::take_back(&notes, crate::policy::adoption::Found::default());
+            }
+        });
+    }
 }

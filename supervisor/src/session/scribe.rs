@@ -3,17 +3,19 @@
 //!
 //! Owned by the main thread.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ipc::hash::ContentHash;
-use ipc::message::{DeviceReply, HostReply, Output, Role};
+use ipc::message::{Output, Role};
 use serde::{Deserialize, Serialize};
 
 use super::ledger::{Entries, Ledger};
-use crate::policy::{Child, Event, HostIndex, Policy};
+use crate::policy::adoption::Notes;
+pub use crate::policy::adoption::is_noteworthy;
+use crate::policy::{Child, HostIndex, Policy};
 use crate::render;
 
 /// How the session was set up, as far as the policy does not know.
@@ -157,16 +159,19 @@ impl Scribe {
     }
 }
 
-fn tell(error: &io::Error) {
-    render::tell(&format!("warning: this session cannot be taken back should its supervisor die: its ledger cannot be written: {error}"));
+/// The notes that a ledger holds, if it holds enough to go on with.
+pub fn notes(entries: &Entries) -> Option<Notes> {
+    fn indexed<T: serde::de::DeserializeOwned>(entries: &Entries, prefix: &str) -> BTreeMap<usize, T> {
+        entries.all(prefix).into_iter().filter_map(|(key, note)| Some((key.parse().ok()?, note))).collect()
+    }
+    Some(Notes {
+        session: entries.get(keys::SESSION)?,
+        reckoning: entries.get(keys::RECKONING)?,
+        lives: indexed(entries, keys::LIFE),
+        runtimes: indexed(entries, keys::RUNTIME),
+    })
 }
 
-/// Whether an event may change what is noted. What children say all the time does not.
-pub fn is_noteworthy(event: &Event) -> bool {
-    !matches!(
-        event,
-        Event::Looked { .. }
-            | Event::HostSaid { reply: HostReply::Status(_) | HostReply::Log { .. } | HostReply::Prepared { .. }, .. }
-            | Event::DeviceSaid { reply: DeviceReply::Status(_) | DeviceReply::Midi(_), .. }
-    )
+fn tell(error: &io::Error) {
+    render::tell(&format!("warning: this session cannot be taken back should its supervisor die: its ledger cannot be written: {error}"));
 }

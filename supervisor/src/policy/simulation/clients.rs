@@ -1,12 +1,7 @@
-//! Clients of the simulated session, and hosts that change while they run.
+//! Clients of the simulated session.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
-
-use ipc::hash::ContentHash;
-use ipc::live::{Boundary as HostBoundary, Carried, LiveChange, LiveReply, LiveRequest, SwapProgress};
-
-use ipc::recovery::{TakeOver, TookOver};
 
 use super::*;
 use crate::control::protocol::{
@@ -23,39 +18,9 @@ pub struct Clients {
     pub answered: BTreeSet<Ticket>,
     confirmed: BTreeSet<ChangeId>,
     ended: BTreeSet<ChangeId>,
-    /// Swaps that wait in a host.
-    pending: BTreeMap<RuntimeIndex, u64>,
     compiled: u64,
-    /// What the hosts of each life have done, whether they have said so or not.
-    lives: BTreeMap<RuntimeIndex, Life>,
-    /// The revisions of swaps.
-    swapped: BTreeMap<u64, ContentHash>,
-    /// The host whose answers are being made up.
-    said_by: HostIndex,
-}
-
-/// One life of a runtime as its hosts know it.
-#[derive(Debug, Default)]
-struct Life {
-    revision: Option<ContentHash>,
-    /// What it ran before.
-    before: Option<ContentHash>,
-    applied: Vec<(u64, u64)>,
-}
-
-impl Clients {
-    /// A host has begun to run this revision.
-    pub fn begins(&mut self, runtime: RuntimeIndex, revision: ContentHash) {
-        self.lives.insert(runtime, Life { revision: Some(revision), before: Some(revision), applied: Vec::new() });
-    }
-
-    fn applies(&mut self, runtime: RuntimeIndex, request: u64, revision: Option<ContentHash>) {
-        let life = self.lives.entry(runtime).or_default();
-        life.applied.push((request, 1));
-        if revision.is_some() {
-            life.before = std::mem::replace(&mut life.revision, revision);
-        }
-    }
+    /// Calls whose supervisor died before it had answered.
+    pub lost: BTreeSet<Ticket>,
 }
 
 impl World {
@@ -128,10 +93,8 @@ impl World {
                 self.pending.push_back(Event::EditInspected { change, inspection });
             }
             Action::Live { runtime, host, request, content } => {
-                if content.is_some() {
-                    self.create_state(runtime, Some(request.request));
-                }
-                self.change_host(runtime, host, request);
+                let state = content.and_then(|_| self.create_state(runtime, Some(request.request)));
+                self.change_host(runtime, host, request, state);
             }
             Action::Prepare { host, program } => {
                 self.promise(!self.released.contains(&program.artifact.name), "a spare is to load what is gone");
@@ -140,6 +103,7 @@ impl World {
             }
             Action::Forget { .. } => {}
             Action::TakeOver { host, order, content } => {
+                let mut state = None;
                 if let (Some((runtime, _)), Some(first)) = (content, order.first.first()) {
                     // A remedy is nobody's edit: it leads back to what was good.
                     let flights = self.policy.runtimes.iter().filter_map(|runtime| runtime.flight.as_ref());
@@ -147,12 +111,13 @@ impl World {
                     self.clients
                         .confirmed
                         .extend(ours.filter(|flight| flight.what.edit.asker.is_none()).map(|flight| flight.what.edit.change));
-                    self.create_state(runtime, Some(first.request));
+                    state = self.create_state(runtime, Some(first.request));
                 }
-                self.take_over(host, *order);
+                self.take_over(host, *order, state);
             }
             Action::Answer { ticket, .. } => {
-                self.promise(self.clients.asked.contains(&ticket), "nobody has asked");
+                let is_open = self.clients.asked.contains(&ticket) && !self.clients.lost.contains(&ticket);
+                self.promise(is_open, "nobody waits for this");
                 let is_first = self.clients.answered.insert(ticket);
                 self.promise(is_first, "a call is answered twice");
             }
@@ -169,120 +134,6 @@ impl World {
             is_worker: self.random.one_in(8),
             comment: (self.clients.compiled % 200) as u8,
         })
-    }
-
-    /// A host goes on where another one stopped.
-    fn take_over(&mut self, host: HostIndex, order: TakeOver) {
-        let runtime = self.policy.programs.iter().position(|program| program.host == Some(host)).map(RuntimeIndex).expect("it has a duty");
-        self.writes(runtime, host, order.start.lane.as_ref());
-        self.promise(!order.candidates.is_empty(), "nothing is left to go on with");
-        for candidate in &order.candidates {
-            for segment in [&candidate.artifact, &candidate.state] {
-                self.promise(!self.released.contains(&segment.name), "what is to be recovered is gone");
-            }
-        }
-        if self.fails(12) {
-            let reason = Refusal { message: String::new(), line: None, is_damaged: false, is_machine: true };
-            return self.host_says(host, HostReply::Refused { segment: String::new(), reason });
-        }
-        // What waited in the dead host is lost with it.
-        self.clients.pending.remove(&runtime);
-        for asked in &order.first {
-            let swap = if let LiveChange::Swap(swap) = &asked.what { Some(swap.revision) } else { None };
-            self.clients.applies(runtime, asked.request, swap);
-        }
-        let life = self.clients.lives.entry(runtime).or_default();
-        let took = TookOver {
-            runtime: order.start.runtime,
-            generation: order.start.generation,
-            revision: life.revision.unwrap_or(order.candidates[0].revision),
-            restored_tick: 1,
-            replayed_ticks: 1,
-            next_tick: 2,
-            applied: life.applied.clone(),
-            trial: None,
-            is_frozen: false,
-            is_held: false,
-            was_prepared: true,
-            took_us: 1,
-        };
-        self.host_says(host, HostReply::TookOver(Box::new(took)));
-    }
-
-    fn change_host(&mut self, runtime: RuntimeIndex, host: HostIndex, asked: LiveRequest) {
-        let LiveRequest { request, what, .. } = asked;
-        self.promise(self.policy.programs[runtime.0].phase != Phase::Queued, "a host that does not run is asked");
-        self.clients.said_by = host;
-        let is_dead = self.alive.get(&Child::Host(host)).is_none_or(|is_going| *is_going);
-        if is_dead {
-            return;
-        }
-        let carried = Carried::default;
-        if self.fails(12) {
-            let reason = Refusal { message: String::new(), line: None, is_damaged: false, is_machine: false };
-            return self.host(runtime, LiveReply::Refused { request, reason });
-        }
-        match what {
-            LiveChange::Swap(swap) => {
-                self.clients.swapped.insert(request, swap.revision);
-                if let Some(older) = self.clients.pending.insert(runtime, request) {
-                    self.host(runtime, LiveReply::Swap { request: older, progress: SwapProgress::Superseded });
-                }
-                self.host(runtime, LiveReply::Swap { request, progress: SwapProgress::Pending { build_us: 1 } });
-                if swap.boundary == HostBoundary::Frame {
-                    self.commit(runtime);
-                }
-            }
-            LiveChange::Patch(patch) => {
-                self.clients.applies(runtime, request, Some(patch.revision));
-                self.host(runtime, LiveReply::Applied { request, tick: 1, carried: Some(carried()) });
-                self.end_trial(runtime, request);
-            }
-            LiveChange::CancelSwap => {
-                if let Some(pending) = self.clients.pending.remove(&runtime) {
-                    self.host(runtime, LiveReply::Swap { request: pending, progress: SwapProgress::Cancelled });
-                }
-                self.host(runtime, LiveReply::Applied { request, tick: 1, carried: None });
-            }
-            LiveChange::Freeze => {
-                self.clients.applies(runtime, request, None);
-                self.commit(runtime);
-                self.host(runtime, LiveReply::Applied { request, tick: 1, carried: None });
-            }
-            LiveChange::Get { .. } => self.host(runtime, LiveReply::Values { request, tick: 1, values: Vec::new() }),
-            LiveChange::Reset | LiveChange::Run | LiveChange::Set { .. } | LiveChange::Midi { .. } | LiveChange::RollBack | LiveChange::Proceed { .. } => {
-                self.clients.applies(runtime, request, None);
-                self.host(runtime, LiveReply::Applied { request, tick: 1, carried: None });
-            }
-        }
-    }
-
-    fn commit(&mut self, runtime: RuntimeIndex) {
-        let Some(request) = self.clients.pending.remove(&runtime) else { return };
-        let revision = self.clients.swapped.get(&request).copied();
-        self.clients.applies(runtime, request, revision);
-        let progress = SwapProgress::Committed { tick: 1, commit_ns: 1, carried: Carried::default() };
-        self.host(runtime, LiveReply::Swap { request, progress });
-        self.end_trial(runtime, request);
-    }
-
-    fn end_trial(&mut self, runtime: RuntimeIndex, request: u64) {
-        let fault = Fault { kind: FaultKind::Runaway, tick: 2, block: None, line: Some(3), repeats: 0 };
-        let life = self.clients.lives.entry(runtime).or_default();
-        let progress = match (self.random.below(4), life.before) {
-            (0, Some(to)) => {
-                life.revision = Some(to);
-                SwapProgress::RolledBack { tick: 2, fault, to, is_partial: false }
-            }
-            (1, _) => SwapProgress::TrialCutShort { tick: 2 },
-            _ => SwapProgress::TrialPassed { tick: 2 },
-        };
-        self.host(runtime, LiveReply::Swap { request, progress });
-    }
-
-    fn host(&mut self, runtime: RuntimeIndex, reply: LiveReply) {
-        let _ = runtime;
-        self.host_says(self.clients.said_by, HostReply::Live(reply));
     }
 
     pub fn listen_to_change(&mut self, event: &ChangeEvent) {

@@ -1,7 +1,7 @@
 //! Deaths, standstills and restarts: what happens, and what the policy then wants. One promise a test.
 
 use ipc::hash::ContentHash;
-use ipc::live::{LiveChange, LiveReply};
+use ipc::live::{Carried, LiveChange, LiveReply, SwapProgress};
 use ipc::recovery::{TakeOver, TookOver};
 
 use super::*;
@@ -316,6 +316,18 @@ fn a_good_revision_takes_the_place_of_one_that_kills_twice_with_its_state() {
     let (told, order) = told_to_take_over(&actions).expect("the next host takes over");
     assert_eq!((told, order.first.len()), (host, 1));
     assert!(matches!(&order.first[0].what, LiveChange::Swap(swap) if swap.there.is_some()), "with the state of {}", good.hash());
+    let (request, order) = (order.first[0].request, order.clone());
+    let HostReply::TookOver(took) = took(&order, &[]) else { panic!("it takes over") };
+    // What a host is to begin with comes after what it has gone on with.
+    let actions = scene.step(said(host, HostReply::TookOver(Box::new(TookOver { revision: bad, ..*took }))));
+    let is_back = |action: &Action| matches!(action, Action::Tell(Report::RolledBack { from, .. }) if *from == bad);
+    assert!(!actions.iter().any(is_back) && scene.policy.runtimes[0].flight.is_some(), "it has not done it yet");
+    let progress = SwapProgress::Committed { tick: 50, commit_ns: 1, carried: Carried::default() };
+    let actions = scene.step(said(host, HostReply::Live(LiveReply::Swap { request, progress })));
+    assert_eq!(actions.iter().filter(|action| is_back(action)).count(), 1, "and says so when it has");
+    assert!(scene.policy.runtimes[0].flight.is_none() && scene.policy.programs[0].remedy.is_none());
+    let kept = scene.policy.programs[0].keep.current().map(|kept| kept.revision);
+    assert_eq!(kept, scene.policy.runtimes[0].current.as_ref().map(|current| current.hash()));
 }
 
 #[test]

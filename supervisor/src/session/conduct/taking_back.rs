@@ -26,6 +26,7 @@ use crate::session::last_words::LastWords;
 use crate::session::ledger::Entries;
 use crate::session::planning::{self, Compiled};
 use crate::session::process::Process;
+pub use crate::session::scribe::notes;
 use crate::session::scribe::{ChildNote, keys};
 
 /// How long children have to come. They look for their summons every few milliseconds.
@@ -43,19 +44,6 @@ struct Gathering {
     device: Option<u32>,
     /// What they have said since.
     later: Vec<Event>,
-}
-
-/// The notes that a ledger holds, if it holds enough to go on with.
-pub fn notes(entries: &Entries) -> Option<Notes> {
-    fn indexed<T: serde::de::DeserializeOwned>(entries: &Entries, prefix: &str) -> BTreeMap<usize, T> {
-        entries.all(prefix).into_iter().filter_map(|(key, note)| Some((key.parse().ok()?, note))).collect()
-    }
-    Some(Notes {
-        session: entries.get(keys::SESSION)?,
-        reckoning: entries.get(keys::RECKONING)?,
-        lives: indexed(entries, keys::LIFE),
-        runtimes: indexed(entries, keys::RUNTIME),
-    })
 }
 
 impl Shell<'_> {
