@@ -6,12 +6,19 @@ use tests::playing::send_signal;
 use tests::soak::blows::Window;
 use tests::soak::voices::Side;
 
-use crate::{ends_well, start, survives};
+use crate::{blow, ends_well, start, survives, unheard_takeovers};
 
 #[test]
 fn row_01_a_killed_audio_host_is_taken_over_and_no_other_lane_differs() {
-    let tally = survives(&["host: SIGKILL", "host: SIGKILL", "host: SIGKILL", "host: SIGKILL"]);
-    assert!(tally.blocks > 0);
+    const KILLS: usize = 4;
+    let mut ordeal = start();
+    for _ in 0..KILLS {
+        assert!(ordeal.strike(blow("host: SIGKILL")));
+        // The next spare has the programs loaded by then.
+        ordeal.gig.play_on(24_000).unwrap();
+    }
+    assert!(unheard_takeovers(&mut ordeal, KILLS) > 0, "at the longest lead a prepared host takes over unheard");
+    assert!(ends_well(ordeal).blocks > 0);
 }
 
 #[test]
@@ -36,15 +43,21 @@ fn row_05_a_killed_worker_runtime_has_counted_every_tick_once() {
 
 #[test]
 fn row_09_native_signals_are_named_and_taken_over() {
-    survives(&["host: SIGSEGV", "host: SIGBUS", "host: SIGILL", "host: SIGABRT"]);
+    let names = ["host: SIGSEGV", "host: SIGBUS", "host: SIGILL", "host: SIGABRT"];
+    let mut ordeal = start();
+    for name in names {
+        assert!(ordeal.strike(blow(name)));
+        ordeal.gig.play_on(24_000).unwrap();
+    }
+    assert!(unheard_takeovers(&mut ordeal, names.len()) > 0, "a crash page that is written makes no takeover heard");
+    ends_well(ordeal);
 }
 
 #[test]
 fn row_10_a_stopped_host_is_told_killed_and_taken_over() {
     let mut ordeal = start();
     let mark = ordeal.gig.mark();
-    let blow = tests::soak::blows::BLOWS.iter().find(|blow| blow.name == "host: SIGSTOP").unwrap();
-    assert!(ordeal.strike(blow));
+    assert!(ordeal.strike(blow("host: SIGSTOP")));
     assert_eq!(ordeal.gig.count_since(mark, |event| event["kind"] == "hostStalled"), 1, "it was told before it was killed");
     ends_well(ordeal);
 }

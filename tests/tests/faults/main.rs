@@ -7,12 +7,16 @@
 //! rows and the tests of other crates that belong to them.
 
 mod blame;
+mod burdens;
+mod clocks;
 mod hosts;
 mod machine;
+mod notes;
 mod parts;
 mod whole;
 
-use tests::soak::blows::{BLOWS, Ordeal};
+use serde_json::Value;
+use tests::soak::blows::{BLOWS, Blow, Ordeal};
 use tests::soak::gig::Setup;
 use tests::soak::tally::Tally;
 
@@ -31,15 +35,25 @@ fn start() -> Ordeal {
     Ordeal::start(setup(), SEED)
 }
 
+/// The blow of this name.
+fn blow(name: &str) -> &'static Blow {
+    BLOWS.iter().find(|blow| blow.name == name).unwrap_or_else(|| panic!("there is no blow `{name}`"))
+}
+
 /// Strikes these blows on one session, and ends it.
 #[track_caller]
 fn survives(blows: &[&str]) -> Tally {
     let mut ordeal = start();
     for name in blows {
-        let blow = BLOWS.iter().find(|blow| blow.name == *name).unwrap_or_else(|| panic!("there is no blow `{name}`"));
-        ordeal.strike(blow);
+        ordeal.strike(blow(name));
     }
     ends_well(ordeal)
+}
+
+/// How many of the next takeovers that the session tells were those of a prepared host, and not heard.
+fn unheard_takeovers(ordeal: &mut Ordeal, takeovers: usize) -> usize {
+    let took: Vec<Value> = (0..takeovers).map(|_| ordeal.gig.playing.wait_for("hostReady")).collect();
+    took.iter().filter(|took| took["wasPrepared"] == true && took["gapBlocks"] == 0).count()
 }
 
 /// Ends a session of which nothing unexpected may be heard or left.
