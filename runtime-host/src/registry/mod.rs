@@ -44,6 +44,9 @@ pub struct RuntimeType {
     pub flushes_denormals: bool,
     /// Real-time priority of its tick thread.
     pub priority: i32,
+    /// When a host is given up that makes no progress although work is due: what its listeners can bear, and for types that
+    /// nobody listens to, what a single tick may take within its work budget.
+    pub stall_patience_ms: u64,
     /// The export that is one tick.
     pub tick_export: &'static str,
     /// Finds in a program what this type calls, reads and writes.

@@ -25,6 +25,7 @@ pub(super) const BASE: RuntimeType = RuntimeType {
     constants: &[],
     flushes_denormals: false,
     priority: TIMER_PRIORITY,
+    stall_patience_ms: 10_000,
     tick_export: "main",
     bind,
     build,

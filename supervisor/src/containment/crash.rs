@@ -31,7 +31,15 @@ pub fn install() {
         handle(signal, fatal_rt);
     }
     handle(libc::SIGXCPU, demote_rt);
+    outlive_terminal();
     abort_on_panic();
+}
+
+/// The end of a terminal, or of the leader of a stopped process group, is the supervisor's to act on. Where that is dead, children
+/// wait for the next one.
+fn outlive_terminal() {
+    // SAFETY: ignoring a signal runs no code of ours and takes no pointers. A test of whole sessions sends SIGHUP to every child.
+    unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
 }
 
 type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);

@@ -5,8 +5,7 @@
 
 use super::process::Life;
 use super::program::Phase;
-use super::{Action, Child, Device, Failure, Goal, Policy, Report, RuntimeIndex, Stage, Target, Verdict, deadlines};
-use crate::control::protocol::ErrorCode;
+use super::{Action, Child, Device, Failure, Goal, Policy, Report, RuntimeIndex, Stage, Verdict, deadlines};
 
 impl Policy {
     /// Begins to end the session, unless that has begun.
@@ -162,13 +161,8 @@ impl Policy {
         self.check_stage(now_ms, actions);
         self.check_processes(now_ms, actions);
         if let Some(compiling) = self.compiling.filter(|compiling| compiling.deadline_ms <= now_ms) {
-            match compiling.target {
-                Target::Program(runtime) => self.fail(runtime, Failure::CompileTooLong, Verdict::Program, actions),
-                Target::Script => self.end_script("a revision of the recording takes too long to compile", actions),
-                Target::Edit(change) => self.reject_change(change, ErrorCode::CompileFailed, Failure::CompileTooLong, actions),
-            }
             self.compiling = None;
-            self.kill(self.worker(), actions);
+            self.compile_overdue(now_ms, compiling.target, actions);
         }
         if matches!(self.device, Device::Opening { deadline_ms } if deadline_ms <= now_ms) {
             self.device = Device::Stopped;
@@ -186,7 +180,7 @@ impl Policy {
                 && let Some(host) = self.host(RuntimeIndex(index))
             {
                 self.programs[index].phase = Phase::Recovering { deadline_ms: None };
-                let reason = format!("it has not taken over within {} s", deadlines::START_RUNTIME_MS / 1000);
+                let reason = "it was told to take a runtime over and has not done so in time".to_owned();
                 self.stuck(now_ms, host, reason, actions);
             }
         }

@@ -9,6 +9,7 @@ use ipc::recovery::Prepare;
 use ipc::segment::SegmentRef;
 
 use super::program::Phase;
+use super::pulse::{self, Pulse};
 use super::{Action, Child, HostIndex, Policy, RuntimeIndex, Stage};
 
 /// What a host is there for.
@@ -23,6 +24,36 @@ pub enum Duty {
 #[derive(Clone, Debug, Default)]
 pub struct Spare {
     asked: BTreeSet<(String, ContentHash)>,
+    /// Those of them that it says it has loaded.
+    ready: BTreeSet<(String, ContentHash)>,
+    pulse: Pulse,
+}
+
+impl Spare {
+    /// The revisions of a runtime that it has loaded.
+    pub fn ready_of(&self, runtime: &str) -> BTreeSet<ContentHash> {
+        self.ready.iter().filter(|(name, _)| name == runtime).map(|(_, revision)| *revision).collect()
+    }
+
+    /// Nothing depends on its answers but whether it is alive, and how long a takeover may take: a program that it could not
+    /// load is loaded when it takes over.
+    fn said(&mut self, reply: HostReply) {
+        match reply {
+            HostReply::Prepared { runtime, revision } => {
+                if self.ready.contains(&(runtime.clone(), revision)) {
+                    self.pulse.has_answered();
+                } else {
+                    self.pulse.has_loaded();
+                    self.ready.insert((runtime, revision));
+                }
+            }
+            HostReply::Refused { .. } => self.pulse.has_loaded(),
+            HostReply::Loaded { .. } | HostReply::Log { .. } => {}
+            HostReply::Started { .. } | HostReply::Status(_) | HostReply::Faulted { .. } | HostReply::Live(_) => {}
+            HostReply::RunCaptured(_) | HostReply::RunMemory { .. } | HostReply::RunDone { .. } | HostReply::RunFailed { .. } => {}
+            HostReply::TookOver(_) | HostReply::Present(_) | HostReply::Stopped => {}
+        }
+    }
 }
 
 /// A program that a spare should have.
@@ -93,14 +124,41 @@ impl Policy {
             spare.asked.iter().filter(|program| !wanted.contains_key(program)).map(|(runtime, _)| runtime.clone()).collect();
         for runtime in stale {
             let except = wanted.keys().filter(|(name, _)| *name == runtime).map(|(_, revision)| *revision).collect();
-            spare.asked.retain(|(name, revision)| *name != runtime || wanted.contains_key(&(name.clone(), *revision)));
+            let is_kept = |program: &(String, ContentHash)| program.0 != runtime || wanted.contains_key(program);
+            spare.asked.retain(is_kept);
+            spare.ready.retain(is_kept);
             actions.push(Action::Forget { host, runtime, except });
         }
         for ((runtime, revision), Wanted { artifact, runtime_type }) in wanted {
             if spare.asked.insert((runtime.clone(), revision)) {
+                spare.pulse.loads(artifact.bytes);
                 actions.push(Action::Prepare { host, program: Box::new(Prepare { runtime, runtime_type, revision, artifact }) });
             }
         }
+    }
+
+    /// Sees to it that the spare answers, and replaces it if it does not. One that has nothing loaded has nothing to be asked for.
+    pub(super) fn look_at_spare(&mut self, now_ms: u64, seen_ms: u64, actions: &mut Vec<Action>) {
+        let Some(host) = self.spare().filter(|host| self.process(Child::Host(*host)).is_joined()) else { return };
+        let Some(Duty::Spare(spare)) = self.hosts.get_mut(&host) else { return };
+        match spare.pulse.pass(seen_ms) {
+            pulse::Found::Well => {}
+            pulse::Found::Due => self.ask_spare(host, actions),
+            pulse::Found::Stuck { quiet_ms } => {
+                let reason = format!("it has not answered for {quiet_ms} ms");
+                self.stuck(now_ms, Child::Host(host), reason, actions);
+            }
+        }
+    }
+
+    /// Tells a spare once more to keep a program that it has: it says at once that it does.
+    fn ask_spare(&mut self, host: HostIndex, actions: &mut Vec<Action>) {
+        let wanted = self.wanted();
+        let Some(Duty::Spare(spare)) = self.hosts.get_mut(&host) else { return };
+        let Some(((runtime, revision), known)) = wanted.into_iter().find(|(program, _)| spare.ready.contains(program)) else { return };
+        spare.pulse.is_asked();
+        let Wanted { artifact, runtime_type } = known;
+        actions.push(Action::Prepare { host, program: Box::new(Prepare { runtime, runtime_type, revision, artifact }) });
     }
 
     /// Every program that may have to be recovered.
@@ -122,20 +180,13 @@ impl Policy {
             self.stale += 1;
             return;
         }
-        match self.hosts.get(&host) {
-            Some(Duty::Program(runtime)) => self.host_said(now_ms, *runtime, reply, actions),
-            Some(Duty::Spare(_)) => spare_said(&reply),
+        match self.hosts.get_mut(&host) {
+            Some(Duty::Program(runtime)) => {
+                let runtime = *runtime;
+                self.host_said(now_ms, runtime, reply, actions);
+            }
+            Some(Duty::Spare(spare)) => spare.said(reply),
             None => self.stale += 1,
         }
-    }
-}
-
-/// Nothing depends on a spare's answers: a program that it could not load is loaded when it takes over.
-fn spare_said(reply: &HostReply) {
-    match reply {
-        HostReply::Prepared { .. } | HostReply::Refused { .. } | HostReply::Loaded { .. } | HostReply::Log { .. } => {}
-        HostReply::Started { .. } | HostReply::Status(_) | HostReply::Faulted { .. } | HostReply::Live(_) => {}
-        HostReply::RunCaptured(_) | HostReply::RunMemory { .. } | HostReply::RunDone { .. } | HostReply::RunFailed { .. } => {}
-        HostReply::TookOver(_) | HostReply::Present(_) | HostReply::Stopped => {}
     }
 }

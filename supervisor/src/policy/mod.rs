@@ -30,6 +30,7 @@ mod process;
 mod program;
 #[cfg(test)]
 mod programs_in_tests;
+mod pulse;
 mod recovery;
 mod replies;
 pub mod restarts;
@@ -149,6 +150,8 @@ pub struct Policy {
     last_look_ms: u64,
     /// How long the device host has said nothing, as far as we have seen it.
     device_silent_ms: u64,
+    /// Whether it asks the lanes for sound.
+    demand: stalls::Demand,
     /// Events that came from processes that are not there any more.
     stale: u64,
     programs: Vec<Program>,
@@ -210,6 +213,7 @@ impl Policy {
             asked_look_ms: 0,
             last_look_ms: 0,
             device_silent_ms: 0,
+            demand: stalls::Demand::default(),
             stale: 0,
             programs: texts.iter().map(|text| Program::new(text.name.clone())).collect(),
             texts,

@@ -1,5 +1,6 @@
 //! One program of a session in its host, as the policy sees it: how far it has come on the way from text to sound.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ipc::hash::ContentHash;
@@ -123,6 +124,8 @@ pub struct Program {
     pub is_retiring: bool,
     /// The process that runs it, or is to.
     pub host: Option<HostIndex>,
+    /// Its revisions that this process had loaded when it was found.
+    pub loaded: BTreeSet<ContentHash>,
     /// What it takes to go on with it in another one.
     pub keep: Keep,
     pub watch: Watch,
@@ -168,6 +171,7 @@ impl Program {
             ticks: 0,
             is_retiring: false,
             host: None,
+            loaded: BTreeSet::new(),
             keep: Keep::default(),
             watch: Watch::default(),
             last_death: None,

@@ -3,10 +3,13 @@
 //!
 //! A host that is killed for a fault counts as dead when the kernel says so, never before: two hosts must not write one lane.
 
+use std::collections::BTreeSet;
+
 use ipc::live::{Carried, LiveChange, LiveReply, LiveRequest, SwapProgress};
 use ipc::message::{StartRuntime, WorkerReply};
 use ipc::recovery::{TakeOver, TookOver};
 use ipc::segment::SegmentRef;
+use runtime_host::registry;
 
 use super::blame::Opening;
 use super::hosts::Duty;
@@ -148,10 +151,13 @@ impl Policy {
         let is_recovering = matches!(self.programs[runtime.0].phase, Phase::Recovering { .. });
         match self.spare().filter(|_| is_recovering) {
             Some(spare) => {
-                self.hosts.insert(spare, Duty::Program(runtime));
-                self.programs[runtime.0].host = Some(spare);
+                let before = self.hosts.insert(spare, Duty::Program(runtime));
+                let program = &mut self.programs[runtime.0];
+                program.host = Some(spare);
+                program.loaded = if let Some(Duty::Spare(spare)) = before { spare.ready_of(&program.name) } else { BTreeSet::new() };
             }
             None => {
+                self.programs[runtime.0].loaded.clear();
                 self.spawn_host(now_ms, Duty::Program(runtime), actions);
             }
         }
@@ -177,9 +183,25 @@ impl Policy {
             }
         }
         order.first.iter().for_each(|asked| self.programs[runtime.0].keep.sent(asked));
-        let deadline_ms = Some(now_ms + deadlines::START_RUNTIME_MS);
+        let deadline_ms = Some(now_ms + self.take_over_ms(runtime, &order));
         self.programs[runtime.0].phase = Phase::Recovering { deadline_ms };
         actions.push(Action::TakeOver { host, order: Box::new(order), content: made });
+    }
+
+    /// How long a takeover may take. Long where files may have to be read: before the first tick, and for a program that is to
+    /// take the place of the one that ran.
+    fn take_over_ms(&self, runtime: RuntimeIndex, order: &TakeOver) -> u64 {
+        let program = &self.programs[runtime.0];
+        let Some(plan) = program.revision.as_ref().map(|revision| &revision.plan) else { return deadlines::START_RUNTIME_MS };
+        let Some(found) = registry::find(&plan.runtime_type) else { return deadlines::START_RUNTIME_MS };
+        let may_read_files = (program.ticks == 0 && !plan.assets.is_empty()) || !order.first.is_empty();
+        if may_read_files {
+            return deadlines::START_RUNTIME_MS;
+        }
+        let memory_bytes = plan.content.manifest.memories.iter().map(|memory| memory.required_bytes).sum();
+        let to_load = order.candidates.iter().filter(|candidate| !program.loaded.contains(&candidate.revision));
+        let load_bytes = to_load.map(|candidate| candidate.artifact.bytes).max();
+        deadlines::take_over_ms(found.stall_patience_ms, memory_bytes, load_bytes)
     }
 
     /// What a host is told that goes on with a program.
@@ -372,29 +394,56 @@ impl Policy {
         }
         let Some(compiling) = self.compiling.take() else { return };
         match compiling.target {
-            Target::Program(runtime) => self.compile_died(runtime, actions),
+            Target::Program(runtime) if self.compiles_again(runtime) => {}
+            Target::Program(runtime) => self.fail(runtime, Failure::CompilerRestarted, Verdict::Program, actions),
+            Target::Edit(change) if self.edit_compiles_again(change) => {}
             Target::Edit(change) => self.edit_compile_died(change, actions),
             Target::Script => self.end_script("the compiler-worker is gone", actions),
         }
     }
 
-    fn compile_died(&mut self, runtime: RuntimeIndex, actions: &mut Vec<Action>) {
-        let Some(program) = self.programs.get_mut(runtime.0).filter(|program| program.phase == Phase::Compiling) else { return };
-        program.worker_deaths += 1;
-        if program.worker_deaths < WORKER_DEATHS {
-            program.phase = Phase::Queued;
-        } else {
-            self.fail(runtime, Failure::CompilerRestarted, Verdict::Program, actions);
+    /// A compile has missed its deadline. A worker that stands still looks like one that has too much to do, so where there is
+    /// a next worker, that one has a try. Nothing else of a compile can be interrupted than the worker.
+    pub(super) fn compile_overdue(&mut self, now_ms: u64, target: Target, actions: &mut Vec<Action>) {
+        let is_followed = self.is_live() && self.stage == Stage::Working;
+        match target {
+            Target::Program(runtime) if is_followed && self.compiles_again(runtime) => {}
+            Target::Program(runtime) => self.fail(runtime, Failure::CompileTooLong, Verdict::Program, actions),
+            Target::Edit(change) if is_followed && self.edit_compiles_again(change) => {}
+            Target::Edit(change) => self.reject_change(change, ErrorCode::CompileFailed, Failure::CompileTooLong, actions),
+            Target::Script => self.end_script("a revision of the recording takes too long to compile", actions),
         }
+        if is_followed {
+            let reason = format!("it has not compiled a program within {} s", deadlines::COMPILE_MS / 1_000);
+            self.stuck(now_ms, self.worker(), reason, actions);
+        } else {
+            self.kill(self.worker(), actions);
+        }
+    }
+
+    /// A worker was lost while it compiled a program. Queues that once more, unless too many were lost of it.
+    fn compiles_again(&mut self, runtime: RuntimeIndex) -> bool {
+        let Some(program) = self.programs.get_mut(runtime.0).filter(|program| program.phase == Phase::Compiling) else { return true };
+        program.worker_deaths += 1;
+        let is_tried = program.worker_deaths < WORKER_DEATHS;
+        if is_tried {
+            program.phase = Phase::Queued;
+        }
+        is_tried
+    }
+
+    fn edit_compiles_again(&mut self, change: crate::control::protocol::ChangeId) -> bool {
+        let Some(edit) = self.edit_mut(change) else { return true };
+        edit.worker_deaths += 1;
+        let is_tried = edit.worker_deaths < WORKER_DEATHS;
+        if is_tried {
+            edit.stage = super::runtime::EditStage::Queued;
+        }
+        is_tried
     }
 
     fn edit_compile_died(&mut self, change: crate::control::protocol::ChangeId, actions: &mut Vec<Action>) {
         let Some(edit) = self.edit_mut(change) else { return };
-        edit.worker_deaths += 1;
-        if edit.worker_deaths < WORKER_DEATHS {
-            edit.stage = super::runtime::EditStage::Queued;
-            return;
-        }
         let (runtime, text) = (edit.runtime, edit.text.hash());
         let message = crate::render::sentences::failure_text(&Failure::CompilerRestarted);
         self.runtimes[runtime].refuse(text, looking::cause(message, None, None));

@@ -4,7 +4,9 @@
 //! itself has seen counts: a look that comes late says more about us than about the hosts, so a starved supervisor kills
 //! nobody.
 
-use super::program::{Lane, Phase};
+use runtime_host::registry;
+
+use super::program::{Lane, Phase, Program};
 use super::{Action, Device, Policy, Progress, Report, RuntimeIndex, Stage};
 
 /// From one look to the next.
@@ -19,15 +21,18 @@ const TELL_MS: u64 = 100;
 /// A device host that plays reports about ten times a second. It may have to wait for a sound server meanwhile.
 const DEVICE_SILENT_MS: u64 = 3_000;
 
-/// When a host that makes no progress is given up, by its runtime type: what its listeners can bear, and for the types that
-/// nobody listens to what a single tick may take within its work budget.
-fn patience_ms(runtime_type: &str) -> u64 {
-    match runtime_type {
-        "audio" => 500,
-        "midi" => 250,
-        "frame" => 2_000,
-        _ => 10_000,
-    }
+/// When a device host is given up that neither reports nor asks a lane for sound. The two come from different threads, the second
+/// from one of real-time priority, and from the null device while a sound server is lost. In this time five reports are due and
+/// three of the longest periods that devices have (8,192 frames); what is merely slow shows one of them.
+const DEVICE_STILL_MS: u64 = 500;
+
+/// What the device host asks of the lanes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Demand {
+    /// Blocks wanted of all lanes that it plays.
+    blocks: u64,
+    /// How long that has been the same.
+    still_ms: u64,
 }
 
 /// What is known of a program's progress.
@@ -72,7 +77,8 @@ impl Policy {
         for progress in found {
             self.look_at(now_ms, *progress, seen_ms, actions);
         }
-        self.look_at_device(now_ms, seen_ms, actions);
+        self.look_at_device(now_ms, found, seen_ms, actions);
+        self.look_at_spare(now_ms, seen_ms, actions);
     }
 
     fn look_at(&mut self, now_ms: u64, progress: Progress, seen_ms: u64, actions: &mut Vec<Action>) {
@@ -96,8 +102,8 @@ impl Policy {
         if stalled_ms >= TELL_MS && !before.is_stalled() {
             actions.push(Action::Tell(Report::Stalled { runtime, stalled_ms }));
         }
-        let runtime_type = program.revision.as_ref().map_or("", |revision| revision.plan.runtime_type.as_str());
-        if stalled_ms >= patience_ms(runtime_type)
+        let found = program.revision.as_ref().and_then(|revision| registry::find(&revision.plan.runtime_type));
+        if found.is_some_and(|found| stalled_ms >= found.stall_patience_ms)
             && let Some(host) = self.host(runtime)
         {
             let reason = format!("it has made no progress for {stalled_ms} ms although work is due");
@@ -105,17 +111,36 @@ impl Policy {
         }
     }
 
-    fn look_at_device(&mut self, now_ms: u64, seen_ms: u64, actions: &mut Vec<Action>) {
+    fn look_at_device(&mut self, now_ms: u64, found: &[Progress], seen_ms: u64, actions: &mut Vec<Action>) {
+        let still_ms = self.look_at_demand(found, seen_ms);
         if self.device != Device::Open {
             self.device_silent_ms = 0;
             return;
         }
         self.device_silent_ms += seen_ms;
-        if self.device_silent_ms >= DEVICE_SILENT_MS {
-            let reason = format!("it has said nothing for {} ms", self.device_silent_ms);
-            self.device_silent_ms = 0;
-            self.stuck(now_ms, self.device(), reason, actions);
-        }
+        let silent_ms = self.device_silent_ms;
+        let reason = if still_ms.is_some_and(|still_ms| still_ms.min(silent_ms) >= DEVICE_STILL_MS) {
+            format!("it has asked for nothing and said nothing for {DEVICE_STILL_MS} ms")
+        } else if silent_ms >= DEVICE_SILENT_MS {
+            format!("it has said nothing for {silent_ms} ms")
+        } else {
+            return;
+        };
+        self.device_silent_ms = 0;
+        self.stuck(now_ms, self.device(), reason, actions);
+    }
+
+    /// How long the device host has not asked for sound; `None` while it need not ask.
+    fn look_at_demand(&mut self, found: &[Progress], seen_ms: u64) -> Option<u64> {
+        let is_playing = self.device == Device::Open && self.begun_device == self.device_generation;
+        let plays = |program: &Program| program.is_lane_mapped && program.revision.as_ref().is_some_and(|what| what.plan.has_sound());
+        let played = found.iter().filter(|progress| self.programs.get(progress.runtime.0).is_some_and(plays));
+        let wanted: Vec<u64> = played.map(|progress| progress.due).collect();
+        let blocks = wanted.iter().fold(0, |sum: u64, due| sum.wrapping_add(*due));
+        let before = self.demand;
+        let is_still = is_playing && !wanted.is_empty() && blocks == before.blocks;
+        self.demand = Demand { blocks, still_ms: if is_still { before.still_ms + seen_ms } else { 0 } };
+        is_still.then_some(self.demand.still_ms)
     }
 
     /// Where every program's progress can be seen: in its lane, or, where it has none, in its state segment.

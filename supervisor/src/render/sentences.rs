@@ -171,7 +171,8 @@ pub fn failure_text(failure: &Failure) -> String {
         },
         Failure::NotCompiled(reason) => format!("it could not be compiled: {reason}"),
         Failure::CompileTooLong => format!(
-            "compiling it took longer than {} s and was given up; make the program smaller",
+            "compiling it was given up after {} s: the program is too large, or the machine or the compiler-worker was held up; try again, or \
+             make the program smaller",
             ipc::limits::COMPILE_DEADLINE_MS / 1000
         ),
         Failure::NoWorker => "it was not compiled, because the compiler-worker is gone".to_owned(),

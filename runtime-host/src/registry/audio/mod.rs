@@ -45,6 +45,7 @@ pub const TYPE: RuntimeType = RuntimeType {
     constants: &[("AUDIO_BUFFER_SIZE", BLOCK_FRAMES as f64)],
     flushes_denormals: true,
     priority: TICK_PRIORITY,
+    stall_patience_ms: 500,
     tick_export: "buffer",
     bind,
     build,

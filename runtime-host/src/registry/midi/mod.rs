@@ -39,6 +39,7 @@ pub const TYPE: RuntimeType = RuntimeType {
     sample_rate_range_hz: TIMER_RATE_RANGE_HZ,
     bind,
     build,
+    stall_patience_ms: 250,
     ..timer::BASE
 };
 

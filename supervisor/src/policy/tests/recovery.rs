@@ -122,7 +122,7 @@ fn a_dead_host_is_followed_by_the_spare_in_the_same_step() {
     assert!(actions.contains(&Action::Spawn(Child::Host(HostIndex(3)))), "the next spare follows");
     scene.now_ms += 200;
     let actions = scene.step(at_frame(1_000));
-    let ready = actions.iter().any(|action| matches!(action, Action::Tell(Report::HostReady { runtime: FIRST, gap_blocks: 0, .. })));
+    let ready = actions.iter().any(|action| matches!(action, Action::Tell(Report::HostReady { runtime: FIRST, gap: gaps::Gap::Blocks(0), .. })));
     assert!(ready, "the gap is known when the device host has reported");
 }
 
@@ -360,4 +360,177 @@ fn the_next_device_host_goes_on_with_the_clock_and_the_lanes() {
     }
     // What the dead one said last comes too late.
     scene.expect(device(DeviceReply::Stopped { frames: 5 }), &[]);
+}
+
+/// What a spare has been told to keep ready, as it says itself.
+fn prepared(actions: &[Action]) -> Vec<Event> {
+    let answer = |action: &Action| match action {
+        Action::Prepare { host, program } => {
+            let (runtime, revision) = (program.runtime.clone(), program.revision);
+            Some(said(*host, HostReply::Prepared { runtime, revision }))
+        }
+        _ => None,
+    };
+    actions.iter().filter_map(answer).collect()
+}
+
+/// Two programs that play, and a spare that has loaded both.
+fn playing_with_both_loaded() -> Scene {
+    let mut scene = playing();
+    let answers = prepared(&scene.all);
+    assert_eq!(answers.len(), 2);
+    for answer in answers {
+        scene.step(answer);
+    }
+    scene
+}
+
+/// Lets the supervisor look, every 50 ms, while both programs play and the device host reports.
+fn look_once(scene: &mut Scene) -> Vec<Action> {
+    scene.now_ms += 50;
+    let playing = |runtime| Progress { runtime, done: scene.now_ms, due: scene.now_ms };
+    let found = vec![playing(FIRST), playing(SECOND)];
+    let mut actions = scene.step(Event::Looked { found });
+    actions.extend(scene.step(at_frame(scene.now_ms * 48)));
+    actions
+}
+
+#[test]
+fn a_spare_that_answers_is_asked_now_and_then_and_left_alone() {
+    let mut scene = playing_with_both_loaded();
+    let mut questions = 0;
+    for _ in 0..200 {
+        let answers = prepared(&look_once(&mut scene));
+        questions += answers.len();
+        for answer in answers {
+            scene.step(answer);
+        }
+    }
+    assert_eq!(questions, 40, "four times a second");
+    assert!(!scene.has(&Action::Kill(Child::Host(SPARE))));
+}
+
+#[test]
+fn a_spare_that_stands_still_is_replaced_within_a_second() {
+    let mut scene = playing_with_both_loaded();
+    let began_ms = scene.now_ms;
+    let replaced = loop {
+        let actions = look_once(&mut scene);
+        if actions.contains(&Action::Kill(Child::Host(SPARE))) {
+            break actions;
+        }
+        assert!(scene.now_ms - began_ms < 1_000, "it is never given up");
+    };
+    assert!(replaced.contains(&Action::Spawn(Child::Host(HostIndex(3)))), "the next one is not waited for");
+    let told = join(&mut scene, Child::Host(HostIndex(3)), 78);
+    assert_eq!(prepared(&told).len(), 2);
+    let actions = scene.step(killed(HOST_1));
+    assert_eq!(told_to_take_over(&actions).map(|(host, _)| host), Some(HostIndex(3)));
+    let actions = scene.step(killed(Child::Host(SPARE)));
+    assert!(actions.iter().any(|action| matches!(action, Action::Tell(Report::Died { part: Part::Spare, cause: Some(_), .. }))));
+}
+
+#[test]
+fn a_spare_that_stands_still_while_it_loads_is_replaced_too() {
+    let mut scene = playing();
+    let looks = (1..200).find(|_| look_once(&mut scene).contains(&Action::Kill(Child::Host(SPARE))));
+    assert_eq!(looks, Some(deadlines::load_ms(200).div_ceil(50) as usize));
+}
+
+/// Lets time pass until this process is killed; returns how long that took.
+fn wait_for_kill(scene: &mut Scene, host: HostIndex) -> u64 {
+    let began_ms = scene.now_ms;
+    while !scene.wait().contains(&Action::Kill(Child::Host(host))) {}
+    scene.now_ms - began_ms
+}
+
+#[test]
+fn a_takeover_that_does_not_come_is_given_to_the_next_host_as_soon_as_it_should_have() {
+    let mut scene = playing_with_both_loaded();
+    scene.step(killed(HOST_1));
+    assert_eq!(wait_for_kill(&mut scene, SPARE), 500, "nothing has to be loaded");
+    scene.step(killed(Child::Host(SPARE)));
+    let (next, began_ms) = (HostIndex(3), scene.now_ms);
+    while !scene.wait().contains(&Action::Spawn(Child::Host(next))) {}
+    assert_eq!(scene.now_ms - began_ms, 100, "two hosts in a row have come to nothing");
+    let actions = join(&mut scene, Child::Host(next), 78);
+    let order = told_to_take_over(&actions).expect("the next one is told").1.clone();
+    scene.step(said(next, took(&order, &[])));
+    assert_eq!(scene.policy.programs[0].phase, Phase::Running);
+}
+
+/// A file of four bytes.
+fn sample() -> runtime_host::host::assets::Wanted {
+    let place = ipc::plan::Place { memory: 0, address: 0 };
+    runtime_host::host::assets::Wanted { path: "/kick.raw".into(), stamp: (1, 1, 4, 0), place, bytes: 4 }
+}
+
+#[test]
+fn a_takeover_in_which_something_must_be_loaded_is_given_the_time_for_it() {
+    let mut scene = playing();
+    scene.step(killed(HOST_1));
+    assert_eq!(wait_for_kill(&mut scene, SPARE), 500 + deadlines::load_ms(100));
+    let mut scene = playing_with_both_loaded();
+    let plan = Plan { assets: vec![sample()], ..audio(48_000) };
+    let text = scene.policy.texts[0].clone();
+    let revision = super::super::runtime::Revision { text, settings: None, plan, previous: None };
+    scene.policy.programs[0].revision = Some(std::sync::Arc::new(revision));
+    scene.step(killed(HOST_1));
+    assert_eq!(wait_for_kill(&mut scene, SPARE), deadlines::START_RUNTIME_MS, "no tick is known of: its files may have to be read");
+}
+
+/// Two programs in lanes that a device host plays.
+fn sounding() -> Scene {
+    let mut scene = playing_with_both_loaded();
+    for runtime in ["a", "b"] {
+        scene.step(device(DeviceReply::LaneMapped { runtime: runtime.to_owned() }));
+    }
+    assert!(scene.has(&Action::BeginRendering));
+    look_once(&mut scene);
+    scene
+}
+
+/// Looks until the device host is killed; returns how long that took, `None` where it is left alone for five seconds.
+fn looks_until_device_is_killed(scene: &mut Scene, asks: bool, reports: bool) -> Option<u64> {
+    let began_ms = scene.now_ms;
+    while scene.now_ms < began_ms + 5_000 {
+        scene.now_ms += 50;
+        let due = if asks { scene.now_ms } else { began_ms };
+        let found = [FIRST, SECOND].map(|runtime| Progress { runtime, done: due, due }).to_vec();
+        let actions = scene.step(Event::Looked { found });
+        if actions.contains(&Action::Kill(DEVICE)) {
+            return Some(scene.now_ms - began_ms);
+        }
+        for answer in prepared(&actions) {
+            scene.step(answer);
+        }
+        if reports {
+            scene.step(at_frame(scene.now_ms * 48));
+        }
+    }
+    None
+}
+
+#[test]
+fn a_device_host_that_neither_asks_nor_reports_is_given_up_long_before_one_that_only_reports_nothing() {
+    assert_eq!(looks_until_device_is_killed(&mut sounding(), false, false), Some(500));
+    assert_eq!(looks_until_device_is_killed(&mut sounding(), true, false), Some(3_000), "it plays");
+    assert_eq!(looks_until_device_is_killed(&mut sounding(), false, true), None, "it looks after its device itself");
+    assert_eq!(looks_until_device_is_killed(&mut sounding(), true, true), None);
+}
+
+#[test]
+fn a_worker_that_stands_still_is_replaced_and_its_compile_tried_once_more_before_anybody_is_told() {
+    let mut scene = Scene::new(Goal::Play { seconds: None }, &["a"]);
+    scene.join_all();
+    let actions = scene.wait();
+    assert!(actions.contains(&Action::Kill(WORKER)) && scene.failure_of(FIRST).is_none());
+    let actions = scene.step(killed(WORKER));
+    let reason = |action: &Action| matches!(action, Action::Tell(Report::Died { part: Part::Worker, cause: Some(cause), .. }) if cause.contains("10 s"));
+    assert!(actions.iter().any(reason), "{actions:?}");
+    let next = Child::Worker(2);
+    let actions = join(&mut scene, next, 90);
+    assert!(actions.iter().any(|action| matches!(action, Action::Compile { runtime: FIRST, .. })), "once more");
+    while !scene.wait().contains(&Action::Kill(next)) {}
+    assert_eq!(scene.failure_of(FIRST), Some(&Failure::CompileTooLong));
 }
