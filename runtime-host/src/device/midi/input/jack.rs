@@ -1,7 +1,7 @@
 //! MIDI in from JACK, with the time of each message to the frame: a client of its own.
 //!
 //! A thread looks for a server, twice a second for as long as there is none, and connects ports by name: those that are
-//! there, and those that come. A connection that somebody has taken apart stays so until its port has gone and come back.
+//! there, and those that come. A connection that somebody has taken apart stays so until a port has gone.
 //! What comes in goes through a wait-free queue to the MIDI input thread. Where that is full, the ends of notes are kept in a
 //! table of their own, so that a flood leaves no note hanging; everything else is left out and counted.
 
@@ -158,8 +158,12 @@ impl Seeker {
             while !self.is_over.load(Acquire) && !is_lost.load(Acquire) {
                 self.wiring.look(client.as_client());
                 // Ports that come and go wake it; a client that never says so is seen at the next look.
-                let _ = changes.recv_timeout(SEARCH_INTERVAL);
-                while changes.try_recv().is_ok() {}
+                let first = changes.recv_timeout(SEARCH_INTERVAL).ok();
+                let has_gone = first.into_iter().chain(changes.try_iter()).any(|change| change == Change::Gone);
+                if has_gone {
+                    // It may be back already, under the same name.
+                    self.wiring.known.clear();
+                }
             }
             let_go(client);
         }
@@ -174,7 +178,7 @@ fn let_go(client: AsyncClient<Notices, Receiving>) {
 
 type Connected = (AsyncClient<Notices, Receiving>, Inbox, Arc<AtomicBool>);
 
-fn connect(counters: &Arc<InputCounters>, changes: Sender<()>) -> Result<Connected, ::jack::Error> {
+fn connect(counters: &Arc<InputCounters>, changes: Sender<Change>) -> Result<Connected, ::jack::Error> {
     let (client, _) = Client::new(CLIENT_NAME, ClientOptions::NO_START_SERVER)?;
     let mut ports = Vec::with_capacity(PORTS);
     for number in 1..=PORTS {
@@ -188,9 +192,16 @@ fn connect(counters: &Arc<InputCounters>, changes: Sender<()>) -> Result<Connect
     Ok((client, Inbox { messages, ends }, is_lost))
 }
 
+/// What has happened to a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    Come,
+    Gone,
+}
+
 struct Notices {
     is_lost: Arc<AtomicBool>,
-    changes: Sender<()>,
+    changes: Sender<Change>,
 }
 
 impl NotificationHandler for Notices {
@@ -199,9 +210,9 @@ impl NotificationHandler for Notices {
         self.is_lost.store(true, Release);
     }
 
-    fn port_registration(&mut self, _: &Client, _: PortId, _: bool) {
+    fn port_registration(&mut self, _: &Client, _: PortId, has_come: bool) {
         // The thread may have ended.
-        let _ = self.changes.send(());
+        let _ = self.changes.send(if has_come { Change::Come } else { Change::Gone });
     }
 }
 
