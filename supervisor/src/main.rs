@@ -10,6 +10,7 @@ mod containment;
 mod control;
 mod exit;
 mod keyboard;
+mod osc;
 mod policy;
 mod render;
 mod role;

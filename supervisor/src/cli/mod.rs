@@ -17,6 +17,7 @@ mod up;
 
 use std::fs;
 use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -191,6 +192,12 @@ fn grace(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Where to listen for OSC: `ADDRESS:PORT`, or a port of this machine alone.
+fn osc_address(text: &str) -> Result<SocketAddr, String> {
+    let port = text.parse().map(|port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    port.or_else(|_| text.parse().map_err(|_| "it must be a port, such as 9000, or an address, such as 0.0.0.0:9000".to_owned()))
+}
+
 /// Longest grace period in seconds: nobody wants to hear it for longer than a day.
 const MAX_GRACE_SECONDS: f64 = 86_400.0;
 
@@ -218,6 +225,16 @@ mod tests {
         assert_eq!((grace("0"), grace("0.5")), (Ok(Duration::ZERO), Ok(Duration::from_millis(500))));
         for wrong in ["-1", "nan", "inf", "86401", "x", ""] {
             assert!(grace(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_port_alone_is_one_of_this_machine() {
+        assert_eq!(osc_address("9000"), Ok(SocketAddr::from(([127, 0, 0, 1], 9000))));
+        assert_eq!(osc_address("0.0.0.0:1"), Ok(SocketAddr::from(([0, 0, 0, 0], 1))));
+        assert!(osc_address("[::1]:9000").is_ok());
+        for wrong in ["", "localhost", "70000", "127.0.0.1", "1.2.3.4:x"] {
+            assert!(osc_address(wrong).is_err(), "{wrong}");
         }
     }
 

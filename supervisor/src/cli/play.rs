@@ -1,5 +1,6 @@
 //! `continuo play`: programs on a sound device, each in a host of its own.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use ipc::message::Output;
 use serde_json::json;
 
 use super::midi::MidiArguments;
-use super::{CommandError, check_output, grace, restart_limits, run_job, seconds, source};
+use super::{CommandError, check_output, grace, osc_address, restart_limits, run_job, seconds, source};
 use crate::control::SessionName;
 use crate::exit;
 use crate::policy::{Goal, Report, RestartLimits, Verdict};
@@ -36,7 +37,7 @@ edit that is wrong changes nothing; one that would change the identity of the pr
 Every program runs in a process of its own; one that fails does not touch the others. Without a device the programs play on \
 in real time, unheard but recorded, until one appears. Ctrl-C fades out and ends everything; a second one ends at once. \
 With --json every event is one JSON object a line: processStarted, log, compiled, runtimeStarted, deviceOpened, sounding, \
-runtimeStatus, meter, fault, editPending, editCommitted, editUnchanged, editRejected, editNeedsAck, editRefused, editRolledBack, listening, takenBack, keyboard, failed, died, processFailed, moved, recordingFailed, stopping, runtimeStopped, deviceStopped, \
+runtimeStatus, meter, fault, editPending, editCommitted, editUnchanged, editRejected, editNeedsAck, editRefused, editRolledBack, listening, takenBack, keyboard, osc, failed, died, processFailed, moved, recordingFailed, stopping, runtimeStopped, deviceStopped, \
 ended.")]
 pub struct Arguments {
     /// The programs.
@@ -69,6 +70,9 @@ pub struct Arguments {
     /// Do not follow the files: saving them changes nothing.
     #[arg(long)]
     no_watch: bool,
+    /// Listen for OSC at this port of this machine, or at this address and port; anybody who reaches it may play.
+    #[arg(long, value_name = "ADDRESS", value_parser = osc_address)]
+    osc: Option<SocketAddr>,
     /// Print events as JSON, one object a line.
     #[arg(long)]
     json: bool,
@@ -96,6 +100,7 @@ fn play(arguments: &Arguments) -> Result<Verdict, CommandError> {
         grace: arguments.grace,
         restart_limits: arguments.restarts.unwrap_or_default(),
         has_keyboard: true,
+        osc: arguments.osc,
         ..LiveSetup::default()
     });
     job.sound = Some(SoundOutput {
@@ -173,6 +178,14 @@ impl Audience for Player {
             render::print(&json!({ "event": "listening", "session": session }).to_string());
         } else if session != DEFAULT_SESSION {
             self.line.say(&format!("this session is called {session}: other commands find it with --session {session}"));
+        }
+    }
+
+    fn listens_to_osc(&mut self, address: SocketAddr) {
+        if self.is_json {
+            render::print(&json!({ "event": "osc", "address": address.to_string() }).to_string());
+        } else {
+            self.line.say(&format!("listening for OSC on {address}"));
         }
     }
 

@@ -1,5 +1,6 @@
 //! `continuo up`: a session that waits for what clients push, with the runtimes of a session file.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use ipc::message::Output;
 use super::midi::MidiArguments;
 use super::play::{Player, absolute, session_name};
 use super::session_file::{self, Acknowledge, SessionFile};
-use super::{CommandError, grace, restart_limits, run_job};
+use super::{CommandError, grace, osc_address, restart_limits, run_job};
 use crate::policy::{Goal, RestartLimits, Verdict};
 use crate::session::{Job, LiveSetup, OutputChoice, Preset, ProgramText, SoundOutput, read_text};
 
@@ -61,6 +62,9 @@ pub struct Arguments {
     restarts: Option<RestartLimits>,
     #[command(flatten)]
     midi: MidiArguments,
+    /// Listen for OSC at this port of this machine, or at this address and port; anybody who reaches it may play.
+    #[arg(long, value_name = "ADDRESS", value_parser = osc_address)]
+    osc: Option<SocketAddr>,
     /// Print events as JSON, one object a line.
     #[arg(long)]
     json: bool,
@@ -88,6 +92,7 @@ pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
         restart_limits: arguments.restarts.unwrap_or(file.restart_limits),
         // Whoever runs it is not at the keyboard: it has none, or belongs to a service manager.
         has_keyboard: false,
+        osc: arguments.osc,
     });
     let device = arguments.device.clone().or(file.device);
     job.sound = Some(SoundOutput {

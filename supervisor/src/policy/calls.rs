@@ -21,6 +21,9 @@ use crate::control::{Call, Ticket};
 /// Questions that one runtime may have on the way at a time.
 const MAX_QUESTIONS: usize = 512;
 
+/// How far ahead a value may be set: what waits in a host takes the place of what could be asked of it.
+const MAX_AHEAD_SECONDS: u64 = 10;
+
 /// Runtimes that a session may have, those that are stopped included.
 const MAX_RUNTIMES: usize = ipc::limits::MAX_LANES / 2;
 
@@ -224,6 +227,18 @@ impl Policy {
         what: LiveChange,
         actions: &mut Vec<Action>,
     ) -> Result<(), ErrorReply> {
+        self.ask_host_at(ticket, name, question, what, None, actions)
+    }
+
+    fn ask_host_at(
+        &mut self,
+        ticket: Ticket,
+        name: &RuntimeName,
+        question: Question,
+        what: LiveChange,
+        at_tick: Option<u64>,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), ErrorReply> {
         let runtime = self.runtime(name)?;
         let Some(slot) = self.live_slot(runtime) else {
             return Err(ErrorReply::new(ErrorCode::WrongState, format!("`{name}` does not run; push a program to it, or restart it")));
@@ -232,7 +247,7 @@ impl Policy {
             return Err(ErrorReply::new(ErrorCode::Busy, format!("too many requests wait for `{name}`; try again")));
         }
         let logged = logged(&what);
-        let request = self.send_live(slot, what, actions);
+        let request = self.send_live_at(slot, what, at_tick, actions);
         self.runtimes[runtime].questions.insert(request, (question, ticket, logged));
         Ok(())
     }
@@ -248,9 +263,14 @@ impl Policy {
         let runtime = self.runtime(&set.runtime)?;
         let ticks_per_second = self.runtimes[runtime].current.as_ref().map_or(1, |current| super::edits::trial_ticks(current));
         let ramp_ticks = u64::from(set.ramp_ms.unwrap_or(0)) * u64::from(ticks_per_second) / 1_000;
+        let latest = self.runtimes[runtime].status.ticks + MAX_AHEAD_SECONDS * u64::from(ticks_per_second);
+        if set.at_tick.is_some_and(|at_tick| at_tick > latest) {
+            let message = format!("a value may be set up to {MAX_AHEAD_SECONDS} s ahead, which is tick {latest}");
+            return Err(ErrorReply::new(ErrorCode::InvalidParams, message).in_field("params.atTick"));
+        }
         let values = set.values.iter().map(|value| SetItem { item: value.item.as_str().to_owned(), value: value.value.as_f64() }).collect();
         let what = LiveChange::Set { values, ramp_ticks: u32::try_from(ramp_ticks).unwrap_or(u32::MAX) };
-        self.ask_host(ticket, &set.runtime, Question::Set, what, actions)
+        self.ask_host_at(ticket, &set.runtime, Question::Set, what, set.at_tick, actions)
     }
 
     /// Whether the program that runs has these items, so that a slip of the pen is answered with what there is.

@@ -556,17 +556,29 @@ impl Policy {
         }
         let is_swap = matches!(request, LiveChange::Swap(_));
         let content = is_swap.then(|| Arc::clone(&what.revision.plan.content));
-        self.send(slot, request, content, actions)
+        self.send(slot, request, None, content, actions)
     }
 
     pub(super) fn send_live(&mut self, slot: RuntimeIndex, what: LiveChange, actions: &mut Vec<Action>) -> u64 {
-        self.send(slot, what, None, actions)
+        self.send(slot, what, None, None, actions)
+    }
+
+    /// The same, for a tick that is to come.
+    pub(super) fn send_live_at(&mut self, slot: RuntimeIndex, what: LiveChange, at_tick: Option<u64>, actions: &mut Vec<Action>) -> u64 {
+        self.send(slot, what, at_tick, None, actions)
     }
 
     /// Asks the host of a program. While it has none, the next one will be asked.
-    fn send(&mut self, slot: RuntimeIndex, what: LiveChange, content: Option<Arc<super::Content>>, actions: &mut Vec<Action>) -> u64 {
+    fn send(
+        &mut self,
+        slot: RuntimeIndex,
+        what: LiveChange,
+        at_tick: Option<u64>,
+        content: Option<Arc<super::Content>>,
+        actions: &mut Vec<Action>,
+    ) -> u64 {
         self.last_live_request += 1;
-        let request = LiveRequest { request: self.last_live_request, at_tick: None, what };
+        let request = LiveRequest { request: self.last_live_request, at_tick, what };
         let program = &mut self.programs[slot.0];
         program.keep.sent(&request);
         let is_running = matches!(program.phase, Phase::Running | Phase::Held);
@@ -774,9 +786,13 @@ pub(super) fn crossfade_frames(revision: &Revision, wishes: Wishes) -> u32 {
 
 /// Ticks of one second of a revision.
 pub(super) fn trial_ticks(revision: &Revision) -> u32 {
+    (ticks_per_second(revision) * TRIAL_SECONDS).max(1)
+}
+
+/// Ticks of a second, rounded up.
+pub(super) fn ticks_per_second(revision: &Revision) -> u32 {
     let plan = &revision.plan;
-    let ticks = if plan.has_sound() { plan.sample_rate.div_ceil(ipc::limits::BLOCK_FRAMES as u32) } else { plan.sample_rate };
-    (ticks * TRIAL_SECONDS).max(1)
+    if plan.has_sound() { plan.sample_rate.div_ceil(ipc::limits::BLOCK_FRAMES as u32) } else { plan.sample_rate }
 }
 
 /// Ticks that a swap is on trial: a second of its revision, and as long as what it took the place of is still heard. Until then

@@ -63,6 +63,7 @@ impl Policy {
             processes: self.process_status(only),
             recording: None,
             control: ControlStatus::default(),
+            osc: None,
         }
     }
 

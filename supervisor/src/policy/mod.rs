@@ -302,6 +302,13 @@ impl Policy {
         lives.map(|(life, program)| (life, program.ticks)).collect()
     }
 
+    /// The life of a runtime that runs, and how many ticks it has in a second.
+    pub fn ticking(&self, name: &str) -> Option<(RuntimeIndex, u32)> {
+        let runtime = edits::find(&self.runtimes, name)?;
+        let current = self.runtimes[runtime].current.as_ref()?;
+        Some((self.live_slot(runtime)?, edits::ticks_per_second(current)))
+    }
+
     /// The session clock in frames.
     pub fn frames(&self) -> u64 {
         self.frames

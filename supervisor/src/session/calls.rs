@@ -12,16 +12,34 @@ use crate::control::limits::CALL_QUEUE;
 use crate::control::{Call, NotTaken, Sink};
 
 /// The queue.
-#[derive(Clone, Default)]
-pub struct CallQueue(Arc<Mutex<VecDeque<Call>>>);
+pub struct CallQueue<T = Call>(Arc<Mutex<VecDeque<T>>>);
 
-impl CallQueue {
+impl<T> Default for CallQueue<T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<T> Clone for CallQueue<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> CallQueue<T> {
     /// The next call, if there is one.
-    pub fn take(&self) -> Option<Call> {
+    pub fn take(&self) -> Option<T> {
         // Whole between any two operations, so a panic elsewhere cannot have damaged it.
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 
+    /// Adds a call. Whoever does this bounds how many of its calls there are at a time.
+    pub fn put(&self, call: T) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(call);
+    }
+}
+
+impl CallQueue {
     /// The control thread's end. `events` only serves to wake the main loop: when it is full, that is awake.
     pub fn sink(&self, events: SyncSender<Incoming>) -> impl Sink + use<> {
         let queue = self.clone();

@@ -6,6 +6,7 @@
 mod taking_back;
 
 use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -35,9 +36,10 @@ use super::readiness::ServiceManager;
 use super::scribe::{self, ChildNote, Scribe, SetupNote};
 use super::segments::Segments;
 use super::{Session, planning, publishing, signals};
-use crate::control::protocol::{self, Answer, ErrorCode, ErrorReply, Pong, Topic};
+use crate::control::protocol::{self, Answer, ErrorCode, ErrorReply, Pong, Topic, Verb};
 use crate::control::{Address, Identity, ListenError, Server, SessionName, Ticket};
 use crate::keyboard::Keyboard;
+use crate::osc::Osc;
 use crate::policy::log::LogEntry;
 use crate::policy::{
     Action, Child, CompileSettings, Content, Event, Goal, HostIndex, Inspection, Part, Plan, Policy, ProcessEnd, Progress, Report,
@@ -62,6 +64,11 @@ pub trait Audience {
     /// The session listens to clients under this name.
     fn listens(&mut self, session: &str) {
         let _ = session;
+    }
+
+    /// The session listens to OSC at this address.
+    fn listens_to_osc(&mut self, address: SocketAddr) {
+        let _ = address;
     }
 
     /// The terminal's keys go to the programs from now on.
@@ -91,6 +98,8 @@ pub enum ConductError {
     Signals(std::io::Error),
     #[error("cannot start a thread: {0}")]
     Threads(std::io::Error),
+    #[error("cannot listen for OSC on {address}: {error}")]
+    Osc { address: SocketAddr, error: std::io::Error },
     #[error(transparent)]
     Control(#[from] ListenError),
 }
@@ -104,6 +113,7 @@ pub fn conduct(session: &Session, job: &Job, audience: &mut dyn Audience) -> Res
     let job = before.as_ref().unwrap_or(asked_for);
     let calls = CallQueue::default();
     let control = job.live.as_ref().map(|live| listen(live, &calls, &sender)).transpose()?.flatten();
+    let osc = asked_for.live.as_ref().and_then(|live| live.osc).map(|address| listen_to_osc(address, &sender)).transpose()?;
     let files = Files::start(&sender, control.as_ref().map(|(server, _)| server.handle())).map_err(ConductError::Threads)?;
     let mut shell = Shell {
         session,
@@ -124,6 +134,7 @@ pub fn conduct(session: &Session, job: &Job, audience: &mut dyn Audience) -> Res
         scribe: Scribe::default(),
         asset_notes: AssetNotes::default(),
         keyboard: KeyboardState::NotAsked,
+        osc,
     };
     shell.open(asked_for, &incoming);
     shell.begin();
@@ -148,6 +159,10 @@ fn policy(job: &Job) -> Policy {
         }
     }
     policy
+}
+
+fn listen_to_osc(address: SocketAddr, events: &SyncSender<Incoming>) -> Result<Osc, ConductError> {
+    Osc::listen(address, events.clone()).map_err(|error| ConductError::Osc { address, error })
 }
 
 /// Opens the control socket. A session whose name nobody chose goes on without one where it is not to be had.
@@ -211,6 +226,7 @@ struct Shell<'a> {
     scribe: Scribe,
     asset_notes: AssetNotes,
     keyboard: KeyboardState,
+    osc: Option<Osc>,
 }
 
 impl<'a> Shell<'a> {
@@ -259,6 +275,9 @@ impl<'a> Shell<'a> {
         let Some(live) = &self.job.live else { return };
         if let Some((_, name)) = &self.control {
             self.audience.listens(name.as_str());
+        }
+        if let Some(osc) = &self.osc {
+            self.audience.listens_to_osc(osc.address());
         }
         self.manager.ready();
         if !live.follows_files {
@@ -557,7 +576,7 @@ impl<'a> Shell<'a> {
 
     /// Passes on what clients have asked. Returns whether there was anything.
     fn take_calls(&mut self) -> bool {
-        let Some(call) = self.calls.take() else { return false };
+        let Some(call) = self.calls.take() else { return self.take_osc() };
         if files::named_file(&call.verb).is_some() {
             if let Err(call) = self.files.read(call) {
                 self.answer(call.ticket, Err(ErrorReply::new(ErrorCode::Busy, "too many files are being read; try again")));
@@ -567,6 +586,24 @@ impl<'a> Shell<'a> {
         let text = files::sent_text(&call.verb);
         self.pending.push_back(Event::Call { call: Box::new(call), text });
         true
+    }
+
+    /// The same for OSC, with the ticks of what has a time.
+    fn take_osc(&mut self) -> bool {
+        let Some((mut call, at)) = self.osc.as_ref().and_then(Osc::take) else { return false };
+        if let (Verb::Set(set), Some(at)) = (&mut call.verb, at) {
+            set.at_tick = self.tick_at(set.runtime.as_str(), at);
+        }
+        self.pending.push_back(Event::Call { call: Box::new(call), text: None });
+        true
+    }
+
+    /// The tick that a runtime will be at then.
+    fn tick_at(&self, runtime: &str, at: Instant) -> Option<u64> {
+        let (life, ticks_per_second) = self.policy.ticking(runtime)?;
+        let done = self.look().into_iter().find(|progress| progress.runtime == life)?.done;
+        let ahead = at.saturating_duration_since(Instant::now());
+        Some(done + (ahead.as_secs_f64() * f64::from(ticks_per_second)).round() as u64)
     }
 
     /// Begins or ends a recording.
@@ -593,7 +630,11 @@ impl<'a> Shell<'a> {
 
     /// Answers a client, with what only we know filled in.
     fn answer(&self, ticket: Ticket, outcome: Result<Answer, ErrorReply>) {
-        let Some((server, name)) = &self.control else { return };
+        let outcome = match &self.osc {
+            Some(osc) => osc.answer(ticket, outcome),
+            None => Some(outcome),
+        };
+        let (Some(outcome), Some((server, name))) = (outcome, &self.control) else { return };
         let control = server.handle();
         let outcome = outcome.map(|answer| match answer {
             Answer::Ping(_) => Answer::Ping(Pong { control: control.status() }),
@@ -605,6 +646,7 @@ impl<'a> Shell<'a> {
                 status.uptime_ms = self.now_ms();
                 status.recording = self.journal.recording().map(|path| path.display().to_string());
                 status.control = control.status();
+                status.osc = self.osc.as_ref().map(Osc::status);
                 Answer::Status(status)
             }
             other => other,

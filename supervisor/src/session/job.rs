@@ -1,5 +1,6 @@
 //! What a command wants of a session: its programs, and the details that the policy need not know.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -112,6 +113,8 @@ pub struct LiveSetup {
     pub restart_limits: RestartLimits,
     /// Whether programs that ask for keys get those of the terminal.
     pub has_keyboard: bool,
+    /// Where to listen for OSC; nowhere unless asked.
+    pub osc: Option<SocketAddr>,
 }
 
 /// How a runtime is mixed from the start.

@@ -28,6 +28,7 @@ mod symbols;
 mod tail;
 mod text;
 
+pub use self::calls::CallQueue;
 pub use self::conduct::{Audience, ConductError, conduct};
 pub use self::connection::Incoming;
 pub use self::directory::DirectoryError;

@@ -139,6 +139,10 @@ pub fn status(status: &SessionStatus) -> String {
             level(&runtime.mix)
         ));
     }
+    if let Some(osc) = &status.osc {
+        let why = osc.last_error.as_ref().map(|why| format!(", the last one because {why}")).unwrap_or_default();
+        lines.push(format!("  osc on {}: {} packets, {} malformed, {} refused{why}", osc.address, osc.packets, osc.malformed, osc.refused));
+    }
     let is_silent = !status.runtimes.is_empty() && status.runtimes.iter().all(|runtime| !runtime.mix.is_audible);
     if is_silent {
         lines.push("  nothing is heard: every runtime is muted, or another one is soloed (mute --off, solo --off)".to_owned());

@@ -268,7 +268,7 @@ impl Set {
             Ok(SetValue { item: item_name(item)?, value: number(value)? })
         };
         let values = self.values.iter().map(value).collect::<Result<_, CommandError>>()?;
-        Ok(protocol::Set { runtime: runtime(&self.runtime)?, values, ramp_ms: self.ramp })
+        Ok(protocol::Set { runtime: runtime(&self.runtime)?, values, ramp_ms: self.ramp, at_tick: None })
     }
 }
 

@@ -114,6 +114,9 @@ params! {
         /// Go there in this time instead of at once; floats only.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub ramp_ms: Option<u32>,
+        /// Take effect at this tick, at most ten seconds ahead. Without it, and where it has passed, at the next one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub at_tick: Option<u64>,
     }
 
     /// One item of a `set`.

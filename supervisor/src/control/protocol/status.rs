@@ -22,6 +22,25 @@ pub struct SessionStatus {
     pub processes: Vec<ProcessStatus>,
     pub recording: Option<String>,
     pub control: ControlStatus,
+    /// Where the session listens to OSC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub osc: Option<OscStatus>,
+}
+
+/// What has come in by OSC since the session began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct OscStatus {
+    /// Where it listens.
+    pub address: String,
+    pub packets: u64,
+    /// Packets that were none.
+    pub malformed: u64,
+    /// Messages that could not be carried out.
+    pub refused: u64,
+    /// Why the last of them could not.
+    pub last_error: Option<String>,
 }
 
 /// The output.

@@ -1,0 +1,184 @@
+//! OSC, with real packets and real processes.
+
+#[path = "live/fixture.rs"]
+#[allow(dead_code, reason = "used by several tests, each of which needs a part")]
+mod fixture;
+
+use std::net::UdpSocket;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use fixture::{PATIENCE, Session, program, ramp_jumps};
+use fuzz::Random;
+use rosc::{OscBundle, OscMessage, OscPacket, OscTime, OscType};
+use serde_json::{Value, json};
+
+/// A session that listens to OSC, and somebody who sends.
+struct Played {
+    session: Session,
+    controller: UdpSocket,
+}
+
+impl Played {
+    fn new() -> Self {
+        let module = "module knobs\nfloat cutoff 0.25\nint wave\nint[] steps 4\nmoduleEnd";
+        let mut session = Session::play_with(&program("", module), |command| {
+            command.args(["--osc", "127.0.0.1:0"]);
+        });
+        let address = session.wait_for("osc")["address"].as_str().unwrap().to_owned();
+        session.wait_for("sounding");
+        let controller = UdpSocket::bind("127.0.0.1:0").unwrap();
+        controller.connect(address).unwrap();
+        controller.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self { session, controller }
+    }
+
+    fn send(&self, packet: &OscPacket) {
+        self.controller.send(&rosc::encoder::encode(packet).unwrap()).unwrap();
+    }
+
+    fn receive(&self) -> OscMessage {
+        let mut bytes = [0; 1_024];
+        let count = self.controller.recv(&mut bytes).expect("a packet comes");
+        match rosc::decoder::decode_udp(&bytes[..count]).unwrap().1 {
+            OscPacket::Message(message) => message,
+            OscPacket::Bundle(bundle) => panic!("{bundle:?}"),
+        }
+    }
+
+    fn item(&mut self, item: &str) -> Value {
+        self.session.call("get", json!({ "runtime": "song", "items": [item] }))["values"][0]["values"].clone()
+    }
+
+    fn status(&mut self) -> Value {
+        self.session.call("status", json!({}))
+    }
+
+    #[track_caller]
+    fn wait_until(&mut self, what: &str, mut is_true: impl FnMut(&mut Self) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_true(self) {
+            assert!(Instant::now() < deadline, "it never happens: {what}");
+        }
+    }
+}
+
+fn message(address: &str, args: Vec<OscType>) -> OscPacket {
+    OscPacket::Message(OscMessage { addr: address.to_owned(), args })
+}
+
+/// A bundle that is due so long from now.
+fn bundle(ahead: Duration, content: Vec<OscPacket>) -> OscPacket {
+    let at = (SystemTime::now() + ahead).duration_since(UNIX_EPOCH).unwrap();
+    let timetag = OscTime {
+        seconds: u32::try_from(at.as_secs() + 2_208_988_800).unwrap(),
+        fractional: u32::try_from((u64::from(at.subsec_nanos()) << 32) / 1_000_000_000).unwrap(),
+    };
+    OscPacket::Bundle(OscBundle { timetag, content })
+}
+
+#[test]
+fn parameters_and_levels_are_set_by_osc() {
+    let mut played = Played::new();
+    played.send(&message("/song/knobs/cutoff", vec![OscType::Float(0.75)]));
+    played.wait_until("the value is set", |played| played.item("knobs:cutoff") == json!([0.75]));
+    played.send(&message("/song/knobs/steps", (1..=4).map(OscType::Int).collect()));
+    played.wait_until("the elements are set", |played| played.item("knobs:steps") == json!([1, 2, 3, 4]));
+    played.send(&message("/song/knobs/steps/2", vec![OscType::Long(9)]));
+    played.wait_until("the element is set", |played| played.item("knobs:steps") == json!([1, 2, 9, 4]));
+    played.send(&message("/song/gain", vec![OscType::Float(0.5)]));
+    played.wait_until("the level is set", |played| played.status()["runtimes"][0]["mix"]["gain"] == 0.5);
+    played.send(&message("/song/mute", vec![OscType::Bool(true)]));
+    played.wait_until("it is muted", |played| played.status()["runtimes"][0]["mix"]["isMuted"] == true);
+    played.send(&message("/song/knobs/nothing", vec![OscType::Int(1)]));
+    played.send(&message("/somebody/knobs/wave", vec![OscType::Int(1)]));
+    played.wait_until("both are refused", |played| played.status()["osc"]["refused"] == 2);
+    let osc = played.status()["osc"].clone();
+    assert!(osc["lastError"].as_str().unwrap().contains("somebody"), "{osc}");
+    assert_eq!((osc["packets"].as_u64(), osc["malformed"].as_u64()), (Some(7), Some(0)));
+    played.session.end();
+}
+
+#[test]
+fn who_subscribes_is_told_the_value_and_every_change_of_it() {
+    let mut played = Played::new();
+    let address = "/song/knobs/wave";
+    played.send(&message("/subscribe", vec![OscType::String(address.to_owned()), OscType::Int(20)]));
+    assert_eq!(played.receive(), OscMessage { addr: address.to_owned(), args: vec![OscType::Int(0)] });
+    played.session.call("set", json!({ "runtime": "song", "values": [{ "item": "knobs:wave", "value": 3 }] }));
+    assert_eq!(played.receive().args, [OscType::Int(3)]);
+    played.send(&message("/song/knobs/wave", vec![OscType::Int(4)]));
+    assert_eq!(played.receive().args, [OscType::Int(4)]);
+    played.send(&message("/unsubscribe", vec![OscType::String(address.to_owned())]));
+    played.session.end();
+}
+
+#[test]
+fn a_bundle_takes_effect_together_at_the_tick_its_time_tag_names() {
+    let mut played = Played::new();
+    let path = played.session.path("take.continuo").display().to_string();
+    played.session.call("record", json!({ "path": path }));
+    let set = |item: &str, value| message(&format!("/song/knobs/{item}"), vec![OscType::Int(value)]);
+    played.send(&bundle(Duration::from_millis(1_500), vec![set("wave", 7), set("steps/0", 7)]));
+    played.send(&bundle(Duration::from_millis(500), vec![set("wave", 5)]));
+    played.send(&set("wave", 1));
+    played.wait_until("the last is there", |played| played.item("knobs:wave") == json!([7]));
+    assert_eq!(played.item("knobs:steps[0]"), json!([7]));
+    (0..3).for_each(|_| drop(played.session.wait_for("meter")));
+    played.session.call("record", json!({}));
+    played.session.finish();
+    let recording = std::fs::read_to_string(&path).unwrap();
+    let entries = recording.lines().filter_map(|line| serde_json::from_str::<Value>(line.split_once(' ')?.1).ok());
+    let sets: Vec<Value> =
+        entries.filter(|entry| entry.to_string().contains("knobs:wave") && entry.to_string().contains("\"set\"")).collect();
+    let ticks: Vec<u64> = sets.iter().map(tick_of).collect();
+    let [now, soon, later] = ticks[..] else { panic!("three sets: {sets:#?}") };
+    assert!(sets[2].to_string().contains("knobs:steps[0]"), "one bundle is one set: {}", sets[2]);
+    // 375 ticks a second. The session looks a moment before the time at which tick it is, and ticks come in bursts.
+    assert!(soon >= now + 94, "half a second later: {now} {soon}");
+    assert!(later.abs_diff(soon + 375) <= 94, "a second later: {soon} {later}");
+}
+
+fn tick_of(entry: &Value) -> u64 {
+    let found = entry.get("tick").or_else(|| entry.as_object()?.values().find_map(|value| value.get("tick")));
+    found.and_then(Value::as_u64).unwrap_or_else(|| panic!("no tick: {entry}"))
+}
+
+#[test]
+fn random_packets_are_counted_and_disturb_nobody() {
+    let seed = 0x6f73_6332;
+    let mut random = Random::new(seed);
+    let mut played = Played::new();
+    let good = rosc::encoder::encode(&message("/song/knobs/wave", vec![OscType::Int(2)])).unwrap();
+    for _ in 0..20_000 {
+        let mut packet = if random.below(2) == 0 { good.clone() } else { (0..random.below(64)).map(|_| random.below(256) as u8).collect() };
+        if let Some(last) = packet.len().checked_sub(1) {
+            packet[random.below(last + 1)] = random.below(256) as u8;
+        }
+        // The kernel may refuse some while the session's buffer is full.
+        let _ = played.controller.send(&packet);
+    }
+    played.wait_until("it is counted", |played| {
+        let osc = played.status()["osc"].clone();
+        osc["malformed"].as_u64() > Some(100) && osc["packets"].as_u64() > osc["malformed"].as_u64()
+    });
+    played.wait_until("it goes on", |played| {
+        played.send(&message("/song/knobs/cutoff", vec![OscType::Float(0.5)]));
+        played.item("knobs:cutoff") == json!([0.5])
+    });
+    assert_eq!(ramp_jumps(&played.session.end()), Vec::<usize>::new(), "seed {seed:#x}");
+}
+
+#[test]
+fn an_address_that_is_taken_is_named_and_nothing_is_started() {
+    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let song = folder.path().join("song.8f4e");
+    std::fs::write(&song, program("", "")).unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_continuo"));
+    command.args(["play", "--device", "null", "--osc", &address]).arg(&song).env("XDG_RUNTIME_DIR", folder.path());
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains(&format!("cannot listen for OSC on {address}")), "{said}");
+    assert_eq!(output.status.code(), Some(3));
+}
