@@ -159,6 +159,7 @@ impl Policy {
             return false;
         }
         let Some(standby) = self.runtimes[runtime].standby.take() else { return false };
+        self.end_flight(runtime, actions);
         let state = &mut self.runtimes[runtime];
         let is_since = |change: ChangeId| change >= standby.change;
         let failed: Vec<ChangeId> = state.history.iter().map(|entry| entry.change).filter(|change| is_since(*change)).collect();
@@ -179,6 +180,16 @@ impl Policy {
         }
         self.retire(slot, actions);
         true
+    }
+
+    /// A change that the failed host had is over with it.
+    fn end_flight(&mut self, runtime: usize, actions: &mut Vec<Action>) {
+        let Some(flight) = self.runtimes[runtime].flight.as_ref().filter(|flight| matches!(flight.way, Way::Host { .. })) else { return };
+        if flight.recalled.is_some() {
+            self.flight_recalled(runtime, actions)
+        } else {
+            self.flight_failed(runtime, Failure::NoHost, actions)
+        }
     }
 
     fn is_coming(&self, runtime: usize, slot: RuntimeIndex) -> bool {
