@@ -10,7 +10,7 @@ use ipc::live::{LiveChange, SetItem};
 use super::edits::{Order, answer_error, find, runtime_name, stale};
 use super::log::Logged;
 use super::program::Phase;
-use super::runtime::{Asker, ChangeVerb, Classified, Question, Recall, Runtime, Way, Wishes};
+use super::runtime::{Asker, ChangeVerb, Classified, FreezeAsker, Question, Recall, Runtime, Way, Wishes};
 use super::{Action, EditNews, Policy, ProgramText, Report, Stage, looking};
 use crate::control::protocol::{
     Answer, AnswerWhen, Boundary, Cancel, Cancelled, ChangeEvent, ChangeId, Confirm, Deaths, ErrorCode, ErrorReply, Get, Pong, Progress,
@@ -456,7 +456,7 @@ impl Policy {
     pub(super) fn release_questions(&mut self, runtime: usize, why: &str, actions: &mut Vec<Action>) {
         let state = &mut self.runtimes[runtime];
         let questions = std::mem::take(&mut state.questions).into_values().map(|(_, ticket, _)| ticket);
-        let freezes = std::mem::take(&mut state.freeze_askers).into_iter().map(|(ticket, _)| ticket);
+        let freezes = std::mem::take(&mut state.freeze_askers).into_iter().map(|asker| asker.ticket);
         for ticket in questions.chain(freezes) {
             let error = ErrorReply::new(ErrorCode::WrongState, why);
             answer_error(Asker::of_error(ticket), error, actions);
@@ -473,10 +473,11 @@ impl Policy {
     pub(super) fn answer_freezes(&mut self, actions: &mut Vec<Action>) {
         for runtime in 0..self.runtimes.len() {
             let underway = self.freeze_boundary_change(runtime).filter(|_| self.runtimes[runtime].is_frozen);
-            let over: Vec<_> = self.runtimes[runtime].freeze_askers.extract_if(.., |(_, change)| Some(*change) != underway).collect();
-            for (ticket, change) in over {
+            let is_over = |asker: &mut FreezeAsker| Some(asker.change) != underway;
+            let over: Vec<_> = self.runtimes[runtime].freeze_askers.extract_if(.., is_over).collect();
+            for FreezeAsker { ticket, change, tick } in over {
                 let is_committed = self.runtimes[runtime].history.iter().rev().any(|entry| entry.change == change);
-                let now = Answer::Freeze(self.now(runtime, is_committed.then_some(change)));
+                let now = Answer::Freeze(RuntimeNow { tick, ..self.now(runtime, is_committed.then_some(change)) });
                 actions.push(Action::Answer { ticket, outcome: Box::new(Ok(now)) });
             }
         }

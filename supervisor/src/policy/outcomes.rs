@@ -9,12 +9,12 @@ use ipc::message::{ElementValues, Refusal};
 use super::edits::{answer_error, crossfade_frames, is_patch, runtime_name, swap_trial_ticks, trial_ticks};
 use super::log::{LogEntry, Logged, RevisionText};
 use super::program::{Phase, Program};
-use super::runtime::{Asker, EditStage, HistoryEntry, Question, Recall, Revision, Way};
+use super::runtime::{Asker, EditStage, FreezeAsker, HistoryEntry, Question, Recall, Revision, Way};
 use super::trials::Tried;
 use super::{Action, Failure, Policy, Report, RuntimeIndex, looking};
 use crate::control::protocol::{
     Answer, Boundary, Cancelled, ChangeClass, ControlEvent, ErrorCode, ErrorReply, ItemKind, ItemName, ItemValue, ItemValues, Number,
-    Progress, RuntimeName, SetAt, SetValue,
+    Progress, RuntimeName, RuntimeNow, SetAt, SetValue,
 };
 
 impl Policy {
@@ -228,14 +228,14 @@ impl Policy {
                 self.freeze_probation(runtime, tick, true);
                 if let Some(change) = self.freeze_boundary_change(runtime) {
                     // Whether it takes effect, the host says next.
-                    return self.runtimes[runtime].freeze_askers.push((ticket, change));
+                    return self.runtimes[runtime].freeze_askers.push(FreezeAsker { ticket, change, tick });
                 }
-                Answer::Freeze(self.now(runtime, None))
+                Answer::Freeze(RuntimeNow { tick, ..self.now(runtime, None) })
             }
             Question::Run => {
                 state.is_frozen = false;
                 self.freeze_probation(runtime, tick, false);
-                Answer::Run(self.now(runtime, None))
+                Answer::Run(RuntimeNow { tick, ..self.now(runtime, None) })
             }
             Question::Reset => {
                 state.cause = None;
@@ -244,7 +244,7 @@ impl Policy {
                 {
                     self.programs[slot.0].phase = Phase::Running;
                 }
-                Answer::Restart(self.now(runtime, None))
+                Answer::Restart(RuntimeNow { tick, ..self.now(runtime, None) })
             }
             // Answered by its values.
             Question::Get => Answer::Get(ItemValues { tick, values: Vec::new() }),

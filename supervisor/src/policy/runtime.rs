@@ -61,6 +61,14 @@ pub struct Wishes {
     pub crossfade_ms: u32,
 }
 
+/// Who froze a runtime, in which tick, and waits for what comes of a change that had waited for that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FreezeAsker {
+    pub ticket: Ticket,
+    pub change: ChangeId,
+    pub tick: u64,
+}
+
 /// Who waits for an answer, and for which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asker {
@@ -312,7 +320,7 @@ pub struct Runtime {
     /// Who waits for it to have stopped.
     pub stop_askers: Vec<Ticket>,
     /// Who froze it and waits for this change, which had waited for that.
-    pub freeze_askers: Vec<(Ticket, ChangeId)>,
+    pub freeze_askers: Vec<FreezeAsker>,
     pub level: Level,
     pub watching: Option<PathBuf>,
     /// What the watched file held when it was last taken for an edit.

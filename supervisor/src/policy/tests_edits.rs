@@ -407,6 +407,23 @@ fn a_file_saved_as_it_plays_after_a_mistake_is_told_so_that_the_mistake_is_forgo
 }
 
 #[test]
+fn freeze_and_run_name_the_tick_they_took_effect_in_also_when_a_later_one_has_been_heard_of() {
+    let mut stage = Stage::proven();
+    for (tick, verb) in [
+        (400, Verb::Freeze(crate::control::protocol::Freeze { runtime: name("a") })),
+        (500, Verb::Run(crate::control::protocol::Run { runtime: name("a") })),
+    ] {
+        let ticket = stage.call(verb);
+        let request = stage.asked().request;
+        // The host reports what it has done so far before it is certain that the request will never be undone.
+        stage.ticks(tick + 2);
+        stage.live(LiveReply::Applied { request, tick, carried: None });
+        let Some(Ok(Answer::Freeze(now) | Answer::Run(now))) = stage.answer(ticket) else { panic!("no answer") };
+        assert_eq!(now.tick, tick);
+    }
+}
+
+#[test]
 fn a_freeze_names_a_change_as_committed_when_it_is_and_not_before() {
     let frozen = |stage: &mut Stage| {
         stage.call(Verb::Push(Push { boundary: Some(Boundary::Freeze), ..push("a", "at the freeze") }));
