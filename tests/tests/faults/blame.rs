@@ -21,17 +21,26 @@ fn revision() -> String {
 
 #[test]
 fn row_08_a_revision_that_kills_its_host_twice_in_a_tick_of_its_trial_is_rolled_back() {
-    const FATAL_TICK: u64 = 2_200;
+    const ATTEMPTS: usize = 5;
     let revision = revision();
+    assert!((0..ATTEMPTS).any(|_| dies_in_its_trial(&revision)), "each time the edit was not there before the tick it is to fail in");
+}
+
+/// Plays it once. Returns false where a busy machine was too late with the edit for its revision to die at all.
+fn dies_in_its_trial(revision: &str) -> bool {
+    const FATAL_TICK: u64 = 2_200;
     let fault = format!("segv@tick:{FATAL_TICK},runtime:left,revision:{}", &revision[..16]);
     let mut ordeal = Ordeal::start(Setup { environment: vec![("CONTINUO_FAULT", fault)], ..setup() }, SEED);
     let gig = &mut ordeal.gig;
     gig.wait_for_tick("left", FATAL_TICK - 300).unwrap();
     let mark = gig.mark();
     let tick = gig.edit(Side::Left, edited());
-    assert!((FATAL_TICK - 375..FATAL_TICK).contains(&tick), "the machine was too slow for this test: committed at {tick}");
+    if !(FATAL_TICK - 375..FATAL_TICK).contains(&tick) {
+        eprintln!("committed in tick {tick}, which is too late; once more");
+        return false;
+    }
     let back = gig.event_since(mark, "rolledBack", |event| event["kind"] == "rolledBack").unwrap();
-    assert_eq!((back["runtime"].as_str(), back["from"].as_str()), (Some("left"), Some(revision.as_str())), "{back}");
+    assert_eq!((back["runtime"].as_str(), back["from"].as_str()), (Some("left"), Some(revision)), "{back}");
     assert!(back["cause"].as_str().unwrap().contains(&FATAL_TICK.to_string()), "{back}");
     let is_death = |event: &Value| event["kind"] == "hostDied" && event["signal"] == 11;
     assert_eq!(gig.count_since(mark, is_death), 2, "it dies twice, and not a third time");
@@ -45,6 +54,7 @@ fn row_08_a_revision_that_kills_its_host_twice_in_a_tick_of_its_trial_is_rolled_
     let failure = gig.settle(Side::Left, edited(), again).unwrap_err();
     assert_eq!(failure.name, "refused", "{failure:?}");
     ends_well(ordeal);
+    true
 }
 
 #[test]

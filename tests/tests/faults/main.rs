@@ -13,6 +13,7 @@ mod hosts;
 mod machine;
 mod notes;
 mod parts;
+mod shares;
 mod whole;
 
 use serde_json::Value;
@@ -28,6 +29,7 @@ const LEAD_BLOCKS: u32 = 24;
 const SEED: u64 = 4;
 
 fn setup() -> Setup {
+    shares::share_machine();
     Setup { lead_blocks: LEAD_BLOCKS, ..Setup::default() }
 }
 

@@ -12,6 +12,8 @@ use tests::jack_server::JackServer;
 use tests::playing::{Folder, PATIENCE, Playing, send_signal, text};
 use tests::programs::silence;
 
+use crate::shares::share_machine;
+
 /// Frames in a cycle of the pattern, which has fifty in a second.
 const CYCLE_FRAMES: u64 = 960;
 
@@ -75,6 +77,7 @@ fn notes_of(path: &Path) -> Vec<Note> {
 }
 
 fn play(folder: &Folder, arguments: &[&str], environment: &[(&str, &str)]) -> Playing {
+    share_machine();
     let (pattern, quiet) = (folder.file("pattern.8f4e", PATTERN), folder.file("quiet.8f4e", silence()));
     let mut playing = Playing::start(folder, &[arguments, &[text(&pattern), text(&quiet)]].concat(), environment);
     playing.wait_for("sounding");
