@@ -82,7 +82,7 @@ impl JackIn {
     }
 
     /// The next message.
-    pub fn next(&mut self) -> Option<Heard> {
+    pub fn hear(&mut self) -> Option<Heard> {
         if let Ok(inbox) = self.found.try_recv() {
             self.inbox = Some(inbox);
         }
@@ -328,7 +328,7 @@ mod tests {
         let (_, found) = channel();
         let inbox = Some(Inbox { messages: received, ends });
         let mut input = JackIn { found, inbox, _is_over: OverOnDrop(Arc::default()) };
-        let all: Vec<Received> = std::iter::from_fn(|| input.next()).map(|heard| heard.received).collect();
+        let all: Vec<Received> = std::iter::from_fn(|| input.hear()).map(|heard| heard.received).collect();
         let ended: BTreeSet<Received> =
             all.iter().filter(|received| is_note_off(received.message)).map(|received| Received { ..*received }).collect();
         assert_eq!(ended.len(), 2_048);

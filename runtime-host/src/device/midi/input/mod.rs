@@ -163,7 +163,7 @@ impl Listening {
             }
         }
         while arrived.len() < MESSAGES_AT_A_TIME
-            && let Some(heard) = self.jack.as_mut().and_then(JackIn::next)
+            && let Some(heard) = self.jack.as_mut().and_then(JackIn::hear)
         {
             let block = (self.clock.frame_at(heard.at_ns) + latency) / BLOCK_FRAMES as u64;
             arrived.push(Arrived { block, received: heard.received });
