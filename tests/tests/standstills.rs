@@ -7,6 +7,8 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tests::playing::{Folder, Playing, send_signal, text};
 use tests::programs::{ramp, silence};
+use tests::soak::blows::{BLOWS, Ordeal};
+use tests::soak::gig::Setup;
 use tests::takes::{Stretch, Verdict, judge, missed_between, missed_so_far, odd_blocks};
 
 /// Plays that are begun anew because the machine made blocks late by itself.
@@ -141,4 +143,14 @@ fn children_outlive_the_end_of_a_terminal() {
     assert!(children.iter().all(|pid| alive.contains(pid)), "{children:?}, {alive:?}");
     assert_eq!(deaths(&playing), Vec::<&Value>::new());
     end(&mut playing);
+}
+
+#[test]
+fn a_session_survives_whatever_stands_still_in_it() {
+    let mut ordeal = Ordeal::start(Setup { lead_blocks: 24, ..Setup::default() }, 4);
+    for blow in BLOWS.iter().filter(|blow| blow.name.contains("SIGSTOP")) {
+        ordeal.strike(blow);
+    }
+    let tally = ordeal.end();
+    assert!(tally.unexpected.is_empty(), "{:#?}", tally.unexpected);
 }

@@ -18,6 +18,9 @@ use crate::playing::send_signal;
 /// How long a process is stopped that is to go on by itself: less than the 500 ms after which a host is given up.
 const PAUSE: Duration = Duration::from_millis(150);
 
+/// How long a supervisor is stopped: longer than after what a host is given up that stands still.
+const ABSENCE: Duration = Duration::from_millis(700);
+
 /// Longest delay between an edit and the blow that is to hit it, in microseconds: the time that an edit takes.
 const EDIT_US: u64 = 40_000;
 
@@ -78,11 +81,16 @@ pub const BLOWS: &[Blow] = &[
     Blow { name: "worker host: SIGSEGV", weight: 1, hosts: 1, strike: |ordeal| ordeal.counter(Signal::SEGV) },
     Blow { name: "two hosts: SIGKILL", weight: 2, hosts: 2, strike: |ordeal| ordeal.two_hosts() },
     Blow { name: "spare: SIGKILL", weight: 3, hosts: 0, strike: |ordeal| ordeal.part("spareHost", Signal::KILL) },
+    Blow { name: "spare: SIGSTOP", weight: 2, hosts: 0, strike: |ordeal| ordeal.stuck_part("spareHost") },
+    Blow { name: "spare: SIGSTOP, host: SIGKILL", weight: 2, hosts: 2, strike: |ordeal| ordeal.host_beside_stuck_spare() },
     Blow { name: "host and spare: SIGKILL", weight: 2, hosts: 1, strike: |ordeal| ordeal.host_and_spare() },
     Blow { name: "compiler-worker: SIGKILL", weight: 2, hosts: 0, strike: |ordeal| ordeal.part("compilerWorker", Signal::KILL) },
     Blow { name: "compiler-worker: SIGKILL during an edit", weight: 2, hosts: 0, strike: |ordeal| ordeal.worker_in_edit() },
+    Blow { name: "compiler-worker: SIGSTOP during an edit", weight: 1, hosts: 0, strike: |ordeal| ordeal.stuck_worker_in_edit() },
     Blow { name: "device host: SIGKILL", weight: 1, hosts: 0, strike: |ordeal| ordeal.device(Signal::KILL) },
     Blow { name: "device host: SIGSEGV", weight: 1, hosts: 0, strike: |ordeal| ordeal.device(Signal::SEGV) },
+    Blow { name: "device host: SIGSTOP", weight: 1, hosts: 0, strike: |ordeal| ordeal.stuck_device() },
+    Blow { name: "supervisor: SIGSTOP, SIGCONT", weight: 2, hosts: 0, strike: |ordeal| ordeal.paused_supervisor() },
     Blow { name: "supervisor: SIGKILL", weight: 2, hosts: 0, strike: |ordeal| ordeal.supervisor() },
     Blow { name: "edit: parameters", weight: 3, hosts: 0, strike: |ordeal| ordeal.edit_parameter() },
     Blow { name: "edit: structure", weight: 3, hosts: 0, strike: |ordeal| ordeal.edit_structure() },
@@ -260,6 +268,61 @@ impl Ordeal {
         self.death(mark, pid, Some(signal))?;
         self.gig.event_since(mark, "processReady", |event| event["kind"] == "processReady" && event["role"] == role)?;
         self.gig.wait_until_all_run()
+    }
+
+    /// A process that stands still is noticed, killed and replaced.
+    fn stuck_part(&mut self, role: &str) -> Outcome {
+        let mark = self.gig.mark();
+        let pid = self.gig.process(role).ok_or_else(|| format!("there is no {role}"))?;
+        send_signal(pid, Signal::STOP);
+        self.death(mark, pid, Some(Signal::KILL))?;
+        self.gig.event_since(mark, "processReady", |event| event["kind"] == "processReady" && event["role"] == role)?;
+        self.gig.wait_until_all_run()
+    }
+
+    /// The host that is to go on cannot: the next one does.
+    fn host_beside_stuck_spare(&mut self) -> Outcome {
+        let side = self.any_side();
+        let (mark, from_tick) = self.begin(side);
+        let (pid, spare) = (self.pid(side.runtime())?, self.gig.process("spareHost").ok_or("no spare")?);
+        send_signal(spare, Signal::STOP);
+        self.linger(2 * u64::try_from(ABSENCE.as_micros()).unwrap_or(u64::MAX));
+        send_signal(pid, Signal::KILL);
+        self.death(mark, pid, Some(Signal::KILL))?;
+        self.death(mark, spare, Some(Signal::KILL))?;
+        self.recovery(mark, side, from_tick, 2)
+    }
+
+    /// The edit is compiled by the next worker, after the time that one compile may take.
+    fn stuck_worker_in_edit(&mut self) -> Outcome {
+        let side = self.any_side();
+        let variant = self.other_variant(side, true);
+        let mark = self.gig.mark();
+        let pid = self.gig.process("compilerWorker").ok_or("there is no compiler-worker")?;
+        send_signal(pid, Signal::STOP);
+        let request = self.gig.push(side, variant);
+        match self.gig.settle(side, variant, request) {
+            Ok(progress) => self.edited[side as usize] = progress["tick"].as_u64().unwrap_or(0),
+            Err(failure) => return Err(format!("a request that one worker has not answered is tried again: {failure:?}")),
+        }
+        self.death(mark, pid, Some(Signal::KILL))
+    }
+
+    fn stuck_device(&mut self) -> Outcome {
+        self.stuck_part("deviceHost")?;
+        // Long enough for a part of the recording that can be told from others.
+        self.gig.play_on(24_000)
+    }
+
+    /// A supervisor that was late itself gives nobody up, and goes on where it was.
+    fn paused_supervisor(&mut self) -> Outcome {
+        let mark = self.gig.mark();
+        self.gig.playing.signal(Signal::STOP);
+        std::thread::sleep(ABSENCE);
+        self.gig.playing.signal(Signal::CONT);
+        self.gig.play_on(24_000)?;
+        let deaths = self.gig.count_since(mark, |event| matches!(event["kind"].as_str(), Some("hostDied" | "processDied")));
+        if deaths == 0 { self.gig.wait_until_all_run() } else { Err(format!("{deaths} processes were given up")) }
     }
 
     fn device(&mut self, signal: Signal) -> Outcome {
