@@ -19,6 +19,7 @@ use ipc::recovery::Presence;
 use ipc::segment::SegmentRef;
 use serde::{Deserialize, Serialize};
 
+use super::gaps::Underruns;
 use super::hosts::Duty;
 use super::keep::Keep;
 use super::process::{Life, Process};
@@ -105,6 +106,7 @@ pub struct LifeNote {
     host: Option<usize>,
     text: TextNote,
     last_death: Option<(ContentHash, u64)>,
+    underruns: Underruns,
 }
 
 /// A line of a runtime's history.
@@ -291,7 +293,8 @@ impl RuntimeNote {
     /// What the death of a supervisor does not change.
     #[cfg(test)]
     pub fn lasting(&self) -> Self {
-        Self { slot: None, asked_about: Vec::new(), ..self.clone() }
+        // Who died meanwhile counts.
+        Self { slot: None, asked_about: Vec::new(), restarts: 0, ..self.clone() }
     }
 }
 
@@ -349,6 +352,7 @@ impl Noting<'_> {
             host: program.host.map(|host| host.0),
             text: self.text(text),
             last_death: program.last_death,
+            underruns: program.underruns,
         })
     }
 
@@ -593,6 +597,10 @@ impl Policy {
         program.was_lane_added = note.was_lane_added;
         program.is_lane_added = note.is_lane_added && found.device.is_some();
         program.last_death = note.last_death;
+        program.underruns = note.underruns;
+        if found.device.is_none() {
+            program.underruns.device_lost();
+        }
         program.keep = note.keep.clone();
         program.lane = note.lane.clone().map_or(Lane::None, Lane::Created);
         program.revision.clone_from(&runtime.current);
@@ -616,6 +624,12 @@ impl Policy {
                 homecoming.unheard.insert(slot);
             }
         }
+        if matches!(program.phase, Phase::Recovering { .. }) {
+            let is_news = note.host.is_some();
+            self.runtimes[note.runtime].restarts.total += u64::from(is_news);
+            let message = if is_news { "its host died while there was no supervisor" } else { "its host died, and then the supervisor" };
+            program.loss = Some(Cause { message: message.to_owned(), revision: None, tick: None, line: None });
+        }
         if program.phase.is_over() || program.phase == Phase::Queued {
             // What it had nobody goes on with: its lane is taken from the device host, and its name from its segments.
             homecoming.lanes.extend(program.is_lane_added.then_some(slot));
@@ -637,6 +651,7 @@ impl Policy {
         let asked_about = notes.runtimes.get(&note.runtime).map(|runtime| runtime.asked_about.clone()).unwrap_or_default();
         if notes.is_present(life, note) {
             self.runtimes[note.runtime].slot = Some(slot);
+            self.runtimes[note.runtime].lane.underruns = program.underruns.total;
             homecoming.dropped.extend(asked_about.into_iter().map(|change| (slot, change)));
         }
         self.programs.push(program);

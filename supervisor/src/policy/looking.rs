@@ -81,7 +81,7 @@ impl Policy {
             runtime: runtime_name(&state.name),
             runtime_type: state.current.as_ref().map(|current| current.plan.runtime_type.clone()).unwrap_or_default(),
             state: self.state_of(runtime),
-            cause: state.cause.clone(),
+            cause: self.cause_of(runtime),
             generation: state.generation,
             pid: pid.filter(|_| self.live_slot(runtime).is_some()),
             revision: state.current.as_ref().map(|current| current.hash().into()),
@@ -96,6 +96,24 @@ impl Policy {
             restarts: state.restarts.total,
             mix: self.mix_of(runtime),
             peak: state.lane.peak,
+        }
+    }
+
+    /// Why a runtime is as it is.
+    fn cause_of(&self, runtime: usize) -> Option<Cause> {
+        let state = &self.runtimes[runtime];
+        let program = state.slot.map(|slot| &self.programs[slot.0]);
+        match self.state_of(runtime) {
+            RuntimeState::Stuck => program.map(|program| {
+                let message = format!("it has made no progress for {} ms although work is due", program.watch.stalled_ms());
+                let revision = program.revision.as_ref().map(|revision| revision.hash().into());
+                Cause { message, revision, tick: Some(program.ticks), line: None }
+            }),
+            RuntimeState::Starting | RuntimeState::Recovering => {
+                program.and_then(|program| program.loss.clone()).or_else(|| state.cause.clone())
+            }
+            RuntimeState::Running | RuntimeState::Late | RuntimeState::WaitingForDevice | RuntimeState::Frozen => state.cause.clone(),
+            RuntimeState::Held | RuntimeState::Stopped => state.cause.clone(),
         }
     }
 

@@ -17,6 +17,7 @@ pub mod deadlines;
 mod describe;
 mod edits;
 mod ending;
+pub mod gaps;
 mod handover;
 mod hosts;
 pub mod keep;
@@ -118,6 +119,17 @@ struct Loss {
     cause: Option<String>,
     /// The tick it was executing, and of which revision.
     tick: Option<(ContentHash, u64)>,
+}
+
+impl Loss {
+    /// What is known of it.
+    fn words(&self) -> String {
+        match (&self.cause, self.end) {
+            (Some(cause), _) => cause.clone(),
+            (None, Some(end)) => format!("it {end}"),
+            (None, None) => "it never came".to_owned(),
+        }
+    }
 }
 
 /// The state machine of one session.

@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ipc::hash::ContentHash;
-use ipc::recovery::TookOver;
 use ipc::segment::SegmentRef;
 
 use super::blame::Remedy;
+use super::gaps::{Recovered, Underruns};
 use super::keep::Keep;
 use super::runtime::Revision;
 use super::stalls::Watch;
 use super::vocabulary::{CompileSettings, HostIndex, Plan};
+use crate::control::protocol::Cause;
 
 /// How often an artifact that arrived damaged is made anew before the program is given up.
 pub const COMPILE_ATTEMPTS: u32 = 2;
@@ -126,8 +127,14 @@ pub struct Program {
     pub host: Option<HostIndex>,
     /// Its revisions that this process had loaded when it was found.
     pub loaded: BTreeSet<ContentHash>,
+    /// It was the spare when it was found, and has not gone on with the program yet.
+    pub is_host_spare: bool,
+    /// How its last host was lost.
+    pub loss: Option<Cause>,
     /// What it takes to go on with it in another one.
     pub keep: Keep,
+    /// Of its lane.
+    pub underruns: Underruns,
     pub watch: Watch,
     /// Where it was killed the last time, and by which revision.
     pub last_death: Option<(ContentHash, u64)>,
@@ -139,16 +146,6 @@ pub struct Program {
     pub worker_deaths: u32,
     /// The last takeover, until it has been told of.
     pub recovered: Option<Recovered>,
-}
-
-/// A takeover whose gap is not yet known.
-#[derive(Clone, Debug)]
-pub struct Recovered {
-    pub took: Box<TookOver>,
-    pub pid: u32,
-    /// Blocks that the device had gone without before the death.
-    pub underruns: u64,
-    pub at_ms: u64,
 }
 
 impl Program {
@@ -172,7 +169,10 @@ impl Program {
             is_retiring: false,
             host: None,
             loaded: BTreeSet::new(),
+            is_host_spare: false,
+            loss: None,
             keep: Keep::default(),
+            underruns: Underruns::default(),
             watch: Watch::default(),
             last_death: None,
             remedy: None,

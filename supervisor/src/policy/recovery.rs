@@ -13,12 +13,9 @@ use runtime_host::registry;
 
 use super::blame::Opening;
 use super::hosts::Duty;
-use super::program::{Lane, Phase, Recovered};
+use super::program::{Lane, Phase, Program};
 use super::{Action, Child, Device, Failure, HostIndex, Loss, Policy, Report, RuntimeIndex, Stage, Target, Verdict, deadlines, looking};
-use crate::control::protocol::ErrorCode;
-
-/// How long after a takeover its gap is known: the device host reports about ten times a second.
-const GAP_KNOWN_MS: u64 = 50;
+use crate::control::protocol::{Cause, ErrorCode};
 
 impl Policy {
     // ------------------------------------------------------------------------------------------------- runtime hosts
@@ -40,6 +37,7 @@ impl Policy {
         let (intensity, session_intensity) = (self.intensity, self.session_intensity);
         let Some(program) = self.programs.get_mut(runtime.0).filter(|program| program.host == Some(host)) else { return };
         program.host = None;
+        let is_spares = std::mem::take(&mut program.is_host_spare) && loss.tick.is_none();
         if !is_restarted || program.is_retiring || program.is_stop_sent {
             return self.fail(runtime, Failure::NoHost, verdict, actions);
         }
@@ -49,6 +47,7 @@ impl Policy {
         let program = &mut self.programs[runtime.0];
         let plan = program.revision.as_ref().map(|revision| revision.plan.clone());
         let is_protected = program.keep.is_protected();
+        let is_after_another = matches!(program.phase, Phase::Recovering { .. });
         match program.phase.clone() {
             Phase::Done | Phase::Failed | Phase::Quarantined => return,
             Phase::Queued | Phase::Compiling | Phase::Inspecting { .. } | Phase::Ready { .. } => {}
@@ -56,8 +55,17 @@ impl Policy {
             Phase::Running | Phase::Held | Phase::Recovering { .. } => program.phase = Phase::Recovering { deadline_ms: None },
         }
         program.watch = program.watch.begun_anew();
+        program.loss = Some(describe_loss(program, loss, is_after_another));
         let was_running = matches!(program.phase, Phase::Recovering { .. });
-        let is_borne = program.runtime.is_none_or(|named| self.runtimes[named].restarts.died(now_ms, intensity));
+        let is_borne = match program.runtime {
+            Some(named) if is_after_another && is_spares => {
+                // It was dead already, or died of itself: no reason to make the program wait for the next host.
+                self.spare_restarts.died(now_ms, intensity);
+                self.runtimes[named].restarts.died_unused(now_ms, intensity)
+            }
+            Some(named) => self.runtimes[named].restarts.died(now_ms, intensity),
+            None => true,
+        };
         let is_borne = self.session_restarts.died(now_ms, session_intensity) && is_borne;
         if !is_borne {
             return self.quarantine(runtime, loss, verdict, actions);
@@ -95,13 +103,9 @@ impl Policy {
 
     /// Its hosts die too often: it is left alone until somebody wants it again.
     fn quarantine(&mut self, runtime: RuntimeIndex, loss: &Loss, verdict: Verdict, actions: &mut Vec<Action>) {
-        let last = match (&loss.cause, loss.end) {
-            (Some(cause), _) => cause.clone(),
-            (None, Some(end)) => format!("it {end}"),
-            (None, None) => "it never came".to_owned(),
-        };
+        let (last, what) = (loss.words(), if loss.end.is_some() { "died" } else { "could not be started" });
         let (deaths, seconds) = (self.intensity.deaths, self.intensity.window_ms / 1_000);
-        let cause = format!("its hosts died more than {deaths} times within {seconds} s (the last one: {last}); `restart` tries again");
+        let cause = format!("its hosts {what} more than {deaths} times within {seconds} s (the last one: {last}); `restart` tries again");
         self.hold_back(runtime, cause, verdict, actions);
     }
 
@@ -153,7 +157,7 @@ impl Policy {
             Some(spare) => {
                 let before = self.hosts.insert(spare, Duty::Program(runtime));
                 let program = &mut self.programs[runtime.0];
-                program.host = Some(spare);
+                (program.host, program.is_host_spare) = (Some(spare), true);
                 program.loaded = if let Some(Duty::Spare(spare)) = before { spare.ready_of(&program.name) } else { BTreeSet::new() };
             }
             None => {
@@ -245,11 +249,7 @@ impl Policy {
             self.runtimes[named].is_frozen = took.is_frozen;
         }
         self.settle(now_ms, runtime, &took, actions);
-        let underruns = self.programs[runtime.0].watch.underruns;
-        self.programs[runtime.0].recovered = Some(Recovered { took, pid, underruns, at_ms: now_ms });
-        if !matches!(self.programs[runtime.0].lane, Lane::Created(_)) {
-            self.tell_recovered(runtime, 0, actions);
-        }
+        self.recovered(now_ms, runtime, took, pid);
     }
 
     /// Answers what the dead host did not: what it had done as done, the rest once more, except changes, which are not made
@@ -341,24 +341,6 @@ impl Policy {
         for request in later.filter(|request| *request != open).collect::<Vec<_>>() {
             self.keep_up(runtime, &LiveReply::Swap { request, progress: SwapProgress::TrialCutShort { tick } }, actions);
             self.trial_cut_short(named, request);
-        }
-    }
-
-    /// The device host has reported: the gaps of takeovers are known.
-    pub(super) fn measure_gaps(&mut self, now_ms: u64, actions: &mut Vec<Action>) {
-        for runtime in (0..self.programs.len()).map(RuntimeIndex) {
-            let program = &self.programs[runtime.0];
-            let Some(recovered) = program.recovered.as_ref().filter(|recovered| recovered.at_ms + GAP_KNOWN_MS <= now_ms) else { continue };
-            let named = program.runtime.filter(|named| self.runtimes[*named].slot == Some(runtime));
-            let underruns = named.map_or(0, |named| self.runtimes[named].lane.underruns);
-            let gap_blocks = underruns.saturating_sub(recovered.underruns);
-            self.tell_recovered(runtime, gap_blocks, actions);
-        }
-    }
-
-    fn tell_recovered(&mut self, runtime: RuntimeIndex, gap_blocks: u64, actions: &mut Vec<Action>) {
-        if let Some(Recovered { took, pid, .. }) = self.programs[runtime.0].recovered.take() {
-            actions.push(Action::Tell(Report::HostReady { runtime, took, pid, gap_blocks }));
         }
     }
 
@@ -498,7 +480,7 @@ impl Policy {
         for program in &mut self.programs {
             program.is_lane_added = false;
             program.is_lane_mapped = false;
-            program.watch.underruns = 0; // The next one counts from there.
+            program.underruns.device_lost();
             program.gain = 1.0;
             // Whoever waited for its fade need not wait any more.
         }
@@ -515,6 +497,19 @@ impl Policy {
             actions.push(Action::Release { segment: artifact.name });
         }
     }
+}
+
+/// What clients are told while a program has no host. A host that dies before it has gone on for another one has not seen the tick in
+/// which that died.
+fn describe_loss(program: &Program, loss: &Loss, is_after_another: bool) -> Cause {
+    let message = match (&loss.cause, loss.end) {
+        (Some(cause), Some(_)) => format!("its host was killed: {cause}"),
+        (None, Some(end)) => format!("its host {end}"),
+        (_, None) => format!("its host could not be started: {}", loss.words()),
+    };
+    let before = program.loss.as_ref().filter(|_| is_after_another).and_then(|before| before.tick);
+    let revision = loss.tick.map(|(revision, _)| revision).or(program.revision.as_ref().map(|revision| revision.hash()));
+    Cause { message, revision: revision.map(Into::into), tick: loss.tick.map(|(_, tick)| tick).or(before), line: None }
 }
 
 /// How often a worker may die of one text before that text is refused.

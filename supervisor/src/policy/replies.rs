@@ -137,7 +137,9 @@ impl Policy {
             self.runtimes[index].status = status.clone();
             self.look_at_first_trial(index, status.ticks, status.is_held, actions);
         }
+        let lost_ticks = status.lost_ticks;
         actions.push(Action::Tell(Report::HostStatus { runtime, status }));
+        self.measure_lost_ticks(runtime, lost_ticks, actions);
     }
 
     /// Why a runtime is held, for those who ask.
@@ -274,6 +276,7 @@ impl Policy {
         for lane in &mut status.lanes {
             let Some(slot) = self.named(&lane.runtime) else { continue };
             lane.runtime.clone_from(&self.programs[slot.0].name);
+            lane.underruns = self.programs[slot.0].underruns.told(lane.underruns);
             if let Some(runtime) = self.programs[slot.0].runtime.filter(|runtime| self.runtimes[*runtime].slot == Some(slot)) {
                 self.runtimes[runtime].lane = lane.clone();
             }

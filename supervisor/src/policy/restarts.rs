@@ -67,14 +67,20 @@ pub struct Restarts {
 impl Restarts {
     /// It has died. Returns whether it may be started again.
     pub fn died(&mut self, now_ms: u64, limit: Intensity) -> bool {
+        let pause = BACKOFF_MS[(self.in_a_row as usize).min(BACKOFF_MS.len() - 1)];
+        self.in_a_row += 1;
+        self.not_before_ms = now_ms + pause;
+        self.died_unused(now_ms, limit)
+    }
+
+    /// What was to go on with it has died by itself: that counts, and says nothing about the next start. Returns whether it may be
+    /// started again.
+    pub fn died_unused(&mut self, now_ms: u64, limit: Intensity) -> bool {
         self.total += 1;
         self.recent_ms.push_back(now_ms);
         while self.recent_ms.front().is_some_and(|death_ms| death_ms.saturating_add(limit.window_ms) <= now_ms) {
             self.recent_ms.pop_front();
         }
-        let pause = BACKOFF_MS[(self.in_a_row as usize).min(BACKOFF_MS.len() - 1)];
-        self.in_a_row += 1;
-        self.not_before_ms = now_ms + pause;
         let is_borne = self.recent_ms.len() <= limit.deaths as usize;
         if !is_borne {
             // No oftener than the limit allows, even where there is nothing to give up for.
@@ -116,6 +122,16 @@ mod tests {
         }
         assert_eq!(pauses, [0, 100, 200, 400, 800]);
         assert!(!restarts.died(now_ms, Intensity::OF_ONE), "the sixth is one too many");
+    }
+
+    #[test]
+    fn a_death_that_says_nothing_about_the_next_start_counts_and_brings_no_pause() {
+        let mut restarts = Restarts::default();
+        let borne = |restarts: &mut Restarts, now_ms| restarts.died_unused(now_ms, Intensity::OF_ONE);
+        restarts.died(0, Intensity::OF_ONE);
+        assert!((1..5).all(|now_ms| borne(&mut restarts, now_ms) && restarts.not_before_ms == 0));
+        assert!(!borne(&mut restarts, 5), "the sixth is one too many");
+        assert_eq!(restarts.total, 6);
     }
 
     #[test]

@@ -50,6 +50,11 @@ impl Watch {
         Self { underruns: self.underruns, ..Self::default() }
     }
 
+    /// How long it has made no progress.
+    pub fn stalled_ms(&self) -> u64 {
+        self.stalled_ms
+    }
+
     /// Whether people have been told that it makes no progress.
     pub fn is_stalled(&self) -> bool {
         self.stalled_ms >= TELL_MS
@@ -84,8 +89,7 @@ impl Policy {
     fn look_at(&mut self, now_ms: u64, progress: Progress, seen_ms: u64, actions: &mut Vec<Action>) {
         let Progress { runtime, done, due } = progress;
         let Some(program) = self.programs.get_mut(runtime.0) else { return };
-        let named = program.runtime.filter(|named| self.runtimes[*named].slot == Some(runtime));
-        let underruns = named.map_or(0, |named| self.runtimes[named].lane.underruns);
+        let underruns = program.underruns.total;
         let is_running = matches!(program.phase, Phase::Running | Phase::Held);
         let before = program.watch;
         if !is_running || due <= done || done != before.done {

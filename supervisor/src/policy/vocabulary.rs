@@ -20,6 +20,7 @@ use ipc::segment::SegmentRef;
 use runtime_host::host::assets::Wanted;
 use serde::{Deserialize, Serialize};
 
+use super::gaps::Gap;
 use super::log::LogEntry;
 use crate::control::protocol::{Answer, ChangeEvent, ChangeId, ControlEvent, ErrorReply, Timings};
 use crate::control::{Call, Ticket};
@@ -565,8 +566,7 @@ pub enum Report {
         runtime: RuntimeIndex,
         took: Box<TookOver>,
         pid: u32,
-        /// Blocks the device went without.
-        gap_blocks: u64,
+        gap: Gap,
     },
     /// A host makes no progress although work is due.
     Stalled {

@@ -114,9 +114,10 @@ pub fn event(programs: &[ProgramText], report: &Report) -> Option<Value> {
             json!({ "event": "died", "role": role, "runtime": runtime, "pid": pid, "exitStatus": status, "signal": signal,
                     "signalName": signal_name, "generation": generation, "reason": cause.clone().unwrap_or_else(|| end.to_string()) })
         }
-        Report::HostReady { runtime, took, pid, gap_blocks } => json!({ "event": "hostReady", "runtime": name(*runtime), "pid": pid,
+        Report::HostReady { runtime, took, pid, gap } => json!({ "event": "hostReady", "runtime": name(*runtime), "pid": pid,
             "generation": took.generation, "restoredTick": took.restored_tick, "replayedTicks": took.replayed_ticks,
-            "nextTick": took.next_tick, "gapBlocks": gap_blocks, "wasPrepared": took.was_prepared, "tookUs": took.took_us }),
+            "nextTick": took.next_tick, "gapBlocks": gap.blocks(), "lostTicks": gap.ticks(),
+            "wasPrepared": took.was_prepared, "tookUs": took.took_us }),
         Report::Stalled { runtime, stalled_ms } => {
             json!({ "event": "stalled", "runtime": name(*runtime), "stalledMs": stalled_ms })
         }

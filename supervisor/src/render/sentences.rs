@@ -1,6 +1,7 @@
 //! Reports as sentences for people.
 
 use super::excerpt;
+use crate::policy::gaps::Gap;
 use crate::policy::{EditNews, Failure, Part, Report, RuntimeIndex};
 use crate::session::ProgramText;
 
@@ -22,12 +23,15 @@ impl Sentences<'_> {
             Report::ProcessMissing { part, reason } => format!("error: {} could not be started: {reason}", self.process(*part)),
             Report::ProcessStuck { part, reason } => format!("error: {} is ended: {reason}", self.process(*part)),
             Report::Died { part, pid, end, .. } => format!("error: {} (pid {pid}) {end}", self.process(*part)),
-            Report::HostReady { runtime, took, gap_blocks, .. } => {
+            Report::HostReady { runtime, took, gap, .. } => {
                 let name = self.name(*runtime);
-                let gap = match gap_blocks {
-                    0 => "without a gap".to_owned(),
-                    1 => "after a gap of 1 block".to_owned(),
-                    blocks => format!("after a gap of {blocks} blocks"),
+                let gap = match gap {
+                    Gap::Blocks(0) => "without a gap".to_owned(),
+                    Gap::Blocks(1) => "after a gap of 1 block".to_owned(),
+                    Gap::Blocks(blocks) => format!("after a gap of {blocks} blocks"),
+                    Gap::Ticks(0) => "no tick is lost".to_owned(),
+                    Gap::Ticks(1) => "1 tick is lost".to_owned(),
+                    Gap::Ticks(ticks) => format!("{ticks} ticks are lost"),
                 };
                 format!("{name}: goes on in another host from tick {} on, {gap}", took.next_tick)
             }

@@ -82,10 +82,11 @@ pub fn watch(child: Child, process: &Process, events: SyncSender<Incoming>) -> s
 /// Starts the thread that waits for the child at the doorway, then reads what it says until the channel closes.
 pub fn meet(child: Child, doorway: Doorway, hello: Hello, events: SyncSender<Incoming>) -> std::io::Result<()> {
     spawn("read", move || {
-        let event = match doorway.accept(&hello).map_err(|error| error.to_string()).and_then(|(sender, receiver)| {
+        let event = match doorway.accept(&hello).and_then(|(sender, receiver)| {
             let (letters, outgoing) = sync_channel(OUTBOX_MESSAGES);
             let to_main = events.clone();
-            spawn("write", move || write(child, &sender, &outgoing, &to_main)).map_err(|error| error.to_string())?;
+            let os = |error: std::io::Error| ChannelError::Os { operation: "start a thread for", reason: error.to_string() };
+            spawn("write", move || write(child, &sender, &outgoing, &to_main)).map_err(os)?;
             let _ = events.send(Incoming::Joined { child, outbox: Outbox { letters } });
             Ok(receiver)
         }) {
@@ -93,7 +94,9 @@ pub fn meet(child: Child, doorway: Doorway, hello: Hello, events: SyncSender<Inc
                 ChannelError::Closed => Event::ChannelClosed { child },
                 other => Event::ChannelBroken { child, reason: other.to_string() },
             },
-            Err(reason) => Event::NotJoined { child, reason },
+            // It has died, most likely, of what the kernel will say.
+            Err(ChannelError::Closed) => Event::ChannelClosed { child },
+            Err(error) => Event::NotJoined { child, reason: error.to_string() },
         };
         let _ = events.send(Incoming::Event(event));
     })

@@ -62,15 +62,17 @@ pub fn event(policy: &Policy, report: &Report, recording: Option<&Path>) -> Opti
             pid: policy.host(*runtime).map_or(0, |host| policy.pid(host)),
             restored_tick: None,
             replayed_ticks: 0,
-            gap_blocks: 0,
+            gap_blocks: policy.has_sound(*runtime).then_some(0),
+            lost_ticks: (!policy.has_sound(*runtime)).then_some(0),
         }),
-        Report::HostReady { runtime, took, pid, gap_blocks } => Event::Processes(ProcessEvent::HostReady {
+        Report::HostReady { runtime, took, pid, gap } => Event::Processes(ProcessEvent::HostReady {
             runtime: name(*runtime)?,
             generation: took.generation,
             pid: *pid,
             restored_tick: Some(took.restored_tick),
             replayed_ticks: took.replayed_ticks,
-            gap_blocks: *gap_blocks,
+            gap_blocks: gap.blocks(),
+            lost_ticks: gap.ticks(),
         }),
         Report::Stalled { runtime, stalled_ms } => Event::Processes(ProcessEvent::HostStalled {
             runtime: name(*runtime)?,

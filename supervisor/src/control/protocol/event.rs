@@ -144,8 +144,10 @@ pub enum ProcessEvent {
         /// The checkpoint it went on from; null for a first start.
         restored_tick: Option<u64>,
         replayed_ticks: u64,
-        /// Blocks the device went without.
-        gap_blocks: u64,
+        /// Blocks the device went without; null for a runtime that makes no sound.
+        gap_blocks: Option<u64>,
+        /// Ticks that were due and are lost; null for a runtime that makes sound, which loses none.
+        lost_ticks: Option<u64>,
     },
     /// A runtime's host makes no progress although work is due.
     HostStalled { runtime: RuntimeName, generation: u64, pid: u32, stalled_ms: u64 },

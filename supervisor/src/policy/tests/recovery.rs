@@ -122,7 +122,8 @@ fn a_dead_host_is_followed_by_the_spare_in_the_same_step() {
     assert!(actions.contains(&Action::Spawn(Child::Host(HostIndex(3)))), "the next spare follows");
     scene.now_ms += 200;
     let actions = scene.step(at_frame(1_000));
-    let ready = actions.iter().any(|action| matches!(action, Action::Tell(Report::HostReady { runtime: FIRST, gap: gaps::Gap::Blocks(0), .. })));
+    let ready =
+        actions.iter().any(|action| matches!(action, Action::Tell(Report::HostReady { runtime: FIRST, gap: gaps::Gap::Blocks(0), .. })));
     assert!(ready, "the gap is known when the device host has reported");
 }
 
@@ -537,4 +538,81 @@ fn a_worker_that_stands_still_is_replaced_and_its_compile_tried_once_more_before
     assert!(actions.iter().any(|action| matches!(action, Action::Compile { runtime: FIRST, .. })), "once more");
     while !scene.wait().contains(&Action::Kill(next)) {}
     assert_eq!(scene.failure_of(FIRST), Some(&Failure::CompileTooLong));
+}
+
+/// What a device host tells that has counted so many underruns of the first program's lane.
+fn missed(underruns: u64) -> Event {
+    let lane = ipc::message::LaneStatus { runtime: "a".to_owned(), underruns, ..Default::default() };
+    device(DeviceReply::Status(DeviceStatus { frames: 48_000, lanes: vec![lane], ..DeviceStatus::default() }))
+}
+
+fn status_of_first(scene: &Scene) -> crate::control::protocol::RuntimeStatus {
+    scene.policy.session_status(Some(0)).runtimes.remove(0)
+}
+
+#[test]
+fn underruns_count_on_over_the_death_of_a_device_host() {
+    let mut scene = playing();
+    scene.step(missed(3));
+    scene.step(killed(DEVICE));
+    join(&mut scene, Child::Device(2), 92);
+    let next = |event| match event {
+        Event::DeviceSaid { reply, .. } => Event::DeviceSaid { generation: 2, reply },
+        other => other,
+    };
+    let actions = scene.step(next(missed(2)));
+    assert_eq!(status_of_first(&scene).underruns, 5);
+    let told = actions.iter().find_map(|action| match action {
+        Action::Tell(Report::DeviceStatus(status)) => Some(status.lanes[0].underruns),
+        _ => None,
+    });
+    assert_eq!(told, Some(5), "what is told all the time is the same");
+}
+
+#[test]
+fn a_host_that_died_without_a_supervisor_is_counted_and_the_state_says_why() {
+    let mut scene = playing();
+    scene.step(missed(3));
+    let notes = scene.policy.notes(&mut |source| ContentHash::of(&[source.as_bytes()]));
+    let found = || adoption::Found {
+        texts: scene.policy.texts.iter().map(|text| (ContentHash::of(&[text.source.as_bytes()]), text.source.clone())).collect(),
+        plans: scene
+            .policy
+            .programs
+            .iter()
+            .filter_map(|program| program.revision.as_ref())
+            .map(|it| (it.hash(), it.plan.clone()))
+            .collect(),
+        ..adoption::Found::default()
+    };
+    let next = Policy::take_back(&notes, found());
+    let first = next.session_status(Some(0)).runtimes.remove(0);
+    assert_eq!((first.restarts, first.underruns), (1, 3));
+    let cause = first.cause.expect("it says why it is recovering");
+    assert!(cause.message.contains("no supervisor"), "{cause:?}");
+}
+
+#[test]
+fn a_runtime_that_stands_still_or_has_no_host_says_why() {
+    let mut scene = playing();
+    stand_still(&mut scene, 3, 50);
+    let cause = status_of_first(&scene).cause.expect("it is stuck");
+    assert!(cause.message.contains("no progress for"), "{cause:?}");
+    scene.step(Event::Died { child: HOST_1, end: ProcessEnd::Killed(11), tick: None });
+    let cause = status_of_first(&scene).cause.expect("it is recovering");
+    assert!(cause.message.contains("SIGSEGV"), "{cause:?}");
+    let next = scene.policy.host(FIRST).expect("the next host");
+    scene.step(killed(next));
+    let cause = status_of_first(&scene).cause.expect("it is recovering still");
+    assert!(cause.message.contains("SIGKILL"), "{cause:?}");
+}
+
+#[test]
+fn a_spare_that_dies_with_the_host_does_not_make_the_program_wait() {
+    let mut scene = playing();
+    scene.step(killed(HOST_1));
+    let actions = scene.step(killed(Child::Host(SPARE)));
+    assert_eq!(scene.policy.runtimes[0].restarts.not_before_ms, scene.now_ms);
+    assert!(actions.contains(&Action::Spawn(Child::Host(HostIndex(3)))), "the next host is started in the same step");
+    assert_eq!(scene.policy.runtimes[0].restarts.total, 2, "it counts all the same");
 }
