@@ -189,7 +189,10 @@ mod tests {
 
     #[test]
     fn the_length_of_a_replay_is_that_of_what_was_played() {
-        let life = |last_tick| Life::find(&recorded("audio", 48_000, last_tick), &arguments()).ok().expect("a sound recording");
+        let life = |last_tick| match Life::find(&recorded("audio", 48_000, last_tick), &arguments()) {
+            Ok(life) => life,
+            Err(refusal) => panic!("a sound recording is refused: {refusal}"),
+        };
         assert_eq!((life(375).ticks, life(375).seconds), (375, 1.0));
         assert!(life(MOST_TICKS).seconds > 3.0 * 3_600.0);
         assert_eq!(life(0).ticks, 1);
