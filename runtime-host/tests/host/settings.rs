@@ -79,8 +79,6 @@ fn what_is_right_or_for_the_editor_is_silent() {
         &["export.fileName", "song"],
         &["pulse", "assist:counter"],
         &["recompileDebounceDelay", "500"],
-        &["midi.inputs.pads.port", "0"],
-        &["midi.inputs.pads.callback", "on_pad"],
         &["keyboard.keyPressedMemory", "counter"],
     ];
     assert_eq!(warnings(entries), []);

@@ -135,7 +135,7 @@ impl Sentences<'_> {
             }
             EditNews::RolledBack { fault, .. } => {
                 let consequence =
-                    "it was taken back before it was heard: what played before plays on; this text is refused until it changes";
+                    "it was taken back: nothing of it was played, and what played before plays on; this text is refused until it changes";
                 excerpt::fault(text, fault, consequence, self.has_colour)
             }
             EditNews::Unreadable { reason } => format!("{name}: {reason}; what plays goes on"),
