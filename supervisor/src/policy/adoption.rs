@@ -201,6 +201,8 @@ pub struct Found {
     pub plans: HashMap<ContentHash, Plan>,
     /// The hosts that have come, by their numbers, with their process ids.
     pub hosts: BTreeMap<usize, (u32, Presence)>,
+    /// Hosts that were there and stood still, so that they have been killed.
+    pub given_up: BTreeSet<usize>,
     /// Process id of the device host, if it has come.
     pub device: Option<u32>,
 }
@@ -593,9 +595,10 @@ impl Policy {
         program.runtime = Some(note.runtime);
         program.lane_name.clone_from(&note.lane_name);
         program.generation = note.generation;
-        program.gain = note.gain;
         program.was_lane_added = note.was_lane_added;
         program.is_lane_added = note.is_lane_added && found.device.is_some();
+        // Another device host begins with every lane as loud as it is.
+        program.gain = if program.is_lane_added { note.gain } else { 1.0 };
         program.last_death = note.last_death;
         program.underruns = note.underruns;
         if found.device.is_none() {
@@ -625,9 +628,12 @@ impl Policy {
             }
         }
         if matches!(program.phase, Phase::Recovering { .. }) {
-            let is_news = note.host.is_some();
-            self.runtimes[note.runtime].restarts.total += u64::from(is_news);
-            let message = if is_news { "its host died while there was no supervisor" } else { "its host died, and then the supervisor" };
+            self.runtimes[note.runtime].restarts.total += u64::from(note.host.is_some());
+            let message = match note.host {
+                Some(host) if found.given_up.contains(&host) => "its host was killed: it stood still when the supervisor came back",
+                Some(_) => "its host died while there was no supervisor",
+                None => "its host died, and then the supervisor",
+            };
             program.loss = Some(Cause { message: message.to_owned(), revision: None, tick: None, line: None });
         }
         if program.phase.is_over() || program.phase == Phase::Queued {

@@ -167,7 +167,7 @@ impl Stage {
     }
 
     fn fail(&mut self, request: u64, tick: u64, to: ContentHash) {
-        self.live(LiveReply::Swap { request, progress: SwapProgress::RolledBack { tick, fault: fault(tick), to, is_partial: false } });
+        self.live(LiveReply::Swap { request, progress: SwapProgress::RolledBack { tick, fault: fault(tick), to, is_partial: false, is_late: false } });
     }
 
     fn logged(&self) -> Vec<&log::LogEntry> {
@@ -237,6 +237,16 @@ impl Stage {
 
     fn current(&self) -> ContentHash {
         self.policy.runtimes[0].current.as_ref().expect("it runs").hash()
+    }
+
+    /// A supervisor that dies now leaves nothing to the next one that is gone.
+    #[track_caller]
+    fn artifacts_of_all_revisions_are_kept(&self) {
+        let notes = self.policy.notes(&mut |text| ContentHash::of(&[text.as_bytes()]));
+        let kept: Vec<_> = notes.revisions().into_iter().map(|(revision, _)| revision.hash).collect();
+        for revision in notes.runtimes.values().flat_map(|runtime| runtime.revisions()) {
+            assert!(kept.contains(&revision.hash), "the artifact of {} has been let go of", revision.hash);
+        }
     }
 
     fn confirm(&mut self, change: ChangeId, boundary: Option<Boundary>) -> Ticket {
@@ -633,6 +643,23 @@ fn a_swap_within_a_trial_leads_back_to_the_last_revision_that_passed_its_own() {
     stage.fail(request, 500, hash(FIRST));
     assert_eq!(stage.current(), hash(FIRST));
     assert!(!stage.list()[1].is_good, "the one in between never completed its trial");
+}
+
+#[test]
+fn a_patch_on_a_swap_that_fails_ends_the_swap_too_with_the_first_word_of_it() {
+    let mut stage = Stage::proven();
+    let swap = stage.commit(code(1), 400);
+    let patch = stage.commit(Shape { default: 1, ..code(1) }, 450);
+    // A host takes both back in one tick, and tells of the newer one first.
+    stage.fail(patch, 500, hash(FIRST));
+    stage.artifacts_of_all_revisions_are_kept();
+    assert_eq!((stage.current(), stage.policy.runtimes[0].trial.is_none()), (hash(FIRST), true));
+    stage.fail(swap, 500, hash(FIRST));
+    assert_eq!(stage.current(), hash(FIRST));
+    let list = stage.list();
+    assert!(list[0].refused.is_some() && list[1].refused.is_some() && list[2].is_current, "{list:#?}");
+    let told = stage.all.iter().filter(|action| matches!(action, Action::Tell(Report::Edit { news: EditNews::RolledBack { .. }, .. })));
+    assert_eq!(told.count(), 1, "the text that ran is blamed, once");
 }
 
 #[test]

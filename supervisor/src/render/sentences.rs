@@ -130,12 +130,17 @@ impl Sentences<'_> {
                 [first] => format!("{name}: from tick {tick} on: {first}"),
                 [first, rest @ ..] => format!("{name}: from tick {tick} on: {first}\n{}", indented(rest)),
             },
-            EditNews::RolledBack { fault, why } if why != fault.kind.explanation() => {
+            EditNews::RolledBack { fault, why, .. } if why != fault.kind.explanation() => {
                 format!("error: {name}: {why}; what played before plays on; this text is refused until it changes")
             }
-            EditNews::RolledBack { fault, .. } => {
-                let consequence =
-                    "it was taken back: nothing of it was played, and what played before plays on; this text is refused until it changes";
+            EditNews::RolledBack { fault, is_late, .. } => {
+                let consequence = if *is_late {
+                    "it was taken back, too late to be sure that nobody heard it: what played before plays on; \
+                     this text is refused until it changes"
+                } else {
+                    "it was taken back: nothing of the failure was heard, and what played before plays on; \
+                     this text is refused until it changes"
+                };
                 excerpt::fault(text, fault, consequence, self.has_colour)
             }
             EditNews::Unreadable { reason } => format!("{name}: {reason}; what plays goes on"),

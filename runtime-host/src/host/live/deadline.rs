@@ -64,10 +64,15 @@ impl Deadline {
         (self.window_cpu_ns, self.summed_ticks, self.is_sum_mixed) = (cpu_ns, 0, false);
     }
 
+    /// Whether a tick that took `spent_ns` of wall time has left too little for another program to compute it in time.
+    pub fn is_missed(&self, spent_ns: u64) -> bool {
+        spent_ns > self.limit_ns
+    }
+
     /// Whether a tick that took `spent_ns` of wall time, or the last ticks together, took too much processor time. The ticks
     /// of a crossfade, in which the revision is not alone on the thread, are not summed up.
     pub fn is_exceeded_rt(&mut self, spent_ns: u64, is_alone: bool) -> bool {
-        if spent_ns > self.limit_ns && self.judge_rt(thread_cpu_ns_rt()) {
+        if self.is_missed(spent_ns) && self.judge_rt(thread_cpu_ns_rt()) {
             return true;
         }
         self.since_ns = self.since_ns.saturating_add(spent_ns);
