@@ -472,7 +472,7 @@ fn what_one_client_does_to_a_runtime_is_told_to_all() {
 fn what_a_file_is_written_over_is_named_before_and_only_where_the_file_is_another_one() {
     let sample = |inode: u64, of: Shape| {
         let place = ipc::plan::Place { memory: 0, address: 0 };
-        let wanted = Wanted { path: PathBuf::from("/kick.raw"), stamp: (1, inode, 4, 0), place, bytes: 4 };
+        let wanted = Wanted { path: PathBuf::from("/kick.raw"), stamp: (1, inode, 4, 0), offset: 0, place, bytes: 4 };
         Inspection::Playable(Plan { assets: vec![wanted], ..plan(of) })
     };
     let mut stage = Stage::proven();

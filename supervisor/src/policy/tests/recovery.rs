@@ -467,7 +467,7 @@ fn a_takeover_that_does_not_come_is_given_to_the_next_host_as_soon_as_it_should_
 /// A file of four bytes.
 fn sample() -> runtime_host::host::assets::Wanted {
     let place = ipc::plan::Place { memory: 0, address: 0 };
-    runtime_host::host::assets::Wanted { path: "/kick.raw".into(), stamp: (1, 1, 4, 0), place, bytes: 4 }
+    runtime_host::host::assets::Wanted { path: "/kick.raw".into(), stamp: (1, 1, 4, 0), offset: 0, place, bytes: 4 }
 }
 
 #[test]
