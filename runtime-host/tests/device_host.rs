@@ -2,7 +2,7 @@
 
 mod device_rig;
 
-use device_rig::{DeviceHost, RampHost, TestFile, assert_is_ramp, ramp};
+use device_rig::{DeviceHost, RampHost, TestFile, assert_is_ramp, ramp, tape};
 use ipc::message::{DeviceReply, DeviceRequest, OpenDevice, Output};
 use ipc::segment::Session;
 
@@ -139,7 +139,7 @@ fn the_device_host_refuses_what_cannot_be_with_a_reason() {
             sample_rate,
             lead_blocks,
             first_frame: 0,
-            recording: recording.map(Into::into),
+            tape: recording.map(|path| tape(path.as_ref())),
             starts_together: false,
         })
     };

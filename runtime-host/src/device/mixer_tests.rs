@@ -38,7 +38,7 @@ impl Rig {
             lead_blocks: LEAD_BLOCKS,
             first_frame,
             counters: Arc::clone(&counters),
-            tap: None,
+            reel: None,
             starts_together,
         };
         let (mixer, control) = Mixer::new(settings);
@@ -54,13 +54,13 @@ impl Rig {
 
     fn resume(&mut self, slot: usize, lane: &TestLane) {
         let strip = Strip::resume(lane.reader(), ahead_blocks(u64::from(LEAD_BLOCKS), 1));
-        assert!(self.control.send(Command::Add { slot, strip }));
+        assert!(self.control.send(Command::Add { slot, strip, track: Some(slot) }));
     }
 
     fn add(&mut self, slot: usize) -> TestLane {
         let lane = TestLane::new(&self.session);
         let strip = Strip::new(lane.reader(), ahead_blocks(u64::from(LEAD_BLOCKS), 1));
-        assert!(self.control.send(Command::Add { slot, strip }));
+        assert!(self.control.send(Command::Add { slot, strip, track: Some(slot) }));
         lane
     }
 
@@ -337,7 +337,7 @@ fn a_lane_that_was_written_before_it_is_read_goes_on_with_what_is_left_of_it() {
     let mut lane = TestLane::new(&rig.session);
     (0..100).for_each(|_| lane.write(ramp));
     let strip = Strip::new(lane.reader(), ahead_blocks(u64::from(LEAD_BLOCKS), 1));
-    assert!(rig.control.send(Command::Add { slot: 0, strip }));
+    assert!(rig.control.send(Command::Add { slot: 0, strip, track: None }));
     assert_eq!(rig.render(128), signal(95 * 128..96 * 128, ramp));
 }
 
@@ -347,7 +347,7 @@ fn only_the_newest_driver_renders_and_time_goes_on_where_it_was() {
     let mut lane = TestLane::new(&rig.session);
     let Rig { mixer, mut control, .. } = rig;
     let strip = Strip::new(lane.reader(), ahead_blocks(u64::from(LEAD_BLOCKS), 1));
-    assert!(control.send(Command::Add { slot: 0, strip }));
+    assert!(control.send(Command::Add { slot: 0, strip, track: None }));
     lane.write_wanted(ramp);
     let baton = Baton::new(mixer);
     let (mut old, mut new) = (baton.issue(100), baton.issue(100));
@@ -371,7 +371,7 @@ fn a_device_that_takes_over_fades_in_and_then_every_sample_is_exact() {
     let mut lane = TestLane::new(&rig.session);
     let Rig { mixer, mut control, counters, .. } = rig;
     let strip = Strip::new(lane.reader(), ahead_blocks(u64::from(LEAD_BLOCKS), 1));
-    assert!(control.send(Command::Add { slot: 0, strip }));
+    assert!(control.send(Command::Add { slot: 0, strip, track: None }));
     let baton = Baton::new(mixer);
     let mut out = Vec::new();
     for driver in 0..3u64 {
@@ -397,7 +397,7 @@ fn a_driver_with_a_longer_period_waits_until_the_lanes_are_ahead_far_enough() {
     let mut lane = TestLane::new(&rig.session);
     let Rig { mixer, mut control, counters, .. } = rig;
     let strip = Strip::new(lane.reader(), ahead_blocks(u64::from(LEAD_BLOCKS), 1));
-    assert!(control.send(Command::Add { slot: 0, strip }));
+    assert!(control.send(Command::Add { slot: 0, strip, track: None }));
     lane.write_wanted(ramp);
     let baton = Baton::new(mixer);
     let (mut short, mut long) = (baton.issue(128), baton.issue(2_048));

@@ -44,6 +44,8 @@ struct File {
     #[serde(default)]
     acknowledge: Acknowledge,
     recording: Option<PathBuf>,
+    stems: Option<PathBuf>,
+    tapes: Option<PathBuf>,
     grace: Option<Spanned<f64>>,
     restarts: Option<Spanned<RestartsTable>>,
     #[serde(default)]
@@ -69,7 +71,12 @@ pub struct SessionFile {
     pub device: Option<String>,
     pub default_runtime: Option<String>,
     pub acknowledge: Acknowledge,
+    /// Where the sound is recorded from the start on.
     pub recording: Option<PathBuf>,
+    /// Where each runtime is.
+    pub stems: Option<PathBuf>,
+    /// Where recordings may be begun later.
+    pub tapes: Option<PathBuf>,
     /// How long everything plays on without its supervisor.
     pub grace: Duration,
     /// How often processes may die before they are left alone.
@@ -98,6 +105,8 @@ impl Default for SessionFile {
             default_runtime: None,
             acknowledge: Acknowledge::default(),
             recording: None,
+            stems: None,
+            tapes: None,
             grace: DEFAULT_GRACE,
             restart_limits: RestartLimits::default(),
             runtimes: Vec::new(),
@@ -172,6 +181,8 @@ pub fn parse(path: &Path, text: &str) -> Result<SessionFile, SessionFileError> {
         default_runtime: file.default_runtime.map(Spanned::into_inner),
         acknowledge: file.acknowledge,
         recording: file.recording.map(|recording| folder.join(recording)),
+        stems: file.stems.map(|stems| folder.join(stems)),
+        tapes: file.tapes.map(|tapes| folder.join(tapes)),
         grace,
         restart_limits,
         runtimes,

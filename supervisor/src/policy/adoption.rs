@@ -25,6 +25,7 @@ use super::keep::Keep;
 use super::process::{Life, Process};
 use super::program::{Lane, Phase, Program};
 use super::restarts::RestartLimits;
+use super::tape::TapeNote;
 use super::runtime::{Classified, Edit, EditStage, Flight, HistoryEntry, Later, Level, Probation, Revision, Runtime, Trial, Way, Wishes};
 use super::{
     Action, Child, CompileSettings, Device, Event, Goal, HostIndex, Plan, Policy, ProgramText, Report, RuntimeIndex, Stage, edits,
@@ -70,6 +71,8 @@ pub struct SessionNote {
     begun_device: u64,
     first_frame: Option<u64>,
     device_name: Option<(String, u32, u32)>,
+    /// The number of the last tape, and the one that is written.
+    tape: (u64, Option<TapeNote>),
 }
 
 /// What counts on all the time, and need not be noted for its own sake.
@@ -439,6 +442,7 @@ impl Policy {
                 begun_device: self.begun_device,
                 first_frame: self.first_frame,
                 device_name: self.device_name.clone(),
+                tape: self.tape_note(),
             },
             reckoning: Reckoning { last_live_request: self.last_live_request, frames: self.frames, frames_at_ms: self.frames_at_ms },
             lives: lives.filter_map(|(life, (program, text))| Some((life, noting.life(program, text)?))).collect(),
@@ -567,6 +571,7 @@ impl Policy {
         policy.first_frame = notes.session.first_frame;
         policy.begun_device = notes.session.begun_device;
         policy.device_name.clone_from(&notes.session.device_name);
+        policy.take_tape_back(notes.session.tape.clone());
         let heard = found.hosts.values().filter_map(|(_, presence)| presence.last_request).max().unwrap_or(0);
         policy.last_live_request = notes.reckoning.last_live_request.max(heard);
         (policy.frames, policy.frames_at_ms) = (notes.reckoning.frames, notes.reckoning.frames_at_ms);
@@ -679,6 +684,7 @@ impl Policy {
             let line = format!("change {change} waited for an answer when the supervisor died; push it again");
             actions.push(Action::Tell(Report::Log { runtime, line }));
         }
+        self.tape_comes_home(actions);
         // The last supervisor may have died before it told them.
         self.programs.iter_mut().filter(|program| program.is_lane_added).for_each(|program| program.gain = f32::NAN);
         self.mix(Some(RAMP_MS), actions);

@@ -11,7 +11,7 @@ use super::edits::{Order, answer_error, find, runtime_name, stale};
 use super::log::Logged;
 use super::program::Phase;
 use super::runtime::{Asker, ChangeVerb, Classified, FreezeAsker, Question, Recall, Runtime, Way, Wishes};
-use super::{Action, EditNews, Policy, ProgramText, Report, Stage, looking};
+use super::{Action, EditNews, Policy, ProgramText, Report, Stage, TapeFiles, looking};
 use crate::control::protocol::{
     Answer, AnswerWhen, Boundary, Cancel, Cancelled, ChangeEvent, ChangeId, Confirm, Deaths, ErrorCode, ErrorReply, Get, Pong, Progress,
     Push, Restart, Rollback, RuntimeName, RuntimeNow, Set, ShuttingDown, Verb, Watch, Watching,
@@ -97,6 +97,13 @@ impl Policy {
                 Ok(Some(Answer::Unwatch(Watching { runtime: unwatch.runtime, path: None })))
             }
             Verb::Record(record) => self.record(ticket, record.path.map(PathBuf::from), actions),
+            Verb::Tape(tape) => {
+                let files = TapeFiles { master: tape.master.map(PathBuf::from), stems: tape.stems.map(PathBuf::from) };
+                match files.is_empty() {
+                    true => self.stop_tape(ticket, actions),
+                    false => self.start_tape(ticket, files, actions).map(|()| None),
+                }
+            }
             Verb::Ping(_) => Ok(Some(Answer::Ping(Pong { control: Default::default() }))),
             Verb::Shutdown(_) => {
                 self.stop(now_ms, actions);

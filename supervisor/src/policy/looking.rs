@@ -62,6 +62,7 @@ impl Policy {
             runtimes: wanted.map(|runtime| self.runtime_status(runtime)).collect(),
             processes: self.process_status(only),
             recording: None,
+            tape: self.tape_status(),
             control: ControlStatus::default(),
             osc: None,
         }

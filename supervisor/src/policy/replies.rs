@@ -239,12 +239,14 @@ impl Policy {
             }
             DeviceReply::Status(status) => self.device_status(now_ms, status, actions),
             DeviceReply::Midi(arrived) => self.midi_arrived(&arrived, actions),
-            DeviceReply::RecordingFailed { reason } => {
-                self.verdict = self.verdict.max(Verdict::Environment);
-                actions.push(Action::Tell(Report::RecordingFailed { path: None, reason }));
+            DeviceReply::RecordingFailed { .. } => {
+                self.tape_said(reply, actions);
                 if self.goal == Goal::Bounce {
                     self.stop(now_ms, actions); // Without its file a bounce is for nothing.
                 }
+            }
+            DeviceReply::TapeBegun { .. } | DeviceReply::TapeRefused { .. } | DeviceReply::TapeEnded { .. } => {
+                self.tape_said(reply, actions);
             }
             DeviceReply::Devices(devices) => {
                 actions.push(Action::Tell(Report::Devices(devices)));

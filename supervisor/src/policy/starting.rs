@@ -97,7 +97,8 @@ impl Policy {
             actions.push(Action::ListDevices);
         } else if let Some((sample_rate, _)) = self.sample_rate {
             let first_frame = self.session_frames(now_ms);
-            actions.push(Action::OpenDevice { sample_rate, first_frame });
+            let tape = self.tape_to_open();
+            actions.push(Action::OpenDevice { sample_rate, first_frame, tape });
         } else {
             return;
         }

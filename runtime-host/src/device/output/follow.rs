@@ -276,7 +276,7 @@ mod tests {
                 lead_blocks: 4,
                 first_frame: 0,
                 counters: Arc::clone(&counters),
-                tap: None,
+                reel: None,
                 starts_together: false,
             };
             let (mixer, control) = Mixer::new(settings);

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::control::protocol::{
     Cause, ChangeClass, ChangeReport, ChangeState, Diagnostic, ErrorReply, ItemValues, Mix, Number, Recording, RecordingInfo, RevisionList,
-    RuntimeNow, SessionStatus, Watching,
+    RuntimeNow, SessionStatus, TapeNow, Watching,
 };
 
 /// Things named in one line; the rest are counted.
@@ -139,6 +139,10 @@ pub fn status(status: &SessionStatus) -> String {
             level(&runtime.mix)
         ));
     }
+    if let Some(tape) = &status.tape {
+        let what = taped(tape.master.as_ref(), tape.stems.as_ref());
+        lines.push(format!("  recording {what} since block {}, {} frames so far", tape.block, tape.frames));
+    }
     if let Some(osc) = &status.osc {
         let why = osc.last_error.as_ref().map(|why| format!(", the last one because {why}")).unwrap_or_default();
         lines.push(format!("  osc on {}: {} packets, {} malformed, {} refused{why}", osc.address, osc.packets, osc.malformed, osc.refused));
@@ -207,6 +211,21 @@ pub fn recording(recording: &Recording) -> String {
         format!("recording into {}", recording.path)
     } else {
         format!("recorded {} frames into {}", recording.frames, recording.path)
+    }
+}
+
+/// What a tape records.
+fn taped(master: Option<&String>, stems: Option<&String>) -> String {
+    let master = master.map(|path| format!("the master into {path}"));
+    let stems = stems.map(|path| format!("stems into {path}"));
+    master.into_iter().chain(stems).collect::<Vec<_>>().join(" and ")
+}
+
+pub fn tape(now: &TapeNow) -> String {
+    let what = taped(now.master.as_ref(), now.stems.as_ref());
+    match now.is_taping {
+        true => format!("recording {what} from block {} on", now.block),
+        false => format!("recorded {what}: {} frames, up to block {}", now.frames, now.block),
     }
 }
 

@@ -10,7 +10,7 @@ mod events;
 use serde::Serialize;
 use serde_json::json;
 
-use self::arguments::Talk;
+use self::arguments::{Talk, TapeOrder};
 pub use self::arguments::Verb;
 use super::CommandError;
 use super::play::session_name;
@@ -65,6 +65,10 @@ pub fn execute(verb: &Verb) -> Result<Verdict, CommandError> {
         Verb::List(list) => ask(&list.talk, &protocol::List { runtime: runtime(&list.runtime)?, limit: list.limit }, answers::revisions),
         Verb::Watch(watch) => ask(&watch.talk, &watch.params()?, answers::watching),
         Verb::Unwatch(one) => ask(&one.talk, &protocol::Unwatch { runtime: runtime(&one.runtime)? }, answers::watching),
+        Verb::Tape(arguments::Tape { order }) => match order {
+            TapeOrder::Start(start) => ask(&start.talk, &start.params()?, answers::tape),
+            TapeOrder::Stop(talk) => ask(talk, &protocol::Tape { master: None, stems: None }, answers::tape),
+        },
         Verb::Record(record) => ask(&record.talk, &record.params()?, answers::recording),
         Verb::ReplayInfo(info) => ask(&info.talk, &info.params()?, answers::recorded),
         Verb::Events(events) => events::follow(events),

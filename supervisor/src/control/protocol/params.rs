@@ -240,6 +240,16 @@ params! {
         pub path: Option<String>,
     }
 
+    /// Parameters of `tape`. With neither, the recording that runs is ended.
+    pub struct Tape {
+        /// Record what the device is given into this new file (absolute path).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub master: Option<String>,
+        /// Record what each runtime adds to it, its level included, into a new file `RUNTIME.wav` in this folder (absolute path).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub stems: Option<String>,
+    }
+
     /// Parameters of `replayInfo`.
     pub struct ReplayInfo {
         /// Absolute path of a recording.

@@ -20,7 +20,10 @@ pub struct SessionStatus {
     pub runtimes: Vec<RuntimeStatus>,
     /// Everything the session started.
     pub processes: Vec<ProcessStatus>,
+    /// The file that revisions, seed and inputs are recorded into.
     pub recording: Option<String>,
+    /// What the sound is recorded into.
+    pub tape: Option<TapeStatus>,
     pub control: ControlStatus,
     /// Where the session listens to OSC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -56,6 +59,23 @@ pub struct DeviceStatus {
     /// The session clock.
     pub frames: u64,
     pub xruns: u64,
+}
+
+/// A recording of the sound.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct TapeStatus {
+    /// The file of what the device is given.
+    pub master: Option<String>,
+    /// The folder of what each runtime adds to it.
+    pub stems: Option<String>,
+    /// How many times files have been begun: 1, and one more for each death of the device host.
+    pub part: u32,
+    /// The first block of the session that is recorded.
+    pub block: u64,
+    /// Frames since then.
+    pub frames: u64,
 }
 
 /// MIDI messages that the session has counted.
