@@ -181,7 +181,7 @@ mod tests {
         let (tap, mut queue) = Tap::with_room(2, Arc::clone(&counters));
         let mut reel = Reel::new(Some(tap));
         assert!(reel.has_room(BLOCK_FRAMES));
-        let mut turn = |reel: &mut Reel, number: u64| {
+        let turn = |reel: &mut Reel, number: u64| {
             reel.begin_block_rt(number);
             reel.master_rt(&block(number, ramp));
             reel.push_rt(BLOCK_FRAMES);
