@@ -55,8 +55,8 @@ fn heard(server: &JackServer, folder: &Folder, device_host: u32) -> Vec<f32> {
 fn a_jack_server_with_four_outputs_hears_each_runtime_on_its_channels() {
     let Some(server) = JackServer::start_with_outputs(4) else { return };
     let folder = Folder::new();
-    let programs =
-        [("front", constant(0.25, "")), ("cue", constant(0.5, "")), ("mono", mono(0.125))].map(|(name, source)| folder.file(&format!("{name}.8f4e"), source));
+    let programs = [("front", constant(0.25, "")), ("cue", constant(0.5, "")), ("mono", mono(0.125))]
+        .map(|(name, source)| folder.file(&format!("{name}.8f4e"), source));
     let mut arguments = vec!["--session", NAME, "--device", "jack", "--lead", "16"];
     arguments.extend(programs.iter().map(|program| text(program)));
     let mut playing = Playing::start(&folder, &arguments, &[("JACK_DEFAULT_SERVER", server.name())]);

@@ -170,9 +170,10 @@ pub fn parse(path: &Path, text: &str) -> Result<SessionFile, SessionFileError> {
         if !(0.0..=MAX_GAIN).contains(&gain) {
             return Err(wrong(entry.gain.as_ref().map_or(0, |gain| gain.span().start), format!("gain must be 0 to {MAX_GAIN}")));
         }
-        let output = entry.output.as_ref().map(|output| {
-            Channels::new(output.get_ref()).map_err(|error| wrong(output.span().start, format!("output: {error}")))
-        });
+        let output = entry
+            .output
+            .as_ref()
+            .map(|output| Channels::new(output.get_ref()).map_err(|error| wrong(output.span().start, format!("output: {error}"))));
         let output = output.transpose()?.unwrap_or(Channels::MAIN);
         let file = folder.join(entry.file.get_ref());
         if !file.is_file() {

@@ -463,7 +463,13 @@ fn what_one_client_does_to_a_runtime_is_told_to_all() {
         Action::Tell(Report::Control(event)) => Some((**event).clone()),
         _ => None,
     });
-    let mix = crate::control::protocol::Mix { gain: 1.0, is_muted: false, is_soloed: true, is_audible: true, output: crate::control::protocol::Channels::MAIN };
+    let mix = crate::control::protocol::Mix {
+        gain: 1.0,
+        is_muted: false,
+        is_soloed: true,
+        is_audible: true,
+        output: crate::control::protocol::Channels::MAIN,
+    };
     let (mixed, frozen) = (ControlEvent::Mixed { runtime: name("a"), mix }, ControlEvent::Frozen { runtime: name("a"), tick: 400 });
     assert_eq!(told.collect::<Vec<_>>(), [mixed, frozen], "and what changes nothing is not told");
 }

@@ -102,7 +102,11 @@ impl Meter {
     pub fn line(&self, sample_rate: u32) -> String {
         let level = self.device.peak[0].max(self.device.peak[1]);
         let loads = self.loads.iter().map(|(name, status)| {
-            if status.is_held { format!("{name} held") } else { format!("{name} {}%{}", status.load_permille.div_ceil(10), self.level(name)) }
+            if status.is_held {
+                format!("{name} held")
+            } else {
+                format!("{name} {}%{}", status.load_permille.div_ceil(10), self.level(name))
+            }
         });
         let loads = loads.collect::<Vec<_>>().join("  ");
         let underruns = self.underruns();

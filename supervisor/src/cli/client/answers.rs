@@ -3,8 +3,8 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::control::protocol::{
-    Cause, ChangeClass, ChangeReport, ChangeState, Channels, Diagnostic, ErrorReply, ItemValues, Mix, Number, Recording, RecordingInfo, RevisionList,
-    RuntimeNow, SessionStatus, TapeNow, Watching,
+    Cause, ChangeClass, ChangeReport, ChangeState, Channels, Diagnostic, ErrorReply, ItemValues, Mix, Number, Recording, RecordingInfo,
+    RevisionList, RuntimeNow, SessionStatus, TapeNow, Watching,
 };
 
 /// Things named in one line; the rest are counted.
@@ -112,13 +112,10 @@ pub fn mix(mix: &Mix) -> String {
 }
 
 pub fn status(status: &SessionStatus) -> String {
-    let device = status
-        .device
-        .as_ref()
-        .map_or("no output yet".to_owned(), |device| {
-            let peak = decibels(device.peak);
-            format!("{} at {} Hz, {} channels, {peak}, {} xruns", device.name, device.sample_rate, device.channels, device.xruns)
-        });
+    let device = status.device.as_ref().map_or("no output yet".to_owned(), |device| {
+        let peak = decibels(device.peak);
+        format!("{} at {} Hz, {} channels, {peak}, {} xruns", device.name, device.sample_rate, device.channels, device.xruns)
+    });
     let mut lines = vec![format!("session {} (pid {}): {device}", status.session, status.pid)];
     let midi = &status.midi;
     if midi.received + midi.late + midi.dropped + midi.unsent > 0 {

@@ -10,8 +10,8 @@ mod events;
 use serde::Serialize;
 use serde_json::json;
 
-use self::arguments::{Talk, TapeOrder};
 pub use self::arguments::Verb;
+use self::arguments::{Talk, TapeOrder};
 use super::CommandError;
 use super::play::session_name;
 use crate::control::protocol::{self as protocol, ErrorCode, ErrorReply, ItemName, Number, Params, RevisionName, RuntimeName};
