@@ -275,6 +275,8 @@ pub enum DeviceRequest {
     /// Bring this lane to a linear gain, in a straight line over so many frames. A lane that has not begun has it from its
     /// first sample on. Not answered.
     SetGain { runtime: String, gain: f32, ramp_frames: u32 },
+    /// Bring this lane to other channels of the device. One that has not begun is there from its first sample on. Not answered.
+    SetRoute { runtime: String, route: Route },
     /// Listen to MIDI from now on, and tell what comes in (`DeviceReply::Midi`). The ports are those of the first time.
     Listen(Ports),
     /// Record from the next block on. Answered by `TapeBegun` or `TapeRefused`.
@@ -295,6 +297,8 @@ pub struct OpenDevice {
     pub lead_blocks: u32,
     /// Frames of the session that an earlier device host has played: the session clock goes on from there.
     pub first_frame: u64,
+    /// Channels that are to be played to. A device that has fewer is used all the same.
+    pub channels: u32,
     /// A tape that begins with the first block.
     pub tape: Option<Tape>,
     /// Lanes wait for `DeviceRequest::Begin` and then start on one and the same block; those added later start by
@@ -317,6 +321,20 @@ pub struct Tape {
     pub replaces: bool,
 }
 
+/// Which channels of the device the two channels of a lane go to: bit n stands for channel n + 1.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Route {
+    pub left: u32,
+    pub right: u32,
+    /// What both are multiplied with.
+    pub gain: f32,
+}
+
+impl Route {
+    /// Left to channel 1, right to channel 2.
+    pub const STRAIGHT: Self = Self { left: 1, right: 2, gain: 1.0 };
+}
+
 /// Where sound goes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Output {
@@ -335,6 +353,8 @@ pub enum DeviceReply {
         device: String,
         sample_rate: u32,
         period_frames: u32,
+        /// Channels that are played to; the null device has as many as there can be.
+        channels: u32,
     },
     /// Nothing could be opened and no null device either (recording path not writable, …).
     Failed {
@@ -344,6 +364,7 @@ pub enum DeviceReply {
     Moved {
         device: String,
         reason: String,
+        channels: u32,
     },
     LaneMapped {
         runtime: String,

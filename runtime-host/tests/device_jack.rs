@@ -99,6 +99,7 @@ fn a_jack_server_hears_every_block_once_although_the_device_host_is_killed() {
                 sample_rate,
                 lead_blocks,
                 first_frame,
+                channels: 2,
                 tape,
                 starts_together,
             }));

@@ -20,7 +20,7 @@ const END_FRAMES: usize = 960 + 128;
 fn go_on(host: &DeviceHost, first_frame: u64, recording: &TestFile) {
     let part = if first_frame == 0 { 1 } else { 2 };
     let tape = Some(Tape { part, ..tape(&recording.0) });
-    let open = OpenDevice { output: null(), sample_rate: 48_000, lead_blocks: 24, first_frame, tape, starts_together: true };
+    let open = OpenDevice { output: null(), sample_rate: 48_000, lead_blocks: 24, first_frame, channels: 2, tape, starts_together: true };
     host.send(DeviceRequest::Open(open));
     host.wait_for_opened("null");
 }
@@ -163,6 +163,7 @@ fn a_rendering_without_a_clock_is_not_resumed() {
         sample_rate: 48_000,
         lead_blocks: 4,
         first_frame: 128,
+        channels: 2,
         tape: Some(tape("never.wav".as_ref())),
         starts_together: true,
     }));

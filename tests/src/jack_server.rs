@@ -20,11 +20,16 @@ pub struct JackServer {
 impl JackServer {
     /// Starts a server, or says why there is none. With `REQUIRE_JACK=1` in the environment a missing jackd is a failure.
     pub fn start() -> Option<Self> {
+        Self::start_with_outputs(2)
+    }
+
+    /// The same with so many outputs.
+    pub fn start_with_outputs(outputs: u32) -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("continuo-test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let spawned = Command::new("jackd")
             .args(["-n", &name, "--port-max", "128", "-R", "-P", "70", "-S", "-t", "5000", "-d", "dummy", "-r", "48000"])
-            .args(["-p", &PERIOD_FRAMES.to_string(), "-C", "2", "-P", "2"])
+            .args(["-p", &PERIOD_FRAMES.to_string(), "-C", "2", "-P", &outputs.to_string()])
             .env("JACK_NO_AUDIO_RESERVATION", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -179,7 +179,11 @@ impl Control {
                 session.set_gain(&runtime, gain, ramp_frames);
                 None
             }
-            (DeviceRequest::SetGain { .. }, None) => None,
+            (DeviceRequest::SetRoute { runtime, route }, Some(session)) => {
+                session.set_route(&runtime, route);
+                None
+            }
+            (DeviceRequest::SetGain { .. } | DeviceRequest::SetRoute { .. }, None) => None,
             (DeviceRequest::Listen(ports), Some(session)) => {
                 session.listen(ports);
                 None

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use ipc::lane::LaneReader;
 use ipc::limits::MAX_LANES;
-use ipc::message::{DeviceReply, LaneStatus};
+use ipc::message::{DeviceReply, LaneStatus, Route};
 use ipc::segment::{SegmentError, SegmentRef, SessionId};
 
 use super::counters::Counters;
@@ -38,6 +38,8 @@ struct Entry {
     is_leaving: bool,
     /// A gain, and the frames to get there, that the mixer has not been told yet.
     untold_gain: Option<(f32, u32)>,
+    /// Channels that the mixer has not been told yet.
+    untold_route: Option<Route>,
 }
 
 /// The table.
@@ -93,7 +95,14 @@ impl Lanes {
         if !mixer.send(Command::Add { slot, strip, track }) {
             return Err(LaneError::Full);
         }
-        self.slots[slot] = Some(Entry { runtime: runtime.to_owned(), track, started_block: None, is_leaving: false, untold_gain: None });
+        self.slots[slot] = Some(Entry {
+            runtime: runtime.to_owned(),
+            track,
+            started_block: None,
+            is_leaving: false,
+            untold_gain: None,
+            untold_route: None,
+        });
         Ok(())
     }
 
@@ -112,17 +121,31 @@ impl Lanes {
         if let Some(entry) = self.slot_of(runtime).and_then(|slot| self.slots[slot].as_mut()) {
             entry.untold_gain = Some((gain, ramp_frames));
         }
-        self.tell_gains(mixer);
+        self.tell_levels(mixer);
     }
 
-    /// Hands over the gains that found no room before.
-    pub fn tell_gains(&mut self, mixer: &mut MixerControl) {
+    /// Brings a lane to other channels of the device. A gain that is no number is silence. A runtime without a lane is fine.
+    pub fn set_route(&mut self, runtime: &str, route: Route, mixer: &mut MixerControl) {
+        let gain = if route.gain.is_finite() { route.gain.max(0.0) } else { 0.0 };
+        if let Some(entry) = self.slot_of(runtime).and_then(|slot| self.slots[slot].as_mut()) {
+            entry.untold_route = Some(Route { gain, ..route });
+        }
+        self.tell_levels(mixer);
+    }
+
+    /// Hands over the gains and routes that found no room before.
+    pub fn tell_levels(&mut self, mixer: &mut MixerControl) {
         for (slot, entry) in self.slots.iter_mut().enumerate() {
             let Some(entry) = entry else { continue };
             if let Some((gain, ramp_frames)) = entry.untold_gain
                 && mixer.send_if_quiet(Command::Gain { slot, gain, ramp_frames })
             {
                 entry.untold_gain = None;
+            }
+            if let Some(route) = entry.untold_route
+                && mixer.send_if_quiet(Command::Route { slot, route })
+            {
+                entry.untold_route = None;
             }
         }
     }

@@ -6,8 +6,8 @@
 //! complete and go out again to be dropped, so that this code never maps, unmaps, allocates, frees or locks; its only system
 //! call is the futex wake-up of the lanes.
 //!
-//! A sample that is not finite is replaced by 0 in the strip of its lane. Lanes are summed as they are. At the very end the
-//! sum is limited to ±1; the master of a tape gets exactly this, what the device is given, and its stems what was summed.
+//! Each lane is added to the channels that it is routed to ([`super::routing`]). A sample that is not finite is replaced by 0 in the strip of its lane. Lanes are summed as they are. At the very end the
+//! sum is limited to ±1; the master of a tape gets exactly this on channels 1 and 2, and its stems what was summed.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
@@ -15,10 +15,12 @@ use std::time::Duration;
 
 use ipc::lane::{Block, SILENCE};
 use ipc::limits::{BLOCK_FRAMES, LANE_BLOCKS, LANE_CHANNELS, MAX_LANES};
+use ipc::message::Route;
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::counters::Counters;
 use super::fade::FadeOut;
+use super::routing::{Bus, DeviceFrame, Routing};
 use super::strip::{Strip, Turn};
 use super::tape::reel::{Reel, Tap};
 
@@ -48,6 +50,8 @@ pub enum Command {
     AddStem { track: usize, tap: Box<Tap> },
     /// Record no further block, and hand the tape back.
     EndTape,
+    /// Bring the slot's lane to these channels of the device.
+    Route { slot: usize, route: Route },
     /// Start the lanes that have been held back, all on one block.
     Begin,
     /// Fade everything out; from its last frame on the session gives silence and time stands still.
@@ -128,6 +132,8 @@ pub struct MixerSettings {
 /// The mixer; see the module.
 pub struct Mixer {
     strips: [Option<Strip>; MAX_LANES],
+    /// Which channels each slot's lane goes to.
+    routings: [Routing; MAX_LANES],
     /// Which track of a tape each slot's lane is on.
     tracks: [Option<usize>; MAX_LANES],
     commands: Consumer<Command>,
@@ -141,7 +147,7 @@ pub struct Mixer {
     /// Number of the session block that is rendered next.
     clock_blocks: u64,
     /// The block being given out, and how much of it has been.
-    mix: Block,
+    bus: Bus,
     given_frames: usize,
     scratch: Block,
     start: Start,
@@ -161,6 +167,7 @@ impl Mixer {
         settings.counters.frames.store(clock_blocks * BLOCK_FRAMES as u64, Relaxed);
         let mixer = Self {
             strips: std::array::from_fn(|_| None),
+            routings: [Routing::STRAIGHT; MAX_LANES],
             tracks: [None; MAX_LANES],
             commands,
             notices,
@@ -170,7 +177,7 @@ impl Mixer {
             lead_blocks,
             ahead_blocks: ahead_blocks(lead_blocks, 1),
             clock_blocks,
-            mix: SILENCE,
+            bus: Bus::SILENT,
             given_frames: BLOCK_FRAMES,
             scratch: SILENCE,
             start: if settings.starts_together { Start::HeldBack } else { Start::ByItself },
@@ -182,7 +189,7 @@ impl Mixer {
 
     /// Gives the next `frames` frames of the session to `give`, with their position. `period_blocks` is how many blocks the
     /// device takes at once; hosts may work that much further ahead.
-    pub fn fill_rt(&mut self, period_blocks: u64, frames: usize, mut give: impl FnMut(usize, Frame)) {
+    pub fn fill_rt(&mut self, period_blocks: u64, frames: usize, mut give: impl FnMut(usize, DeviceFrame)) {
         self.ahead_blocks = ahead_blocks(self.lead_blocks, period_blocks);
         self.obey_rt();
         let mut done = 0;
@@ -192,8 +199,7 @@ impl Mixer {
             }
             let count = (BLOCK_FRAMES - self.given_frames).min(frames - done);
             for offset in 0..count {
-                let frame = self.mix.map(|samples| samples[self.given_frames + offset]);
-                give(done + offset, frame);
+                give(done + offset, self.bus.frame_rt(self.given_frames + offset));
             }
             self.given_frames += count;
             done += count;
@@ -249,6 +255,7 @@ impl Mixer {
                 Command::Add { slot, strip, track } => match &mut self.strips[slot] {
                     free @ None => {
                         *free = Some(strip);
+                        self.routings[slot] = Routing::STRAIGHT;
                         self.tracks[slot] = track;
                     }
                     // The control thread keeps the table of free slots; if it erred, the newcomer goes back unheard.
@@ -263,6 +270,10 @@ impl Mixer {
                     if let Some(strip) = &mut self.strips[slot] {
                         strip.set_gain_rt(gain, ramp_frames);
                     }
+                }
+                Command::Route { slot, route } => {
+                    let is_heard = self.strips[slot].as_ref().is_some_and(Strip::is_heard_rt);
+                    self.routings[slot].go_to_rt(route, is_heard);
                 }
                 Command::BeginTape(reel) => match &mut self.reel {
                     free @ None => *free = Some(reel),
@@ -295,7 +306,7 @@ impl Mixer {
     /// Renders the next block of the session; silence once the session has ended.
     fn begin_block_rt(&mut self) {
         self.end_if_faded_rt();
-        self.mix = SILENCE;
+        self.bus.clear_rt();
         self.given_frames = 0;
         if self.reel.as_ref().is_some_and(|reel| reel.is_ending_rt())
             && let Some(reel) = self.reel.take()
@@ -319,11 +330,16 @@ impl Mixer {
             if let Some(reel) = &mut self.reel {
                 reel.fade_rt(*fade);
             }
-            fade.apply_rt(&mut self.mix);
+            // The same for every channel.
+            let begun = *fade;
+            for samples in self.bus.channels_rt() {
+                *fade = begun;
+                fade.apply_to_rt(samples);
+            }
         }
         self.limit_rt();
         if let Some(reel) = &mut self.reel {
-            reel.master_rt(&self.mix);
+            reel.master_rt(&self.bus.main_rt());
         }
         self.clock_blocks += 1;
     }
@@ -368,28 +384,28 @@ impl Mixer {
         if non_finite > 0 {
             self.counters.non_finite.fetch_add(non_finite, Relaxed);
         }
+        let stem = self.routings[slot].add_rt(&self.scratch, &mut self.bus);
         if let (Some(reel), Some(track)) = (&mut self.reel, self.tracks[slot]) {
-            reel.add_rt(track, &self.scratch);
+            reel.add_rt(track, &stem);
         }
-        for (channel, (sum, samples)) in self.mix.iter_mut().zip(&self.scratch).enumerate() {
-            let mut peak = 0.0f32;
-            for (sum, sample) in sum.iter_mut().zip(samples) {
-                *sum += sample;
-                peak = peak.max(sample.abs());
-            }
+        for (channel, samples) in self.scratch.iter().enumerate() {
+            let peak = samples.iter().fold(0.0f32, |peak, sample| peak.max(sample.abs()));
             self.counters.lanes[slot].peak.raise_rt(channel, peak);
         }
     }
 
     /// The hard limit at the device's boundary. A sum of finite samples may be infinite, never NaN: `clamp` is enough.
     fn limit_rt(&mut self) {
-        for (channel, samples) in self.mix.iter_mut().enumerate() {
+        for (channel, samples) in self.bus.channels_rt().enumerate() {
             let mut peak = 0.0f32;
             for sample in samples {
                 *sample = sample.clamp(-1.0, 1.0);
                 peak = peak.max(sample.abs());
             }
-            self.counters.peak.raise_rt(channel, peak);
+            // The level of the session is that of its main pair.
+            if channel < LANE_CHANNELS {
+                self.counters.peak.raise_rt(channel, peak);
+            }
         }
     }
 

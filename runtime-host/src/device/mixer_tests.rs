@@ -67,7 +67,7 @@ impl Rig {
 
     fn render(&mut self, frames: usize) -> Vec<Frame> {
         let mut out = vec![[9.0; 2]; frames];
-        self.mixer.fill_rt(frames.div_ceil(BLOCK_FRAMES) as u64, frames, |at, frame| out[at] = frame);
+        self.mixer.fill_rt(frames.div_ceil(BLOCK_FRAMES) as u64, frames, |at, frame| out[at] = [frame[0], frame[1]]);
         out
     }
 

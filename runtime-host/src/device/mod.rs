@@ -5,7 +5,7 @@
 //! | control (main) | requests, policy, status | [`control`], [`session`], [`lanes`], [`output::follow`] |
 //! | requests, replies | wait for the supervisor | [`link`] |
 //! | rendezvous | waits for the next supervisor when there is none | [`link::Grace`] |
-//! | a driver's callback, or the null device (real-time) | renders the mixer | [`baton`], [`mixer`], [`strip`], [`fade`], [`gain`] |
+//! | a driver's callback, or the null device (real-time) | renders the mixer | [`baton`], [`mixer`], [`strip`], [`routing`], [`fade`], [`gain`] |
 //! | unpaced | the same, without a clock | [`output::unpaced`] |
 //! | stream, search, listing | calls into driver libraries, which may hang | [`output`] |
 //! | midi, midi-jack | read MIDI lanes, send and record events, end notes | [`midi`] |
@@ -29,6 +29,7 @@ pub mod mixer;
 #[cfg(test)]
 mod mixer_tests;
 pub mod output;
+pub mod routing;
 pub mod session;
 pub mod strip;
 pub mod tape;

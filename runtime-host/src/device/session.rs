@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use ipc::limits::{BLOCK_FRAMES, MAX_LEAD_BLOCKS, SAMPLE_RATE_RANGE_HZ};
-use ipc::message::{DeviceReply, DeviceStatus, OpenDevice, Output, Tape};
+use ipc::limits::{BLOCK_FRAMES, LANE_CHANNELS, MAX_LEAD_BLOCKS, SAMPLE_RATE_RANGE_HZ};
+use ipc::message::{DeviceReply, DeviceStatus, OpenDevice, Output, Route, Tape};
 use ipc::midi::{MidiCounters, Ports};
 use ipc::segment::{SegmentKind, SegmentRef, SessionId};
 
@@ -19,7 +19,7 @@ use super::lanes::{Lanes, runtime_of};
 use super::midi::input::{InputCounters, MidiInput, Setup};
 use super::midi::{Destinations, MidiOut};
 use super::mixer::{Command, Mixer, MixerControl, MixerSettings, Notice, ahead_blocks};
-use super::output::follow::Outputs;
+use super::output::follow::{Outputs, Wanted};
 use super::output::{Target, unpaced};
 use super::strip::Strip;
 use super::tape::TapeError;
@@ -174,6 +174,11 @@ impl Session {
         self.lanes.set_gain(runtime, gain, ramp_frames, &mut self.mixer);
     }
 
+    /// Brings a lane to other channels of the device.
+    pub fn set_route(&mut self, runtime: &str, route: Route) {
+        self.lanes.set_route(runtime, route, &mut self.mixer);
+    }
+
     /// Records from the next block on, all runtimes that have a lane and those that get one later.
     pub fn start_tape(&mut self, tape: &Tape) -> Option<DeviceReply> {
         self.reported_unrecorded = false;
@@ -266,7 +271,7 @@ impl Session {
             }
         }
         replies.extend(self.midi.started(self.block()));
-        self.lanes.tell_gains(&mut self.mixer);
+        self.lanes.tell_levels(&mut self.mixer);
         replies.extend(self.unrecorded());
         if now >= self.status_at {
             self.status_at = now + STATUS_INTERVAL;
@@ -406,7 +411,8 @@ fn check(request: &OpenDevice) -> Result<(), OpenError> {
 }
 
 fn unpaced_opened(sample_rate: u32) -> DeviceReply {
-    DeviceReply::Opened { device: "unpaced".into(), sample_rate, period_frames: BLOCK_FRAMES as u32 }
+    let channels = LANE_CHANNELS as u32;
+    DeviceReply::Opened { device: "unpaced".into(), sample_rate, period_frames: BLOCK_FRAMES as u32, channels }
 }
 
 fn begin_playback(request: &OpenDevice, baton: &Arc<Baton>, events: &Sender<Event>, now: Instant) -> (Playback, Vec<DeviceReply>) {
@@ -418,7 +424,7 @@ fn begin_playback(request: &OpenDevice, baton: &Arc<Baton>, events: &Sender<Even
             return (Playback::Unpaced { frames: *frames, state: Rendering::NotBegun }, vec![opened]);
         }
     };
-    let mut outputs = Outputs::new(target, request.sample_rate, Arc::clone(baton), events.clone());
+    let mut outputs = Outputs::new(target, Wanted::of(request), Arc::clone(baton), events.clone());
     let replies = outputs.open(now);
     (Playback::Clocked(Box::new(outputs)), replies)
 }

@@ -216,6 +216,7 @@ impl DeviceHost {
             sample_rate: 48_000,
             lead_blocks: 24,
             first_frame: 0,
+            channels: 2,
             tape: recording.map(tape),
             starts_together: false,
         }));
@@ -272,7 +273,7 @@ impl DeviceHost {
     /// Waits until sound has moved to a device whose name begins like this, and returns the reason, which is one line.
     pub fn wait_for_move(&self, to: &str) -> String {
         let reason = self.wait_for(&format!("move to {to}"), |reply| match reply {
-            DeviceReply::Moved { device, reason } if device.starts_with(to) => Some(reason.clone()),
+            DeviceReply::Moved { device, reason, .. } if device.starts_with(to) => Some(reason.clone()),
             _ => None,
         });
         assert!(!reason.contains('\n'), "{reason}");

@@ -10,7 +10,7 @@ use toml::Spanned;
 
 use super::restart_limits::RestartsTable;
 use crate::control::SessionName;
-use crate::control::protocol::RuntimeName;
+use crate::control::protocol::{Channels, RuntimeName};
 use crate::policy::RestartLimits;
 
 /// Largest linear gain, as of the verb `gain`.
@@ -58,6 +58,7 @@ struct RuntimeEntry {
     name: Spanned<String>,
     file: Spanned<PathBuf>,
     gain: Option<Spanned<f64>>,
+    output: Option<Spanned<String>>,
     #[serde(default)]
     mute: bool,
 }
@@ -92,6 +93,8 @@ pub struct FileRuntime {
     pub file: PathBuf,
     pub gain: f64,
     pub is_muted: bool,
+    /// Channels of the device.
+    pub output: Channels,
 }
 
 impl Default for SessionFile {
@@ -167,11 +170,16 @@ pub fn parse(path: &Path, text: &str) -> Result<SessionFile, SessionFileError> {
         if !(0.0..=MAX_GAIN).contains(&gain) {
             return Err(wrong(entry.gain.as_ref().map_or(0, |gain| gain.span().start), format!("gain must be 0 to {MAX_GAIN}")));
         }
+        let output = entry
+            .output
+            .as_ref()
+            .map(|output| Channels::new(output.get_ref()).map_err(|error| wrong(output.span().start, format!("output: {error}"))));
+        let output = output.transpose()?.unwrap_or(Channels::MAIN);
         let file = folder.join(entry.file.get_ref());
         if !file.is_file() {
             return Err(wrong(entry.file.span().start, format!("there is no file {}", file.display())));
         }
-        runtimes.push(FileRuntime { name, file, gain, is_muted: entry.mute });
+        runtimes.push(FileRuntime { name, file, gain, is_muted: entry.mute, output });
     }
     Ok(SessionFile {
         name: name.transpose()?,
@@ -198,11 +206,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("drums.8f4e"), "8f4e/v1\n").unwrap();
         let text = "name = \"gig\"\nsample_rate = 44100\nlead = 8\ndevice = \"null\"\nacknowledge = \"any-loss\"\n\n\
-                    [[runtime]]\nname = \"drums\"\nfile = \"drums.8f4e\"\ngain = 0.5\nmute = true\n";
+                    [[runtime]]\nname = \"drums\"\nfile = \"drums.8f4e\"\ngain = 0.5\nmute = true\noutput = \"3-4\"\n";
         let session = parse(&folder.path().join("SESSION.toml"), text).unwrap();
         assert_eq!((session.sample_rate, session.lead, session.acknowledge), (Some(44_100), 8, Acknowledge::AnyLoss));
         assert_eq!(session.runtimes[0].file, folder.path().join("drums.8f4e"));
         assert!(session.runtimes[0].is_muted && session.runtimes[0].gain == 0.5);
+        assert_eq!(session.runtimes[0].output, Channels { left: 3, right: 4 });
     }
 
     #[test]
@@ -225,6 +234,7 @@ mod tests {
             ("[[runtime]]\nname = \"a\"\nfile = \"nowhere.8f4e\"\n", 3, "nowhere.8f4e"),
             ("[[runtime]]\nname = \"a:b\"\nfile = \"x\"\n", 2, "runtime name"),
             ("default_runtime = \"quantum\"\n", 1, "audio"),
+            ("[[runtime]]\nname = \"a\"\nfile = \"x\"\noutput = \"3-99\"\n", 4, "3-4"),
             ("\n[restarts]\nruntime = 9\nsession = 8\n", 2, "session"),
             ("[restarts]\nseconds = 0\n", 1, "seconds"),
             ("[restarts]\nruntimes = 9\n", 2, "runtimes"),

@@ -40,6 +40,7 @@ The file:
   file = \"drums.8f4e\"
   gain = 0.8
   mute = false
+  output = \"1-2\"                      channels of the device, such as \"3-4\" or \"3\"
 
 When a session's supervisor dies, everything plays on for the grace period; `continuo up` with the session's name (or its file), \
 within that time, takes it back as it is, and what the file says by then is not looked at. So it does with a session of \
@@ -83,8 +84,11 @@ pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
     };
     let mut job = Job::new(Goal::Serve, programs(&file)?);
     let chosen = session_name(arguments.session.as_deref())?.or(file.name);
-    let presets =
-        file.runtimes.iter().map(|runtime| Preset { runtime: runtime.name.clone(), gain: runtime.gain, is_muted: runtime.is_muted });
+    let preset = |runtime: &session_file::FileRuntime| {
+        let session_file::FileRuntime { name, gain, is_muted, output, .. } = runtime;
+        Preset { runtime: name.clone(), gain: *gain, is_muted: *is_muted, output: *output }
+    };
+    let presets = file.runtimes.iter().map(preset);
     job.live = Some(LiveSetup {
         // Unlike `play`, it is nothing without its name.
         session: Some(chosen.unwrap_or_default()),

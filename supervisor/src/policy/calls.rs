@@ -13,8 +13,8 @@ use super::program::Phase;
 use super::runtime::{Asker, ChangeVerb, Classified, FreezeAsker, Question, Recall, Runtime, Way, Wishes};
 use super::{Action, EditNews, Policy, ProgramText, Report, Stage, TapeFiles, looking};
 use crate::control::protocol::{
-    Answer, AnswerWhen, Boundary, Cancel, Cancelled, ChangeEvent, ChangeId, Confirm, Deaths, ErrorCode, ErrorReply, Get, Pong, Progress,
-    Push, Restart, Rollback, RuntimeName, RuntimeNow, Set, ShuttingDown, Verb, Watch, Watching,
+    Answer, AnswerWhen, Boundary, Cancel, Cancelled, ChangeEvent, ChangeId, Channels, Confirm, Deaths, ErrorCode, ErrorReply, Get, Pong,
+    Progress, Push, Restart, Rollback, RuntimeName, RuntimeNow, Set, ShuttingDown, Verb, Watch, Watching,
 };
 use crate::control::{Call, Ticket};
 
@@ -73,6 +73,11 @@ impl Policy {
                 let runtime = self.runtime(&solo.runtime)?;
                 self.change_levels(None, actions, |policy| policy.runtimes[runtime].level.is_soloed = solo.on);
                 Ok(Some(Answer::Solo(self.mix_of(runtime))))
+            }
+            Verb::Output(output) => {
+                let runtime = self.runtime(&output.runtime)?;
+                self.set_output(runtime, output.channels.unwrap_or(Channels::MAIN), actions)?;
+                Ok(Some(Answer::Output(self.mix_of(runtime))))
             }
             Verb::Panic(_) => Ok(Some(Answer::Panic(self.panic_now(actions)))),
             Verb::Restart(restart) => self.restart(ticket, &restart, actions),

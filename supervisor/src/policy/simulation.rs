@@ -282,7 +282,7 @@ impl World {
             }
             Action::RunProgram { host, .. } => self.host_says(host, HostReply::RunDone { dumps: Vec::new() }),
             Action::OpenDevice { tape, .. } => {
-                self.device(DeviceReply::Opened { device: String::new(), sample_rate: 48_000, period_frames: 1 });
+                self.device(DeviceReply::Opened { device: String::new(), sample_rate: 48_000, period_frames: 1, channels: 2 });
                 tape.into_iter().for_each(|tape| self.tape(&tape));
             }
             Action::StartTape(tape) => self.tape(&tape),
@@ -326,7 +326,7 @@ impl World {
             }
             Action::CompileEdit { .. } | Action::InspectEdit { .. } | Action::Live { .. } | Action::Answer { .. } => self.take_live(action),
             Action::Prepare { .. } | Action::Forget { .. } | Action::TakeOver { .. } => self.take_live(action),
-            Action::SetGain { .. } => {}
+            Action::SetGain { .. } | Action::SetRoute { .. } => {}
             Action::Watch { .. } | Action::Unwatch { .. } | Action::Record { .. } | Action::Log(_) => {}
         }
     }

@@ -13,7 +13,7 @@ use ipc::hash::ContentHash;
 use ipc::live::{LiveRequest, RequestId};
 use ipc::manifest::Manifest;
 use ipc::message::{
-    CompileTimings, DeviceDescription, DeviceReply, DeviceStatus, HostReply, HostStatus, ItemValue, Refusal, Role, Tape, WorkerReply,
+    CompileTimings, DeviceDescription, DeviceReply, DeviceStatus, HostReply, HostStatus, ItemValue, Refusal, Role, Route, Tape, WorkerReply,
 };
 use ipc::recovery::{Prepare, TakeOver, TookOver};
 use ipc::segment::SegmentRef;
@@ -178,6 +178,8 @@ pub struct Plan {
     pub runtime_type: String,
     /// Whether it delivers into a lane: blocks of sound, or MIDI events.
     pub has_lane: bool,
+    /// Whether it has an output on the left, and on the right.
+    pub sides: [bool; 2],
     /// Frames (or ticks) a second.
     pub sample_rate: u32,
     /// Lines for the log that came out of resolving the runtime type and the settings.
@@ -463,12 +465,18 @@ pub enum Action {
         gain: f32,
         ramp_frames: u32,
     },
+    SetRoute {
+        runtime: RuntimeIndex,
+        route: Route,
+    },
     /// Answered by `LaneCreated` or `LaneNotCreated`.
     CreateLane(RuntimeIndex),
     OpenDevice {
         sample_rate: u32,
         /// Frames that an earlier device host has played.
         first_frame: u64,
+        /// Channels that are played to.
+        channels: u32,
         /// What is recorded from the first block on.
         tape: Option<Tape>,
     },

@@ -158,7 +158,7 @@ fn policy(job: &Job) -> Policy {
         policy.configure(live.sample_rate, live.asks_for_any_loss, u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
         policy.limit_restarts(live.restart_limits);
         for preset in &live.presets {
-            policy.preset(&preset.runtime, preset.gain, preset.is_muted);
+            policy.preset(&preset.runtime, preset.gain, preset.is_muted, preset.output);
         }
     }
     policy
@@ -466,8 +466,12 @@ impl<'a> Shell<'a> {
                 let runtime = self.policy.lane_name(runtime);
                 self.tell_device(DeviceRequest::SetGain { runtime, gain, ramp_frames });
             }
+            Action::SetRoute { runtime, route } => {
+                let runtime = self.policy.lane_name(runtime);
+                self.tell_device(DeviceRequest::SetRoute { runtime, route });
+            }
             Action::CreateLane(runtime) => self.create_lane(runtime),
-            Action::OpenDevice { sample_rate, first_frame, tape } => self.open_device(sample_rate, first_frame, tape),
+            Action::OpenDevice { sample_rate, first_frame, channels, tape } => self.open_device(sample_rate, first_frame, channels, tape),
             Action::ListDevices => self.tell_device(DeviceRequest::List),
             Action::AddLane { runtime, lane, resumes } => {
                 self.tell_device(DeviceRequest::AddLane { runtime: self.policy.lane_name(runtime), lane, resumes });
@@ -803,13 +807,14 @@ impl<'a> Shell<'a> {
         self.policy.lives().into_iter().map(|(life, ticks)| (life, ticks.max(done(life)))).collect()
     }
 
-    fn open_device(&mut self, sample_rate: u32, first_frame: u64, tape: Option<Tape>) {
+    fn open_device(&mut self, sample_rate: u32, first_frame: u64, channels: u32, tape: Option<Tape>) {
         let Some(sound) = &self.job.sound else { return };
         let open = OpenDevice {
             output: sound.output.at(sample_rate),
             sample_rate,
             lead_blocks: sound.lead_blocks,
             first_frame,
+            channels,
             tape,
             starts_together: true,
         };

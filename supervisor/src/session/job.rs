@@ -10,6 +10,7 @@ use ipc::midi::Ports;
 use runtime_host::device::midi::input::score::Score;
 
 use crate::control::SessionName;
+use crate::control::protocol::Channels;
 pub use crate::policy::ProgramText;
 use crate::policy::log::{LogEntry, RevisionText};
 use crate::policy::{Goal, RestartLimits, TapeFiles};
@@ -126,6 +127,8 @@ pub struct Preset {
     pub runtime: String,
     pub gain: f64,
     pub is_muted: bool,
+    /// Channels of the device.
+    pub output: Channels,
 }
 
 impl Job {

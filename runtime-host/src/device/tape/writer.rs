@@ -40,7 +40,9 @@ pub enum News {
     /// A file cannot be written any more; the tape has ended with what there is.
     Failed(TapeError),
     /// All files are complete, and so long.
-    Written { frames: u64 },
+    Written {
+        frames: u64,
+    },
 }
 
 /// What a tape begins with.

@@ -45,6 +45,8 @@ pub enum Verb {
     Mute(Switch),
     /// Silence all runtimes that are not soloed.
     Solo(Switch),
+    /// Bring a runtime to other channels of the device.
+    Output(Output),
     /// Silence now.
     Panic(Talk),
     /// Start a runtime again.
@@ -292,6 +294,17 @@ pub struct Switch {
     /// Undo it.
     #[arg(long)]
     pub off: bool,
+    #[command(flatten)]
+    pub talk: Talk,
+}
+
+#[derive(Args)]
+pub struct Output {
+    pub runtime: String,
+    /// From 1: `3-4` is left to 3 and right to 4, `3` is both to 3; without it, 1-2. A program with one output only is heard on
+    /// both channels. The master of a recording has channels 1 and 2; each stem has the pair that its runtime goes to.
+    #[arg(value_parser = |text: &str| protocol::Channels::new(text))]
+    pub channels: Option<protocol::Channels>,
     #[command(flatten)]
     pub talk: Talk,
 }

@@ -10,8 +10,8 @@ mod events;
 use serde::Serialize;
 use serde_json::json;
 
-use self::arguments::{Talk, TapeOrder};
 pub use self::arguments::Verb;
+use self::arguments::{Talk, TapeOrder};
 use super::CommandError;
 use super::play::session_name;
 use crate::control::protocol::{self as protocol, ErrorCode, ErrorReply, ItemName, Number, Params, RevisionName, RuntimeName};
@@ -45,6 +45,10 @@ pub fn execute(verb: &Verb) -> Result<Verdict, CommandError> {
         }
         Verb::Mute(mute) => ask(&mute.talk, &protocol::Mute { runtime: runtime(&mute.runtime)?, on: !mute.off }, answers::mix),
         Verb::Solo(solo) => ask(&solo.talk, &protocol::Solo { runtime: runtime(&solo.runtime)?, on: !solo.off }, answers::mix),
+        Verb::Output(output) => {
+            let params = protocol::Output { runtime: runtime(&output.runtime)?, channels: output.channels };
+            ask(&output.talk, &params, answers::mix)
+        }
         Verb::Panic(talk) => ask(talk, &protocol::Panic {}, |silenced| match silenced.runtimes.len() {
             1 => "1 runtime is silent now; it plays on".to_owned(),
             count => format!("{count} runtimes are silent now; they play on"),

@@ -213,7 +213,7 @@ pub enum ControlEvent {
     Running { runtime: RuntimeName, tick: u64 },
     /// It began again from its defaults in this tick.
     Reset { runtime: RuntimeName, tick: u64 },
-    /// It is mixed like this now, whoever changed it: `gain`, `mute`, `panic`, or `solo` of any runtime.
+    /// It is mixed like this now, whoever changed it: `gain`, `mute`, `output`, `panic`, or `solo` of any runtime.
     Mixed { runtime: RuntimeName, mix: Mix },
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::event::Topic;
-use super::values::{Boundary, ChangeId, ItemName, Number, RevisionName, RuntimeName};
+use super::values::{Boundary, ChangeId, Channels, ItemName, Number, RevisionName, RuntimeName};
 
 macro_rules! params {
     ($($item:item)*) => {$(
@@ -145,6 +145,14 @@ params! {
     pub struct Solo {
         pub runtime: RuntimeName,
         pub on: bool,
+    }
+
+    /// Parameters of `output`.
+    pub struct Output {
+        pub runtime: RuntimeName,
+        /// Channels of the device, from 1: `3-4`, or `3`; without it, `1-2`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub channels: Option<Channels>,
     }
 
     /// Parameters of `restart`.

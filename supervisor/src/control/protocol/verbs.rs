@@ -126,6 +126,8 @@ verbs! {
     Mute("mute") -> Mix;
     /// Silences all runtimes that are not soloed.
     Solo("solo") -> Mix;
+    /// Brings a runtime to other channels of the device.
+    Output("output") -> Mix;
     /// Starts a runtime again, with its state unless told otherwise.
     Restart("restart") -> RuntimeNow;
     /// Fades a runtime out and ends it.

@@ -355,7 +355,7 @@ fn the_next_device_host_goes_on_with_the_clock_and_the_lanes() {
     assert!(actions.contains(&Action::Spawn(Child::Device(2))));
     assert!(!scene.all.iter().any(|action| matches!(action, Action::StopRuntime(_))), "the hosts wait");
     let actions = join(&mut scene, Child::Device(2), 92);
-    assert!(actions.contains(&Action::OpenDevice { sample_rate: 48_000, first_frame: 48_000, tape: None }));
+    assert!(actions.contains(&Action::OpenDevice { sample_rate: 48_000, first_frame: 48_000, channels: 2, tape: None }));
     for runtime in [FIRST, SECOND] {
         assert!(actions.contains(&Action::AddLane { runtime, lane: lane(runtime), resumes: true }));
     }
