@@ -355,10 +355,10 @@ fn only_the_newest_driver_renders_and_time_goes_on_where_it_was() {
     let mut out = Vec::new();
     assert!(!old.render_rt(100, |_, _| panic!("it was not given the baton")));
     baton.pass_to(old.generation());
-    assert!(old.render_rt(100, |_, frame| out.push(frame)));
+    assert!(old.render_rt(100, |_, frame| out.push([frame[0], frame[1]])));
     baton.pass_to(new.generation());
     assert!(!old.render_rt(100, |_, _| panic!("it has no longer the baton")));
-    assert!(new.render_rt(100, |_, frame| out.push(frame)));
+    assert!(new.render_rt(100, |_, frame| out.push([frame[0], frame[1]])));
     baton.withdraw();
     assert!(!new.render_rt(100, |_, _| panic!("nobody has the baton")));
     assert_eq!(out[..100], signal(0..100, ramp));
@@ -380,7 +380,7 @@ fn a_device_that_takes_over_fades_in_and_then_every_sample_is_exact() {
         baton.pass_to(renderer.generation());
         for _ in 0..20 {
             lane.write_wanted(constant(0.5));
-            assert!(renderer.render_rt(128, |_, frame| out.push(frame)), "driver {driver}");
+            assert!(renderer.render_rt(128, |_, frame| out.push([frame[0], frame[1]])), "driver {driver}");
         }
     }
     let (first, others) = out.split_at(20 * 128);
@@ -404,11 +404,11 @@ fn a_driver_with_a_longer_period_waits_until_the_lanes_are_ahead_far_enough() {
     let (mut short, mut long) = (baton.issue(128), baton.issue(2_048));
     baton.pass_to(short.generation());
     let mut out = Vec::new();
-    assert!(short.render_rt(128, |_, frame| out.push(frame)));
+    assert!(short.render_rt(128, |_, frame| out.push([frame[0], frame[1]])));
     baton.pass_to(long.generation());
     assert!(!long.render_rt(2_048, |_, _| panic!("the lane has 4 of 16 blocks")));
     lane.write_wanted(ramp);
-    assert!(long.render_rt(2_048, |_, frame| out.push(frame)));
+    assert!(long.render_rt(2_048, |_, frame| out.push([frame[0], frame[1]])));
     assert_eq!(out[..128], signal(0..128, ramp));
     let faded = 128 + FADE_FRAMES;
     assert_eq!(out[faded..], signal(faded as u64..128 + 2_048, ramp), "after the fade-in of the device");

@@ -286,11 +286,13 @@ impl World {
                 tape.into_iter().for_each(|tape| self.tape(&tape));
             }
             Action::StartTape(tape) => self.tape(&tape),
-            Action::StopTape { number } => self.device(if self.random.one_in(4) {
-                DeviceReply::RecordingFailed { reason: String::new(), ended: Some(number) }
-            } else {
-                DeviceReply::TapeEnded { number, block: 1, frames: 1 }
-            }),
+            Action::StopTape { number } => {
+                let is_full = self.random.one_in(4);
+                self.device(match is_full {
+                    true => DeviceReply::RecordingFailed { reason: String::new(), ended: Some(number) },
+                    false => DeviceReply::TapeEnded { number, block: 1, frames: 1 },
+                });
+            }
             Action::ListDevices => self.device(DeviceReply::Devices(Vec::new())),
             Action::AddLane { runtime, lane, .. } => {
                 self.promise(!self.released.contains(&lane.name), "a lane is read that is gone");
@@ -345,10 +347,10 @@ impl World {
     /// The device host records, or cannot.
     fn tape(&mut self, tape: &ipc::message::Tape) {
         let number = tape.number;
-        self.device(if self.random.one_in(4) {
-            DeviceReply::TapeRefused { number, reason: String::new() }
-        } else {
-            DeviceReply::TapeBegun { number, part: tape.part, block: 1, earlier_frames: None }
+        let is_refused = self.random.one_in(4);
+        self.device(match is_refused {
+            true => DeviceReply::TapeRefused { number, reason: String::new() },
+            false => DeviceReply::TapeBegun { number, part: tape.part, block: 1, earlier_frames: None },
         });
     }
 

@@ -88,7 +88,8 @@ impl Sentences<'_> {
                 let missed = missed_frames.map_or("some frames".to_owned(), |frames| format!("{frames} frames"));
                 format!("recording {} goes on at block {block} in its part {part}; {missed} are missing before it", taped(files))
             }
-            Report::TapeEnded { files, block, frames } => format!("recorded {}: {frames} frames, up to block {block}", taped(files)),
+            // Told to whoever ended it, or with the end of the session.
+            Report::TapeEnded { .. } => return None,
             Report::RecordingFailed { path: None, reason } => format!("error: recording: {reason}"),
             Report::RecordingFailed { path: Some(path), reason } => format!("error: recording into {}: {reason}", path.display()),
             Report::ProcessStarted { .. } | Report::Compiled { .. } | Report::Checked { .. } | Report::RuntimeStarted { .. } => {
