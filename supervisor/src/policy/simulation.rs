@@ -342,7 +342,18 @@ impl World {
                 self.host_says(host, reply);
             }
             Action::RunProgram { host, .. } => self.host_says(host, HostReply::RunDone { dumps: Vec::new() }),
-            Action::OpenDevice { .. } => self.device(DeviceReply::Opened { device: String::new(), sample_rate: 48_000, period_frames: 1 }),
+            Action::OpenDevice { tape, .. } => {
+                self.device(DeviceReply::Opened { device: String::new(), sample_rate: 48_000, period_frames: 1, channels: 2 });
+                tape.into_iter().for_each(|tape| self.tape(&tape));
+            }
+            Action::StartTape(tape) => self.tape(&tape),
+            Action::StopTape { number } => {
+                let is_full = self.random.one_in(4);
+                self.device(match is_full {
+                    true => DeviceReply::RecordingFailed { reason: String::new(), ended: Some(number) },
+                    false => DeviceReply::TapeEnded { number, block: 1, frames: 1 },
+                });
+            }
             Action::ListDevices => self.device(DeviceReply::Devices(Vec::new())),
             Action::AddLane { runtime, lane, .. } => {
                 self.promise(!self.released.contains(&lane.name), "a lane is read that is gone");
@@ -385,6 +396,7 @@ impl World {
                 // One that fades out is as loud as it was.
                 self.gains.entry(runtime).and_modify(|now| *now = gain);
             }
+            Action::SetRoute { .. } => {}
             Action::Watch { .. } | Action::Unwatch { .. } | Action::Record { .. } | Action::Log(_) => {}
         }
     }
@@ -398,6 +410,16 @@ impl World {
         }
         self.pending.push_back(Event::StateCreated { runtime, request, state: state.clone() });
         Some(state.name)
+    }
+
+    /// The device host records, or cannot.
+    fn tape(&mut self, tape: &ipc::message::Tape) {
+        let number = tape.number;
+        let is_refused = self.random.one_in(4);
+        self.device(match is_refused {
+            true => DeviceReply::TapeRefused { number, reason: String::new() },
+            false => DeviceReply::TapeBegun { number, part: tape.part, block: 1, earlier_frames: None },
+        });
     }
 
     /// How far the runtimes are: some stand still for a while.
@@ -505,7 +527,7 @@ impl World {
             3 => Event::ChannelClosed { child },
             4 => Event::ChannelBroken { child, reason: String::new() },
             5 => Event::NotJoined { child, reason: String::new() },
-            6 => device(DeviceReply::RecordingFailed { reason: String::new() }),
+            6 => device(DeviceReply::RecordingFailed { reason: String::new(), ended: self.random.one_in(2).then_some(1) }),
             7 => device(DeviceReply::LaneRefused { runtime: "p0".to_owned(), reason: String::new() }),
             8 => {
                 let (outcome, timings) = (CompileOutcome::Checked, CompileTimings::default());

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::control::protocol::{
     AnswerWhen, Boundary, Cancel, ChangeEvent, ChangeId, Confirm, Freeze, Get, ItemName, Mute, Panic, Progress, Push, Restart, Rollback,
-    Run, RuntimeName, Solo, Status, Stop, Verb,
+    Run, RuntimeName, Solo, Status, Stop, Tape, Verb,
 };
 use crate::control::{Call, ClientId, Ticket};
 use crate::policy::programs_in_tests::{Shape, plan};
@@ -56,7 +56,8 @@ impl World {
             11 => Verb::Run(Run { runtime }),
             12 => Verb::Get(Get { runtime, items: vec![item()] }),
             13 => Verb::Rollback(Rollback { runtime, revision: None, boundary, acknowledge: false, crossfade_ms: None, answer }),
-            14 => match self.random.below(5) {
+            14 => match self.random.below(7) {
+                5 | 6 => Verb::Tape(Tape { master: self.random.one_in(2).then(|| "/take.wav".to_owned()), stems: None }),
                 0 => Verb::Stop(Stop { runtime }),
                 1 => Verb::Restart(Restart { runtime, reset: self.random.one_in(2), generation: None }),
                 2 => Verb::Mute(Mute { runtime, on: self.random.one_in(2) }),
