@@ -40,6 +40,7 @@ impl Rig {
             counters: Arc::clone(&counters),
             tap: None,
             starts_together,
+            is_unpaced: false,
         };
         let (mixer, control) = Mixer::new(settings);
         Self { session, mixer, control, counters }
@@ -429,7 +430,7 @@ fn begin(rig: &mut Rig) -> (Vec<Frame>, Vec<(usize, u64)>) {
 fn started(rig: &mut Rig) -> Vec<(usize, u64)> {
     let started = |notice| match notice {
         Notice::Started { slot, block } => (slot, block),
-        Notice::Removed { .. } => panic!("nothing was removed"),
+        Notice::Removed { .. } | Notice::CaptureLeft(_) => panic!("nothing was removed"),
     };
     std::iter::from_fn(|| rig.control.notice()).map(started).collect()
 }

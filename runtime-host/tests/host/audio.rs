@@ -199,7 +199,7 @@ fn a_runtime_fades_out_when_it_ends() {
             while !has_stopped.load(Relaxed) {
                 let next = reader.written_rt();
                 reader.demand_rt(next + 1);
-                reader.wait_until_written(next, Duration::from_millis(5));
+                reader.wait_until_written_rt(next, Duration::from_millis(5));
             }
         });
         host.stop();

@@ -234,7 +234,7 @@ pub fn block(reader: &LaneReader, number: u64) -> Block {
     let mut block = SILENCE;
     reader.demand_rt(number + 4);
     for _ in 0..600 {
-        if reader.wait_until_written(number, Duration::from_millis(100)) {
+        if reader.wait_until_written_rt(number, Duration::from_millis(100)) {
             assert!(reader.read_rt(number, &mut block), "block {number}");
             return block;
         }

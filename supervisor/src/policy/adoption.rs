@@ -25,6 +25,7 @@ use super::keep::Keep;
 use super::process::{Life, Process};
 use super::program::{Lane, Phase, Program};
 use super::restarts::RestartLimits;
+use super::routes::{Route, Routes};
 use super::runtime::{Classified, Edit, EditStage, Flight, HistoryEntry, Later, Level, Probation, Revision, Runtime, Trial, Way, Wishes};
 use super::{
     Action, Child, CompileSettings, Device, Event, Goal, HostIndex, Plan, Policy, ProgramText, Report, RuntimeIndex, Stage, edits,
@@ -70,6 +71,7 @@ pub struct SessionNote {
     begun_device: u64,
     first_frame: Option<u64>,
     device_name: Option<(String, u32, u32)>,
+    routes: Vec<Route>,
 }
 
 /// What counts on all the time, and need not be noted for its own sake.
@@ -439,6 +441,7 @@ impl Policy {
                 begun_device: self.begun_device,
                 first_frame: self.first_frame,
                 device_name: self.device_name.clone(),
+                routes: self.routes.list.clone(),
             },
             reckoning: Reckoning { last_live_request: self.last_live_request, frames: self.frames, frames_at_ms: self.frames_at_ms },
             lives: lives.filter_map(|(life, (program, text))| Some((life, noting.life(program, text)?))).collect(),
@@ -567,6 +570,7 @@ impl Policy {
         policy.first_frame = notes.session.first_frame;
         policy.begun_device = notes.session.begun_device;
         policy.device_name.clone_from(&notes.session.device_name);
+        policy.routes = Routes::taken_back(notes.session.routes.clone());
         let heard = found.hosts.values().filter_map(|(_, presence)| presence.last_request).max().unwrap_or(0);
         policy.last_live_request = notes.reckoning.last_live_request.max(heard);
         (policy.frames, policy.frames_at_ms) = (notes.reckoning.frames, notes.reckoning.frames_at_ms);

@@ -74,6 +74,8 @@ impl Policy {
                 self.change_levels(None, actions, |policy| policy.runtimes[runtime].level.is_soloed = solo.on);
                 Ok(Some(Answer::Solo(self.mix_of(runtime))))
             }
+            Verb::Route(route) => self.route(&route, actions).map(Some),
+            Verb::Unroute(unroute) => self.unroute(&unroute, actions).map(Some),
             Verb::Panic(_) => Ok(Some(Answer::Panic(self.panic_now(actions)))),
             Verb::Restart(restart) => self.restart(ticket, &restart, actions),
             Verb::Stop(stop) => self.stop_runtime(ticket, &stop.runtime, actions),

@@ -35,6 +35,7 @@ mod pulse;
 mod recovery;
 mod replies;
 pub mod restarts;
+pub mod routes;
 mod runtime;
 mod script;
 #[cfg(test)]
@@ -172,6 +173,7 @@ pub struct Policy {
     runtimes: Vec<Runtime>,
     keys: keys::Keys,
     midi: midi::Midi,
+    routes: routes::Routes,
     /// Edits that are only asked about.
     plans: Vec<Edit>,
     script: Option<script::Script>,
@@ -232,6 +234,7 @@ impl Policy {
             runtimes: Vec::new(),
             keys: keys::Keys::default(),
             midi: midi::Midi::default(),
+            routes: routes::Routes::default(),
             plans: Vec::new(),
             script: None,
             compiling: None,

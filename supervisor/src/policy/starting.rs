@@ -28,6 +28,7 @@ impl Policy {
         self.advance_script(now_ms, actions);
         self.settle_sample_rate();
         self.open_device(now_ms, actions);
+        self.wire(actions);
         for runtime in (0..self.programs.len()).map(RuntimeIndex) {
             self.start_program(now_ms, runtime, actions);
             let is_over = self.programs[runtime.0].phase.is_over() && (self.is_live() || self.programs[runtime.0].phase == Phase::Failed);
@@ -37,6 +38,8 @@ impl Policy {
                 self.close(now_ms, host, actions);
             }
         }
+        // What has come to its end meanwhile is heard by nobody.
+        self.wire(actions);
         self.begin_rendering(actions);
         self.advance_midi(actions);
         self.advance_spare(now_ms, actions);

@@ -57,6 +57,7 @@ pub struct StreamLost {
 
 /// An open stream. Dropping it closes the stream, without waiting for that.
 pub struct StreamDriver {
+    pub system: SoundSystem,
     pub name: String,
     pub period_frames: u32,
     pub generation: u64,
@@ -75,7 +76,16 @@ impl StreamDriver {
     pub fn of_test(name: &str, renderer: &Renderer) -> Self {
         let (generation, pulse) = (renderer.generation(), renderer.pulse());
         let (_, closed) = mpsc::channel();
-        Self { name: name.to_owned(), period_frames: 128, generation, pulse, xruns: Arc::default(), orders: None, closed }
+        Self {
+            system: SoundSystem::Jack,
+            name: name.to_owned(),
+            period_frames: 128,
+            generation,
+            pulse,
+            xruns: Arc::default(),
+            orders: None,
+            closed,
+        }
     }
 
     /// Starts the stream. A failure comes as [`StreamLost`].
@@ -121,6 +131,7 @@ pub fn open(
     let (report_in, report) = mpsc::channel();
     let (closed_in, closed) = mpsc::channel();
     let xruns = Arc::new(AtomicU64::new(0));
+    let system = request.system;
     let thread = StreamThread {
         request,
         baton: Arc::clone(baton),
@@ -141,7 +152,7 @@ pub fn open(
         Err(mpsc::RecvTimeoutError::Timeout) => return Err(Refusal::Stuck),
         Err(mpsc::RecvTimeoutError::Disconnected) => return Err(Refusal::Absent("the driver has given up".into())),
     };
-    Ok(StreamDriver { name, period_frames, generation, pulse, xruns, orders: Some(orders_in), closed })
+    Ok(StreamDriver { system, name, period_frames, generation, pulse, xruns, orders: Some(orders_in), closed })
 }
 
 type OnLost = Arc<dyn Fn(StreamLost) + Send + Sync>;
