@@ -301,7 +301,7 @@ fn instrument_on(server: &JackServer, frames: u64) -> std::process::Child {
     Command::new(env!("CARGO_BIN_EXE_jack-play"))
         .args(["cpal_client_.*_in:", &frames.to_string()])
         .env("JACK_DEFAULT_SERVER", server.name())
-        .stdin(Stdio::piped())
+        .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
         .expect("the instrument can be started")

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ipc::artifact::Artifact;
 use ipc::channel::{Doorway, Hello, PROTOCOL_VERSION, Sender, connect};
+use ipc::input::InputWriter;
 use ipc::lane::{self, Block, LaneReader, SILENCE};
 use ipc::message::{HostReply, HostRequest, HostStatus, Role, RunJob, StartRuntime};
 use ipc::segment::{Segment, SegmentRef, Session};
@@ -133,6 +134,15 @@ impl Host {
         let lane = (runtime_type == "audio").then_some(lane);
         self.send(HostRequest::Start(start(artifact, lane, runtime_type, sample_rate)));
         reader
+    }
+
+    /// Starts an audio runtime that hears what the test feeds it.
+    pub fn start_listening(&mut self, artifact: &Artifact, sample_rate: u32) -> (LaneReader, InputWriter) {
+        let artifact = self.publish(artifact);
+        let (lane, reader) = self.lane();
+        let input = InputWriter::open(&lane).expect("a lane has an input");
+        self.send(HostRequest::Start(start(artifact, Some(lane), "audio", sample_rate)));
+        (reader, input)
     }
 
     pub fn run(&mut self, artifact: &Artifact, job: impl FnOnce(&mut RunJob)) {

@@ -1,9 +1,8 @@
 //! An independent JACK client that plays into an input of another program: `jack-play PREFIX FRAMES`.
 //!
 //! Waits until input ports appear whose names start with PREFIX, connects its own two, and plays a ramp from then on: sample n (from 1) is n / 2^20 on
-//! the left and its negative on the right. Ends after FRAMES frames, or when its standard input is closed. Obeys `JACK_DEFAULT_SERVER`.
+//! the left and its negative on the right. Ends after FRAMES frames. Obeys `JACK_DEFAULT_SERVER`.
 
-use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -54,13 +53,7 @@ fn main() {
     connect(active.as_client(), prefix, &own);
     may_begin.store(true, Ordering::Relaxed);
     println!("playing");
-    let closed = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&closed);
-    std::thread::spawn(move || {
-        let _ = std::io::stdin().read_to_end(&mut Vec::new());
-        told.store(true, Ordering::Relaxed);
-    });
-    while played.load(Ordering::Relaxed) < frames && !closed.load(Ordering::Relaxed) {
+    while played.load(Ordering::Relaxed) < frames {
         std::thread::sleep(Duration::from_millis(10));
     }
     println!("played {}", played.load(Ordering::Relaxed));
