@@ -6,6 +6,8 @@
 //! that comes too late is still written, in order, and never read. Neither side ever waits for the other's progress under a
 //! lock; the only system calls are the futex wake-ups.
 //!
+//! Behind the ring of blocks that go out lies one of blocks that come in ([`crate::input`]).
+//!
 //! The supervisor creates the segment; both sides map it; then its name is removed. If the writer dies, the ring stays as
 //! it was and another host goes on at `written`. If the reader dies, `demand` stands still and the writer waits; the next
 //! reader goes on at `taken`, which says how far blocks have been given to a device.
@@ -13,7 +15,7 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Duration;
 
-use crate::limits::{BLOCK_FRAMES, LANE_BLOCKS, LANE_CHANNELS};
+use crate::limits::{BLOCK_FRAMES, INPUT_BLOCKS, LANE_BLOCKS, LANE_CHANNELS};
 use crate::segment::{Segment, SegmentError, SegmentKind, SegmentRef, SessionId};
 use crate::words::Words;
 
@@ -35,7 +37,9 @@ const WRITTEN: usize = 64;
 const WRITTEN_WAKE: usize = 72;
 const SLOTS: usize = 128;
 const SLOT_STAMP_BYTES: usize = 64;
-const PAYLOAD_BYTES: usize = SLOTS + LANE_BLOCKS * slot_bytes(BLOCK_FRAMES);
+/// Where the blocks that come in begin.
+pub(crate) const INPUT: usize = SLOTS + LANE_BLOCKS * slot_bytes(BLOCK_FRAMES);
+const PAYLOAD_BYTES: usize = INPUT + SLOTS + INPUT_BLOCKS * slot_bytes(BLOCK_FRAMES);
 
 const fn slot_bytes(frames: usize) -> usize {
     SLOT_STAMP_BYTES + LANE_CHANNELS * frames * 4
@@ -52,7 +56,7 @@ pub fn progress(lane: &Segment) -> (u64, u64) {
     (number(WRITTEN), number(DEMAND))
 }
 
-fn open(reference: &SegmentRef) -> Result<Segment, SegmentError> {
+pub(crate) fn open(reference: &SegmentRef) -> Result<Segment, SegmentError> {
     let segment = Segment::open(reference)?;
     if reference.kind != SegmentKind::Lane || segment.payload_bytes() != PAYLOAD_BYTES {
         return Err(SegmentError::Damaged { name: reference.name.clone(), what: "it is not a lane of this version" });
@@ -144,6 +148,11 @@ impl<W: Words, const BLOCKS: usize, const FRAMES: usize> LaneReader<W, BLOCKS, F
         Self { words }
     }
 
+    /// What it reads.
+    pub(crate) fn words(&self) -> &W {
+        &self.words
+    }
+
     /// Number of blocks written so far.
     pub fn written_rt(&self) -> u64 {
         self.words.load_u64_rt(WRITTEN, Acquire).min(LAST_BLOCK)
@@ -181,8 +190,8 @@ impl<W: Words, const BLOCKS: usize, const FRAMES: usize> LaneReader<W, BLOCKS, F
         self.words.wake_all_rt(DEMAND_WAKE);
     }
 
-    /// Sleeps until block `number` is written, at most `timeout`; returns whether it is. For rendering without a clock.
-    pub fn wait_until_written(&self, number: u64, timeout: Duration) -> bool {
+    /// Sleeps until block `number` is written, at most `timeout`; returns whether it is.
+    pub fn wait_until_written_rt(&self, number: u64, timeout: Duration) -> bool {
         let seen = self.words.load_u32_rt(WRITTEN_WAKE, Acquire);
         if self.written_rt() > number {
             return true;
@@ -239,7 +248,7 @@ mod tests {
         let mut block = SILENCE;
         for number in 0..BLOCKS {
             reader.demand_rt(number + 4);
-            while !reader.wait_until_written(number, Duration::from_millis(50)) {}
+            while !reader.wait_until_written_rt(number, Duration::from_millis(50)) {}
             assert!(reader.read_rt(number, &mut block));
             assert_eq!(block, ramp(number));
         }

@@ -10,6 +10,14 @@ pub const LANE_CHANNELS: usize = 2;
 /// with room to spare, so that the writer never overwrites what the mixer still reads.
 pub const LANE_BLOCKS: usize = 64;
 
+/// Blocks in the ring that a runtime's input comes in by. A power of two; holds what a host that takes over executes again,
+/// what is decided ahead of the runtime, and the largest device period.
+pub const INPUT_BLOCKS: usize = 256;
+
+/// Of these, blocks that stay for certain behind the last one that the runtime has used: more than lie between a checkpoint and
+/// the tick at which its host dies.
+pub const INPUT_KEPT_BLOCKS: usize = 128;
+
 /// Lead in blocks when the session does not say otherwise: 10.7 ms at 48 kHz.
 pub const DEFAULT_LEAD_BLOCKS: u32 = 4;
 

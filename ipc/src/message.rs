@@ -277,6 +277,9 @@ pub enum DeviceRequest {
     SetGain { runtime: String, gain: f32, ramp_frames: u32 },
     /// Bring this lane to other channels of the device. One that has not begun is there from its first sample on. Not answered.
     SetRoute { runtime: String, route: Route },
+    /// From now on lanes listen to each other, and to the device's input, like this and not otherwise. Names lanes that are there
+    /// and lanes that are still to come. Not answered.
+    Wire(Wiring),
     /// Listen to MIDI from now on, and tell what comes in (`DeviceReply::Midi`). The ports are those of the first time.
     Listen(Ports),
     /// Record from the next block on. Answered by `TapeBegun` or `TapeRefused`.
@@ -287,6 +290,22 @@ pub enum DeviceRequest {
     Stop,
     /// List the outputs this machine has. Answered by `Devices`.
     List,
+}
+
+/// Who listens to whom, by the names of lanes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wiring {
+    pub buses: Vec<Bus>,
+    /// Lanes that are only heard through those who listen to them.
+    pub unheard: Vec<String>,
+}
+
+/// One lane hears another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bus {
+    /// `None`: what the device's input takes in.
+    pub from: Option<String>,
+    pub to: String,
 }
 
 /// How to open the output.
@@ -428,7 +447,21 @@ pub struct DeviceStatus {
     /// Non-finite samples the mixer replaced.
     pub non_finite: u64,
     pub midi: MidiCounters,
+    pub input: InputStatus,
+    /// Blocks after which a lane hears what another one delivers.
+    pub bus_latency_blocks: u64,
     pub lanes: Vec<LaneStatus>,
+}
+
+/// The device's input.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct InputStatus {
+    /// What is listened to; `None` while nobody wants to hear anything, or there is none.
+    pub device: Option<String>,
+    /// Frames from its taking in to the sound of the program that hears it, without what the device itself adds.
+    pub latency_frames: u64,
+    /// How often frames were missing, or left out.
+    pub gaps: u64,
 }
 
 /// Counters of one lane.
@@ -437,6 +470,8 @@ pub struct LaneStatus {
     pub runtime: String,
     /// Blocks that were not there when the device wanted them.
     pub underruns: u64,
+    /// Blocks of its input in which something was missing.
+    pub input_underruns: u64,
     /// Session block of the last underrun.
     pub last_underrun_block: u64,
     pub peak: [f32; 2],

@@ -28,6 +28,48 @@ pub trait Words {
     fn wake_all_rt(&self, offset: usize);
 }
 
+/// Words that begin so many bytes further on: a second protocol in the same memory.
+pub struct Shifted<W> {
+    words: W,
+    by: usize,
+}
+
+impl<W: Words> Shifted<W> {
+    pub fn new(words: W, by: usize) -> Self {
+        Self { words, by }
+    }
+}
+
+impl<W: Words> Words for Shifted<W> {
+    fn load_u32_rt(&self, offset: usize, order: Ordering) -> u32 {
+        self.words.load_u32_rt(self.by + offset, order)
+    }
+
+    fn store_u32_rt(&self, offset: usize, value: u32, order: Ordering) {
+        self.words.store_u32_rt(self.by + offset, value, order);
+    }
+
+    fn load_u64_rt(&self, offset: usize, order: Ordering) -> u64 {
+        self.words.load_u64_rt(self.by + offset, order)
+    }
+
+    fn store_u64_rt(&self, offset: usize, value: u64, order: Ordering) {
+        self.words.store_u64_rt(self.by + offset, value, order);
+    }
+
+    fn fence_rt(&self, order: Ordering) {
+        self.words.fence_rt(order);
+    }
+
+    fn wait_rt(&self, offset: usize, seen: u32, timeout: Duration) {
+        self.words.wait_rt(self.by + offset, seen, timeout);
+    }
+
+    fn wake_all_rt(&self, offset: usize) {
+        self.words.wake_all_rt(self.by + offset);
+    }
+}
+
 impl Words for Segment {
     fn load_u32_rt(&self, offset: usize, order: Ordering) -> u32 {
         self.word_u32(offset).load(order)

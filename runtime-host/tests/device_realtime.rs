@@ -10,12 +10,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use device_rig::{TestFile, ramp_block, tape};
+use ipc::input::InputWriter;
 use ipc::lane::{self, LaneReader, LaneWriter};
 use ipc::message::Tape;
 use ipc::segment::{Segment, Session};
 use runtime_host::device::baton::Baton;
+use runtime_host::device::capture;
 use runtime_host::device::counters::Counters;
 use runtime_host::device::mixer::{Command, Mixer, MixerSettings, Notice, ahead_blocks};
+use runtime_host::device::patchbay::Wire;
 use runtime_host::device::strip::Strip;
 use runtime_host::device::tape::writer::Recorder;
 use runtime_host::realtime::{RealtimeSection, is_in_section};
@@ -61,7 +64,10 @@ struct Lane {
 fn add_lane(session: &Session, slot: usize) -> (Lane, Command) {
     let segment = lane::create(session.id(), 1).unwrap();
     let writer = LaneWriter::open(segment.reference()).unwrap();
-    let strip = Strip::new(LaneReader::open(segment.reference()).unwrap(), ahead_blocks(4, 8));
+    let input = InputWriter::open(segment.reference()).unwrap();
+    let mut strip = Strip::new(LaneReader::open(segment.reference()).unwrap(), ahead_blocks(4, 8)).feeding(input);
+    // It hears all the others, itself, and the device's input.
+    strip.connect_rt(Wire { sources: 0b1111, hears_device: true, awaits_source: false }, true, 0);
     (Lane { segment, writer }, Command::Add { slot, strip, track: Some(slot) })
 }
 
@@ -112,6 +118,7 @@ fn the_device_hosts_renderer_never_allocates_or_frees_whatever_happens() {
         counters: Arc::clone(&counters),
         reel: Some(reel),
         starts_together: true,
+        is_unpaced: false,
     };
     let (mixer, mut control) = Mixer::new(settings);
     let baton = Baton::new(mixer);
@@ -128,7 +135,9 @@ fn the_device_hosts_renderer_never_allocates_or_frees_whatever_happens() {
     let (_orphan, add) = resume_lane(&session, 3);
     assert!(control.send(add));
     assert!(control.send(Command::Begin));
-    let (mut started, mut removed, mut begun, mut ended) = (0, 0, 0, 0);
+    let (mut started, mut removed, mut begun, mut ended, mut inputs_left) = (0, 0, 0, 0, 0);
+    let (mut inlet, tap) = capture::queue();
+    assert!(control.send(Command::Capture(Some(tap))));
     let mut second_recorder = None;
     for round in 0..400 {
         write_wanted(&mut steady);
@@ -140,6 +149,12 @@ fn the_device_hosts_renderer_never_allocates_or_frees_whatever_happens() {
             write_wanted(&mut failing);
         }
         match round {
+            100 => assert!(control.send(Command::Wire { slot: 0, wire: Wire { sources: 0b110, ..Wire::default() }, is_direct: false })),
+            150 => {
+                let (next, tap) = capture::queue();
+                inlet = next;
+                assert!(control.send(Command::Capture(Some(tap))));
+            }
             200 => baton.pass_to(second.generation()),
             100 => assert!(control.send(Command::AddStem { track: 2, tap: recorder.add_stem("resumed", &counters) })),
             220 => assert!(control.send(Command::EndTape)),
@@ -152,6 +167,9 @@ fn the_device_hosts_renderer_never_allocates_or_frees_whatever_happens() {
             350 => assert!(control.send(Command::End)),
             _ => {}
         }
+        let section = RealtimeSection::enter_rt();
+        inlet.push_rt(128, |index| [index as f32, 0.5]);
+        drop(section);
         let mut sum = 0.0;
         first.render_rt(128, |_, frame| sum += frame[0]);
         second.render_rt(1_000 + round, |_, frame| sum += frame[1]);
@@ -162,10 +180,12 @@ fn the_device_hosts_renderer_never_allocates_or_frees_whatever_happens() {
                 Notice::Removed { .. } => removed += 1,
                 Notice::TapeBegun { .. } => begun += 1,
                 Notice::TapeEnded { .. } => ended += 1,
+                Notice::CaptureLeft(_) => inputs_left += 1,
             }
         }
     }
-    assert_eq!(removed, 1);
+    assert_eq!((removed, inputs_left), (1, 1));
+    assert!(counters.lanes[0].input_underruns.load(Relaxed) > 0, "inputs have been decided without what was late");
     assert!(counters.lanes[1].underruns.load(Relaxed) > 0, "concealment has been rendered");
     assert!(counters.lanes[2].underruns.load(Relaxed) > 0, "so has that of a lane that was resumed");
     assert!(counters.lanes[3].underruns.load(Relaxed) > 0, "so has that of a lane that was resumed without its host");

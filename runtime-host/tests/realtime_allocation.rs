@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use fixture::{Assist, Mode};
 use harness::{Host, block, expected};
-use ipc::limits::LANE_CHANNELS;
+use ipc::limits::{BLOCK_FRAMES, LANE_CHANNELS};
 use ipc::live::{Boundary, LiveChange, SetItem, SwapProgress};
 use ipc::midi::Received;
 use ipc::state::StateView;
@@ -79,6 +79,16 @@ fn a_tick_thread_does_not_allocate() {
     }
     host.stop();
     assert_eq!(NOTICED.load(Relaxed), 0, "audio, {LANE_CHANNELS} channels, 4,000 ticks");
+
+    let (reader, mut input) = host.start_listening(&Assist::sounding().artifact(), 48_000);
+    host.wait_until_started();
+    for number in 0..2_000 {
+        input.write_rt(&[[number as f32; BLOCK_FRAMES]; LANE_CHANNELS]);
+        input.wake_rt();
+        assert_eq!(block(&reader, number), expected(number + 1));
+    }
+    host.stop();
+    assert_eq!(NOTICED.load(Relaxed), 0, "audio that hears what it is fed, 2,000 ticks");
 
     // A program that makes bad numbers is reported and counted by the tick thread, still without allocating.
     let reader = host.start_runtime(&Assist::failing(Mode::NotANumber, 0, 0).artifact(), "audio", 48_000);

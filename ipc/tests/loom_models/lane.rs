@@ -60,7 +60,7 @@ fn a_writer_that_waits_is_woken_and_every_block_arrives() {
         });
         for number in 0..BLOCKS {
             reader.demand_rt(number + 1);
-            while !reader.wait_until_written(number, Duration::MAX) {}
+            while !reader.wait_until_written_rt(number, Duration::MAX) {}
             assert!(reads_whole(&reader, number), "block {number} is written and not there");
         }
         host.join().unwrap();

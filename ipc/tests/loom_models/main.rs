@@ -4,6 +4,7 @@
 //! writer that is killed is a writer whose stores stop having an effect after some number of them; every number is tried.
 
 mod checkpoint;
+mod input;
 mod lane;
 mod memory;
 mod midi;

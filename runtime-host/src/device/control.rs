@@ -184,6 +184,11 @@ impl Control {
                 None
             }
             (DeviceRequest::SetGain { .. } | DeviceRequest::SetRoute { .. }, None) => None,
+            (DeviceRequest::Wire(wiring), Some(session)) => {
+                session.wire(wiring);
+                None
+            }
+            (DeviceRequest::Wire(_), None) => None,
             (DeviceRequest::Listen(ports), Some(session)) => {
                 session.listen(ports);
                 None

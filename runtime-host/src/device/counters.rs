@@ -27,6 +27,8 @@ impl Peak {
 #[derive(Debug, Default)]
 pub struct LaneCounters {
     pub underruns: AtomicU64,
+    /// Blocks of its input in which something was missing.
+    pub input_underruns: AtomicU64,
     pub last_underrun_block: AtomicU64,
     pub peak: Peak,
 }
@@ -35,6 +37,7 @@ impl LaneCounters {
     /// Forgets the lane that was in the slot before.
     pub fn reset(&self) {
         self.underruns.store(0, Relaxed);
+        self.input_underruns.store(0, Relaxed);
         self.last_underrun_block.store(0, Relaxed);
         self.peak.take();
     }
@@ -49,6 +52,13 @@ pub struct Counters {
     pub non_finite: AtomicU64,
     /// Frames that found no room in the recording's queue.
     pub unrecorded_frames: AtomicU64,
+    /// Blocks by which a bus is late.
+    pub bus_latency_blocks: AtomicU64,
+    /// The same for what the device's input takes in, and the frames of it that wait.
+    pub capture_latency_blocks: AtomicU64,
+    pub capture_waiting_frames: AtomicU64,
+    /// How often frames of it were missing, or left out.
+    pub capture_gaps: AtomicU64,
     /// The fade-out of the whole session has been given to the device to its last frame.
     pub has_ended: AtomicBool,
     pub peak: Peak,
@@ -61,6 +71,10 @@ impl Default for Counters {
             frames: AtomicU64::new(0),
             non_finite: AtomicU64::new(0),
             unrecorded_frames: AtomicU64::new(0),
+            bus_latency_blocks: AtomicU64::new(1),
+            capture_latency_blocks: AtomicU64::new(0),
+            capture_waiting_frames: AtomicU64::new(0),
+            capture_gaps: AtomicU64::new(0),
             has_ended: AtomicBool::new(false),
             peak: Peak::default(),
             lanes: std::array::from_fn(|_| LaneCounters::default()),

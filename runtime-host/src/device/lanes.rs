@@ -5,13 +5,15 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use ipc::input::InputWriter;
 use ipc::lane::LaneReader;
 use ipc::limits::MAX_LANES;
-use ipc::message::{DeviceReply, LaneStatus, Route};
+use ipc::message::{DeviceReply, LaneStatus, Route, Wiring};
 use ipc::segment::{SegmentError, SegmentRef, SessionId};
 
 use super::counters::Counters;
 use super::mixer::{Command, MixerControl};
+use super::patchbay::Wire;
 use super::strip::Strip;
 
 /// Why a lane is not read.
@@ -40,17 +42,21 @@ struct Entry {
     untold_gain: Option<(f32, u32)>,
     /// Channels that the mixer has not been told yet.
     untold_route: Option<Route>,
+    /// What the mixer has been told of its input, and of whether it is heard directly.
+    told_wire: (Wire, bool),
 }
 
 /// The table.
 pub struct Lanes {
     session: SessionId,
+    /// Who listens to whom.
+    wiring: Wiring,
     slots: [Option<Entry>; MAX_LANES],
 }
 
 impl Lanes {
     pub fn new(session: SessionId) -> Self {
-        Self { session, slots: std::array::from_fn(|_| None) }
+        Self { session, wiring: Wiring::default(), slots: std::array::from_fn(|_| None) }
     }
 
     /// The track for a lane's sound: that of another lane of its runtime, or a free one. `taken` are those of runtimes that are
@@ -90,20 +96,65 @@ impl Lanes {
         if !lane.name.contains(self.session.as_str()) {
             return Err(LaneError::ForeignSession(lane.name.clone()));
         }
-        let strip = make(LaneReader::open(lane)?);
+        // Before the host is woken: no tick runs without its input.
+        let input = InputWriter::open(lane)?;
+        let mut strip = make(LaneReader::open(lane)?).feeding(input);
+        // It comes connected: a moment later it would have heard silence.
+        let told_wire = self.wire_of(runtime);
+        strip.connect_rt(told_wire.0, told_wire.1, 0);
         counters.lanes[slot].reset();
         if !mixer.send(Command::Add { slot, strip, track }) {
             return Err(LaneError::Full);
         }
-        self.slots[slot] = Some(Entry {
+        self.slots[slot] =
+            Some(Entry {
             runtime: runtime.to_owned(),
             track,
             started_block: None,
             is_leaving: false,
             untold_gain: None,
-            untold_route: None,
+            untold_route:, told_wire None,
         });
+        self.tell_wires(mixer);
         Ok(())
+    }
+
+    /// Connects the lanes, those that are still to come included.
+    pub fn wire(&mut self, wiring: Wiring, mixer: &mut MixerControl) {
+        self.wiring = wiring;
+        self.tell_wires(mixer);
+    }
+
+    /// Hands over what the mixer has not been told yet of how lanes are connected.
+    pub fn tell_wires(&mut self, mixer: &mut MixerControl) {
+        for slot in 0..self.slots.len() {
+            let Some(wire) = self.slots[slot].as_ref().filter(|entry| !entry.is_leaving).map(|entry| self.wire_of(&entry.runtime)) else {
+                continue;
+            };
+            if let Some(entry) = &mut self.slots[slot]
+                && entry.told_wire != wire
+                && mixer.send_if_quiet(Command::Wire { slot, wire: wire.0, is_direct: wire.1 })
+            {
+                entry.told_wire = wire;
+            }
+        }
+    }
+
+    fn wire_of(&self, runtime: &str) -> (Wire, bool) {
+        let mut wire = Wire::default();
+        for bus in self.wiring.buses.iter().filter(|bus| bus.to == runtime) {
+            match bus.from.as_deref().map(|from| self.slot_of(from)) {
+                None => wire.hears_device = true,
+                Some(Some(source)) => wire.sources |= 1 << source,
+                Some(None) => wire.awaits_source = true,
+            }
+        }
+        (wire, !self.wiring.unheard.iter().any(|unheard| unheard == runtime))
+    }
+
+    /// Whether anybody listens to the device's input.
+    pub fn hears_device(&self) -> bool {
+        self.wiring.buses.iter().any(|bus| bus.from.is_none() && self.slot_of(&bus.to).is_some())
     }
 
     /// Lets a lane fade out; false when the runtime has none.
@@ -112,7 +163,9 @@ impl Lanes {
         if let Some(entry) = &mut self.slots[slot] {
             entry.is_leaving = true;
         }
-        mixer.send(Command::Remove { slot })
+        let is_told = mixer.send(Command::Remove { slot });
+        self.tell_wires(mixer);
+        is_told
     }
 
     /// Brings a lane to another gain. One that is no number, or negative, is silence. A runtime without a lane is fine.
@@ -188,6 +241,7 @@ impl Lanes {
             Some(LaneStatus {
                 runtime: entry.runtime.clone(),
                 underruns: counters.underruns.load(Relaxed),
+                input_underruns: counters.input_underruns.load(Relaxed),
                 last_underrun_block: counters.last_underrun_block.load(Relaxed),
                 peak: counters.peak.take(),
             })

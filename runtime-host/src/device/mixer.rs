@@ -18,8 +18,10 @@ use ipc::limits::{BLOCK_FRAMES, LANE_BLOCKS, LANE_CHANNELS, MAX_LANES};
 use ipc::message::Route;
 use rtrb::{Consumer, Producer, RingBuffer};
 
+use super::capture;
 use super::counters::Counters;
 use super::fade::FadeOut;
+use super::patchbay::{Moment, Patchbay, Patience, Wire};
 use super::routing::{Bus, DeviceFrame, Routing};
 use super::strip::{Strip, Turn};
 use super::tape::reel::{Reel, Tap};
@@ -31,8 +33,11 @@ pub type Frame = [f32; LANE_CHANNELS];
 const RING_MARGIN_BLOCKS: u64 = 8;
 
 /// Commands in flight that a session depends on: three for each lane, the one that begins it, the one that ends it and that
-/// of its stem; beginning and end of a tape, and of the session.
-const VITAL_COMMANDS: usize = 3 * MAX_LANES + 4;
+/// of its stem; beginning and end of a tape, and of the session; one for the device's input.
+const VITAL_COMMANDS: usize = 3 * MAX_LANES + 5;
+
+/// Frames by which a lane comes into direct hearing, or goes out of it: 10 ms at 48 kHz.
+const DIRECT_RAMP_FRAMES: u32 = 480;
 
 /// From the control thread to the mixer. Obeyed before the next frames are rendered. Strips travel by value: a box would
 /// have to be freed on the real-time thread.
@@ -52,6 +57,10 @@ pub enum Command {
     EndTape,
     /// Bring the slot's lane to these channels of the device.
     Route { slot: usize, route: Route },
+    /// Connect the input of the slot's lane, and say whether the lane is heard directly.
+    Wire { slot: usize, wire: Wire, is_direct: bool },
+    /// Take the device's input in by this queue; the one before comes back.
+    Capture(Option<capture::Tap>),
     /// Start the lanes that have been held back, all on one block.
     Begin,
     /// Fade everything out; from its last frame on the session gives silence and time stands still.
@@ -89,6 +98,8 @@ pub enum Notice {
     TapeBegun { block: u64 },
     /// This is the first block that is not on the tape any more; the reel is to be dropped.
     TapeEnded { block: u64, reel: Box<Reel> },
+    /// This queue is not read any more, and to be dropped.
+    CaptureLeft(capture::Tap),
 }
 
 /// The control thread's end of the two queues.
@@ -127,6 +138,8 @@ pub struct MixerSettings {
     pub reel: Option<Box<Reel>>,
     /// Hold lanes back until [`Command::Begin`].
     pub starts_together: bool,
+    /// There is no clock: nothing is ever late.
+    pub is_unpaced: bool,
 }
 
 /// The mixer; see the module.
@@ -144,6 +157,11 @@ pub struct Mixer {
     lead_blocks: u64,
     /// How far hosts may be ahead of the mixer: the lead, and what the device takes at once.
     ahead_blocks: u64,
+    /// Blocks that the device takes at once.
+    period_blocks: u64,
+    /// The device has taken parts of blocks.
+    is_unaligned: bool,
+    patchbay: Patchbay,
     /// Number of the session block that is rendered next.
     clock_blocks: u64,
     /// The block being given out, and how much of it has been.
@@ -158,10 +176,11 @@ pub struct Mixer {
 impl Mixer {
     pub fn new(settings: MixerSettings) -> (Self, MixerControl) {
         // A slot is used again only after its `Removed` has been taken, so each has at most three commands and two notices
-        // in flight. There is one tape at a time, with two of each; one more command begins the session and one ends it.
-        // Gains use what is beside that.
-        let (commands_in, commands) = RingBuffer::new(VITAL_COMMANDS + MAX_LANES);
-        let (notices, notices_out) = RingBuffer::new(2 * MAX_LANES + 4);
+        // in flight. There is one tape at a time, with two of each; one more command begins the session and one ends it, and one brings the device's input, of which there
+        // is one at a time.
+        // Gains and wires use what is beside that.
+        let (commands_in, commands) = RingBuffer::new(VITAL_COMMANDS + 2 * MAX_LANES);
+        let (notices, notices_out) = RingBuffer::new(2 * MAX_LANES + 4 + 2);
         let lead_blocks = u64::from(settings.lead_blocks);
         let clock_blocks = settings.first_frame.div_ceil(BLOCK_FRAMES as u64);
         settings.counters.frames.store(clock_blocks * BLOCK_FRAMES as u64, Relaxed);
@@ -176,6 +195,9 @@ impl Mixer {
             sample_rate_hz: settings.sample_rate_hz,
             lead_blocks,
             ahead_blocks: ahead_blocks(lead_blocks, 1),
+            period_blocks: 1,
+            is_unaligned: false,
+            patchbay: Patchbay::new(settings.is_unpaced),
             clock_blocks,
             bus: Bus::SILENT,
             given_frames: BLOCK_FRAMES,
@@ -190,8 +212,11 @@ impl Mixer {
     /// Gives the next `frames` frames of the session to `give`, with their position. `period_blocks` is how many blocks the
     /// device takes at once; hosts may work that much further ahead.
     pub fn fill_rt(&mut self, period_blocks: u64, frames: usize, mut give: impl FnMut(usize, DeviceFrame)) {
-        self.ahead_blocks = ahead_blocks(self.lead_blocks, period_blocks);
+        self.take_period_rt(period_blocks);
+        self.is_unaligned |= !frames.is_multiple_of(BLOCK_FRAMES);
         self.obey_rt();
+        let from_frame = self.clock_blocks * BLOCK_FRAMES as u64 - (BLOCK_FRAMES - self.given_frames) as u64;
+        self.patchbay.advance_rt(from_frame, frames);
         let mut done = 0;
         while done < frames {
             if self.given_frames == BLOCK_FRAMES {
@@ -223,7 +248,7 @@ impl Mixer {
     /// Asks the hosts for what a device with this period needs; returns whether every lane that plays has it. A driver that
     /// takes over from one with a shorter period gives silence until then, so that the lanes lose nothing but time.
     pub fn prepare_rt(&mut self, period_blocks: u64) -> bool {
-        self.ahead_blocks = ahead_blocks(self.lead_blocks, period_blocks);
+        self.take_period_rt(period_blocks);
         self.demand_rt();
         self.strips.iter().flatten().all(|strip| strip.can_go_on_rt(period_blocks))
     }
@@ -231,15 +256,28 @@ impl Mixer {
     /// Waits until the next `frames` frames can be rendered without concealment and recorded without loss, at most
     /// `timeout`; returns whether they can. For rendering without a clock; never on a real-time thread.
     pub fn wait_until_ready(&mut self, period_blocks: u64, frames: usize, timeout: Duration) -> bool {
-        self.ahead_blocks = ahead_blocks(self.lead_blocks, period_blocks);
+        self.take_period_rt(period_blocks);
         self.obey_rt();
         self.demand_rt();
         if self.reel.as_ref().is_some_and(|reel| !reel.has_room(frames)) {
             std::thread::sleep(timeout.min(Duration::from_millis(1)));
             return false;
         }
-        let blocks = frames.div_ceil(BLOCK_FRAMES) as u64;
-        self.strips.iter().flatten().all(|strip| strip.wait_until_ready(blocks, self.ahead_blocks, timeout))
+        let (blocks, ahead_blocks) = (frames.div_ceil(BLOCK_FRAMES) as u64, self.ahead_blocks);
+        if self.strips.iter().flatten().all(|strip| strip.has_ready(blocks, ahead_blocks)) {
+            return true;
+        }
+        // Whoever listens to another one can only go on when that one has been heard: after each wait, inputs are fed.
+        let waited = self.strips.iter().flatten().any(|strip| strip.wait_for_more(blocks, ahead_blocks, timeout));
+        if !waited {
+            std::thread::yield_now();
+        }
+        false
+    }
+
+    fn take_period_rt(&mut self, period_blocks: u64) {
+        self.period_blocks = period_blocks.max(1);
+        self.ahead_blocks = ahead_blocks(self.lead_blocks, period_blocks);
     }
 
     /// Gives what is left of the tape to its writer. Called when nothing more will be rendered.
@@ -288,6 +326,19 @@ impl Mixer {
                 Command::EndTape => {
                     if let Some(reel) = &mut self.reel {
                         reel.end_rt();
+                    }
+                }
+                Command::Wire { slot, wire, is_direct } => {
+                    if let Some(strip) = &mut self.strips[slot] {
+                        strip.connect_rt(wire, is_direct, DIRECT_RAMP_FRAMES);
+                    }
+                }
+                Command::Capture(tap) => {
+                    if let Some(before) = self.patchbay.capture_rt(tap)
+                        && let Err(rtrb::PushError::Full(notice)) = self.notices.push(Notice::CaptureLeft(before))
+                    {
+                        // As with strips: leaking is better than freeing here.
+                        std::mem::forget(notice);
                     }
                 }
                 Command::Begin => {
@@ -374,23 +425,25 @@ impl Mixer {
                 self.counters.lanes[slot].underruns.fetch_add(1, Relaxed);
                 self.counters.lanes[slot].last_underrun_block.store(self.clock_blocks, Relaxed);
             }
-            Turn::Played => {}
-            Turn::Left => {
-                if let Some(strip) = self.strips[slot].take() {
-                    drop_elsewhere_rt(&mut self.notices, slot, strip);
-                }
-            }
+            Turn::Played | Turn::Left => {}
         }
         if non_finite > 0 {
             self.counters.non_finite.fetch_add(non_finite, Relaxed);
         }
+        for (channel, samples) in self.scratch.iter().enumerate() {
+            let peak = samples.iter().fold(0.0f32, |peak, sample| peak.max(sample.abs()));
+            self.counters.lanes[slot].peak.raise_rt(channel, peak);
+        }
+        // What only others listen to shows its level as well.
+        strip.apply_direct_rt(&mut self.scratch);
         let stem = self.routings[slot].add_rt(&self.scratch, &mut self.bus);
         if let (Some(reel), Some(track)) = (&mut self.reel, self.tracks[slot]) {
             reel.add_rt(track, &stem);
         }
-        for (channel, samples) in self.scratch.iter().enumerate() {
-            let peak = samples.iter().fold(0.0f32, |peak, sample| peak.max(sample.abs()));
-            self.counters.lanes[slot].peak.raise_rt(channel, peak);
+        if turn == Turn::Left
+            && let Some(strip) = self.strips[slot].take()
+        {
+            drop_elsewhere_rt(&mut self.notices, slot, strip);
         }
     }
 
@@ -418,7 +471,22 @@ impl Mixer {
         }
     }
 
-    fn demand_rt(&self) {
+    /// Lets hosts compute: what they are to hear is decided before they are woken.
+    fn demand_rt(&mut self) {
+        let patience = match self.start {
+            Start::HeldBack => Patience::ForAll,
+            Start::Together { .. } => Patience::ForThose,
+            Start::ByItself => Patience::None,
+        };
+        let moment = Moment {
+            clock_blocks: self.clock_blocks,
+            ahead_blocks: self.ahead_blocks,
+            lead_blocks: self.lead_blocks,
+            period_blocks: self.period_blocks,
+            is_unaligned: self.is_unaligned,
+            patience,
+        };
+        self.patchbay.feed_rt(&mut self.strips, &moment, &self.counters);
         for strip in self.strips.iter().flatten() {
             strip.demand_rt(self.ahead_blocks);
         }

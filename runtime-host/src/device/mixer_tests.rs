@@ -41,6 +41,7 @@ impl Rig {
             counters: Arc::clone(&counters),
             reel: None,
             starts_together,
+            is_unpaced: false,
         };
         let (mixer, control) = Mixer::new(settings);
         Self { session, mixer, control, counters }
@@ -430,7 +431,7 @@ fn begin(rig: &mut Rig) -> (Vec<Frame>, Vec<(usize, u64)>) {
 fn started(rig: &mut Rig) -> Vec<(usize, u64)> {
     let started = |notice| match notice {
         Notice::Started { slot, block } => (slot, block),
-        Notice::Removed { .. } | Notice::TapeBegun { .. } | Notice::TapeEnded { .. } => panic!("nothing was removed or recorded"),
+        Notice::Removed { .. } | Notice::TapeBegun { .. } | Notice::TapeEnded { .. } | Notice::CaptureLeft(_) => panic!("nothing was removed or recorded"),
     };
     std::iter::from_fn(|| rig.control.notice()).map(started).collect()
 }

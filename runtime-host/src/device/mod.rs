@@ -5,8 +5,10 @@
 //! | control (main) | requests, policy, status | [`control`], [`session`], [`lanes`], [`output::follow`] |
 //! | requests, replies | wait for the supervisor | [`link`] |
 //! | rendezvous | waits for the next supervisor when there is none | [`link::Grace`] |
-//! | a driver's callback, or the null device (real-time) | renders the mixer | [`baton`], [`mixer`], [`strip`], [`routing`], [`fade`], [`gain`] |
+//! | a driver's callback, or the null device (real-time) | renders the mixer | [`baton`], [`mixer`], [`patchbay`], [`strip`], [`routing`], [`fade`], [`gain`] |
 //! | unpaced | the same, without a clock | [`output::unpaced`] |
+//! | input | opens the device's input, and looks after it | [`listening`] |
+//! | the input's callback (real-time) | takes in | [`listening`], [`capture`] |
 //! | stream, search, listing | calls into driver libraries, which may hang | [`output`] |
 //! | midi, midi-jack | read MIDI lanes, send and record events, end notes | [`midi`] |
 //! | tape | writes WAV files | [`tape`] |
@@ -18,17 +20,22 @@
 //! one had given it to its device.
 
 pub mod baton;
+pub mod capture;
 pub mod control;
 pub mod counters;
 pub mod fade;
 pub mod gain;
 pub mod lanes;
 pub mod link;
+pub mod listening;
 pub mod midi;
 pub mod mixer;
 #[cfg(test)]
 mod mixer_tests;
 pub mod output;
+pub mod patchbay;
+#[cfg(test)]
+mod patchbay_tests;
 pub mod routing;
 pub mod session;
 pub mod strip;

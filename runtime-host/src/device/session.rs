@@ -8,7 +8,7 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use ipc::limits::{BLOCK_FRAMES, LANE_CHANNELS, MAX_LEAD_BLOCKS, SAMPLE_RATE_RANGE_HZ};
-use ipc::message::{DeviceReply, DeviceStatus, OpenDevice, Output, Route, Tape};
+use ipc::message::{DeviceReply, DeviceStatus, InputStatus, OpenDevice, Output, Route, Tape, Wiring};
 use ipc::midi::{MidiCounters, Ports};
 use ipc::segment::{SegmentKind, SegmentRef, SessionId};
 
@@ -16,6 +16,7 @@ use super::baton::Baton;
 use super::control::Event;
 use super::counters::Counters;
 use super::lanes::{Lanes, runtime_of};
+use super::listening::Listening;
 use super::midi::input::{InputCounters, MidiInput, Setup};
 use super::midi::{Destinations, MidiOut};
 use super::mixer::{Command, Mixer, MixerControl, MixerSettings, Notice, ahead_blocks};
@@ -80,6 +81,7 @@ pub struct Session {
     midi_to: Destinations,
     midi_in: Option<MidiInput>,
     midi_in_counters: Arc<InputCounters>,
+    listening: Listening,
     session: SessionId,
     sample_rate_hz: u32,
     lead_blocks: u64,
@@ -112,6 +114,7 @@ impl Session {
             reel,
             // Without a clock, rendering itself begins with `Begin`.
             starts_together: request.starts_together && !matches!(request.output, Output::Unpaced { .. }),
+            is_unpaced: matches!(request.output, Output::Unpaced { .. }),
         };
         let (mixer, control) = Mixer::new(settings);
         let baton = Baton::new(mixer);
@@ -126,6 +129,7 @@ impl Session {
             midi_to,
             midi_in: None,
             midi_in_counters: Arc::default(),
+            listening: Listening::new(request.sample_rate),
             session,
             sample_rate_hz: request.sample_rate,
             lead_blocks: u64::from(request.lead_blocks),
@@ -194,6 +198,11 @@ impl Session {
     /// The writer of a tape has something to tell.
     pub fn on_tape_news(&mut self, number: u64, news: News) -> Vec<DeviceReply> {
         self.deck.on_news(number, news, &mut self.mixer).into_iter().collect()
+    }
+
+    /// Connects the lanes with each other, and with the device's input.
+    pub fn wire(&mut self, wiring: Wiring) {
+        self.lanes.wire(wiring, &mut self.mixer);
     }
 
     /// Listens to MIDI from now on. What a session without a clock is to hear, its hosts are told otherwise.
@@ -268,10 +277,20 @@ impl Session {
                 Notice::TapeEnded { block, reel } => self.deck.on_ended(block, reel),
                 Notice::Started { slot, block } => replies.extend(self.lanes.on_started(slot, block)),
                 Notice::Removed { slot, strip } => replies.extend(self.lanes.on_removed(slot, strip)),
+                Notice::CaptureLeft(tap) => drop(tap),
             }
         }
         replies.extend(self.midi.started(self.block()));
         self.lanes.tell_levels(&mut self.mixer);
+        self.lanes.tell_wires(&mut self.mixer);
+        let wanted = self.lanes.hears_device();
+        let source = self.outputs().and_then(|outputs| outputs.input()).filter(|_| wanted);
+        if let Some(change) = self.listening.follow(source, now) {
+            // Where there is no room nothing renders; the input is opened once more when something does.
+            if !self.mixer.send(Command::Capture(change)) {
+                self.listening.close();
+            }
+        }
         replies.extend(self.unrecorded());
         if now >= self.status_at {
             self.status_at = now + STATUS_INTERVAL;
@@ -322,6 +341,7 @@ impl Session {
     /// Closes the device and completes the tape. The last counters come before `Stopped`.
     pub fn close(mut self) -> Vec<DeviceReply> {
         drop(self.midi_in.take());
+        self.listening.close();
         self.midi.close();
         self.baton.withdraw();
         // Where the fade-out has been heard to its end this does nothing; else it saves the last frames.
@@ -356,6 +376,16 @@ impl Session {
         Some(DeviceReply::RecordingFailed { reason, ended: None })
     }
 
+    fn input_status(&self) -> InputStatus {
+        let blocks = self.counters.capture_latency_blocks.load(Relaxed);
+        let waiting_frames = self.counters.capture_waiting_frames.load(Relaxed);
+        InputStatus {
+            device: self.listening.device(),
+            latency_frames: blocks * BLOCK_FRAMES as u64 + waiting_frames,
+            gaps: self.counters.capture_gaps.load(Relaxed),
+        }
+    }
+
     fn stopped(&self) -> DeviceReply {
         DeviceReply::Stopped { frames: self.counters.frames.load(Relaxed) }
     }
@@ -372,6 +402,8 @@ impl Session {
                 sent_late: self.midi.counters().late.load(Relaxed),
                 sent_dropped: self.midi.counters().dropped.load(Relaxed),
             },
+            input: self.input_status(),
+            bus_latency_blocks: self.counters.bus_latency_blocks.load(Relaxed),
             lanes: self.lanes.status(&self.counters),
         })
     }

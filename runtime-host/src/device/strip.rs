@@ -6,11 +6,13 @@
 
 use std::time::Duration;
 
+use ipc::input::InputWriter;
 use ipc::lane::{Block, LaneReader, SILENCE};
 use ipc::limits::{BLOCK_FRAMES, LANE_BLOCKS, LANE_CHANNELS};
 
 use super::fade::FadeOut;
 use super::gain::Gain;
+use super::patchbay::Wire;
 
 /// Frames of the decay to zero when a block is missing, and of the fade-in when blocks come again: 1.3 ms at 48 kHz, long
 /// enough not to click, short enough to lie inside one block.
@@ -61,6 +63,12 @@ pub struct Strip {
     last: [f32; LANE_CHANNELS],
     leaving: Option<FadeOut>,
     gain: Gain,
+    /// What of it is heard directly, and not only through those who listen to it.
+    direct: Gain,
+    /// What its host hears; `None` where nobody feeds it.
+    input: Option<InputWriter>,
+    /// What that is connected to.
+    wire: Wire,
 }
 
 impl Strip {
@@ -81,10 +89,17 @@ impl Strip {
 
     fn begin(reader: LaneReader, next: u64, ahead_blocks: u64, is_resumed: bool) -> Self {
         let (state, last) = (State::Joining, [0.0; LANE_CHANNELS]);
-        let strip = Self { reader, next, state, is_resumed, last, leaving: None, gain: Gain::UNCHANGED };
+        let (gain, direct) = (Gain::UNCHANGED, Gain::UNCHANGED);
+        let strip = Self { reader, next, state, is_resumed, last, leaving: None, gain, direct, input: None, wire: Wire::default() };
         // The host can begin to compute while the device is still being opened.
         strip.demand_rt(ahead_blocks);
         strip
+    }
+
+    /// The same strip, feeding its host's input. That was opened before the strip was made, so that no tick runs without it.
+    pub fn feeding(mut self, input: InputWriter) -> Self {
+        self.input = Some(input);
+        self
     }
 
     /// Whether another device host has played the lane.
@@ -127,15 +142,89 @@ impl Strip {
         matches!(self.state, State::Playing | State::Missing)
     }
 
+    /// What its input is connected to.
+    pub fn wire_rt(&self) -> Wire {
+        self.wire
+    }
+
+    /// Connects its input, and lets the lane be heard directly, or only through those who listen to it, from the next block on.
+    pub fn connect_rt(&mut self, wire: Wire, is_direct: bool, ramp_frames: u32) {
+        self.wire = wire;
+        let is_heard = matches!(self.state, State::Playing | State::Missing);
+        self.direct.go_to_rt(if is_direct { 1.0 } else { 0.0 }, if is_heard { ramp_frames } else { 0 });
+    }
+
+    /// Leaves of a block that was rendered what is heard directly.
+    pub fn apply_direct_rt(&mut self, block: &mut Block) {
+        self.direct.apply_rt(block);
+    }
+
+    /// Whether the lane has begun, so that its blocks belong to blocks of the session.
+    pub fn has_begun_rt(&self) -> bool {
+        self.state != State::Joining
+    }
+
+    pub fn is_leaving_rt(&self) -> bool {
+        self.leaving.is_some()
+    }
+
+    /// The lane's block that belongs to the session's next one.
+    pub fn position_rt(&self) -> u64 {
+        self.next
+    }
+
+    /// Copies a block of the lane out without taking it. False when it is not there.
+    pub fn look_rt(&self, number: u64, block: &mut Block) -> bool {
+        self.reader.read_rt(number, block)
+    }
+
+    /// Whether a block that is not there may come.
+    pub fn may_still_write_rt(&self, number: u64) -> bool {
+        self.leaving.is_none() && number >= self.reader.written_rt()
+    }
+
+    /// The block of its host's input that is to be decided next, if it is wanted: hosts may be `ahead_blocks` ahead.
+    pub fn wanted_input_rt(&self, ahead_blocks: u64) -> Option<u64> {
+        let input = self.input.as_ref()?;
+        let number = input.next_block();
+        (number < self.next + ahead_blocks && input.has_room_rt(self.reader.written_rt())).then_some(number)
+    }
+
+    /// Decides that block.
+    pub fn feed_rt(&mut self, block: &Block) {
+        if let Some(input) = &mut self.input {
+            input.write_rt(block);
+        }
+    }
+
+    /// Wakes the host if it waits for its input.
+    pub fn wake_input_rt(&self) {
+        if let Some(input) = &self.input {
+            input.wake_rt();
+        }
+    }
+
     /// Whether the lane, if it has begun, has its next `blocks` blocks ready.
     pub fn can_go_on_rt(&self, blocks: u64) -> bool {
         self.state == State::Joining || self.leaving.is_some() || self.reader.written_rt() >= self.next + blocks
     }
 
-    /// Waits until the lane has begun and has its next `blocks` blocks ready, at most `timeout`; returns whether it has. A
-    /// lane that leaves is not waited for. For rendering without a clock; never on a real-time thread.
-    pub fn wait_until_ready(&self, blocks: u64, ahead_blocks: u64, timeout: Duration) -> bool {
-        self.leaving.is_some() || self.reader.wait_until_written(self.needed(blocks, ahead_blocks) - 1, timeout)
+    /// Whether the lane has begun and has its next `blocks` blocks ready. A lane that leaves is not waited for. For rendering
+    /// without a clock.
+    pub fn has_ready(&self, blocks: u64, ahead_blocks: u64) -> bool {
+        self.leaving.is_some() || self.reader.written_rt() >= self.needed(blocks, ahead_blocks)
+    }
+
+    /// Waits until the host has computed all it can of that with the input it has, at most `timeout`; returns whether it had
+    /// anything to compute. For rendering without a clock; never on a real-time thread.
+    pub fn wait_for_more(&self, blocks: u64, ahead_blocks: u64, timeout: Duration) -> bool {
+        let fed = self.input.as_ref().map_or(u64::MAX, InputWriter::next_block);
+        let possible = self.needed(blocks, ahead_blocks).min(fed);
+        if self.leaving.is_some() || self.reader.written_rt() >= possible {
+            return false;
+        }
+        self.reader.wait_until_written_rt(possible - 1, timeout);
+        true
     }
 
     /// Number of blocks the host must have written before the next `blocks` can be played. At least 1.

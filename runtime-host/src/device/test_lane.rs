@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ipc::lane::{self, Block, LaneReader, LaneWriter, SILENCE};
 use ipc::limits::BLOCK_FRAMES;
-use ipc::segment::{Segment, Session};
+use ipc::segment::{Segment, SegmentRef, Session};
 
 use super::mixer::Frame;
 
@@ -24,6 +24,10 @@ impl TestLane {
     /// The host dies between two blocks, or in the middle of one, and another one goes on in the lane.
     pub fn take_over(&mut self) {
         self.writer = LaneWriter::open(self.segment.reference()).unwrap();
+    }
+
+    pub fn reference(&self) -> &SegmentRef {
+        self.segment.reference()
     }
 
     pub fn reader(&self) -> LaneReader {

@@ -4,6 +4,7 @@
 
 use ipc::artifact::DefaultBytes;
 use ipc::hash::ContentHash;
+use ipc::lane::Block;
 use ipc::limits::{BLOCK_FRAMES, LANE_CHANNELS};
 use ipc::live::RequestId;
 use ipc::midi::Received;
@@ -32,8 +33,8 @@ pub struct Route {
 pub struct Binding {
     /// The export to call every tick; `None` when the program lacks it: then nothing of it runs.
     pub export: Option<ExportHandle>,
-    /// Where an input block goes.
-    pub input: Option<Route>,
+    /// Where each channel's input block goes.
+    pub inputs: [Option<Route>; LANE_CHANNELS],
     /// Where each channel's output block is taken from; `None` is silent.
     pub outputs: [Option<Route>; LANE_CHANNELS],
     /// The ways by which notes and controllers leave.
@@ -188,11 +189,13 @@ impl Program {
     }
 
     /// Writes an input block to where the program wants it, if it wants one.
-    pub fn write_input_rt(&mut self, input: &[f32; BLOCK_FRAMES]) {
-        let Some(route) = self.binding.input else { return };
-        let Some(bytes) = self.engine.bytes_mut_rt(route.memory, route.byte_address, BLOCK_BYTES) else { return };
-        for (bytes, sample) in bytes.chunks_exact_mut(size_of::<f32>()).zip(input) {
-            bytes.copy_from_slice(&sample.to_le_bytes());
+    pub fn write_input_rt(&mut self, input: &Block) {
+        for (route, samples) in self.binding.inputs.iter().zip(input) {
+            let Some(route) = route else { continue };
+            let Some(bytes) = self.engine.bytes_mut_rt(route.memory, route.byte_address, BLOCK_BYTES) else { continue };
+            for (bytes, sample) in bytes.chunks_exact_mut(size_of::<f32>()).zip(samples) {
+                bytes.copy_from_slice(&sample.to_le_bytes());
+            }
         }
     }
 

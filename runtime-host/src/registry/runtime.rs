@@ -26,8 +26,8 @@ pub trait Runtime: Send {
     /// Sleeps until a tick is due, at most `patience`; returns whether one is.
     fn wait_rt(&mut self, patience: Duration) -> bool;
 
-    /// Hands the tick's input to the program.
-    fn sample_inputs_rt(&mut self, program: &mut Program);
+    /// Hands the input of `tick` to the program. It may be a tick that has been executed before, by another host.
+    fn sample_inputs_rt(&mut self, tick: u64, program: &mut Program);
 
     /// Delivers the tick's output. Without a program (it is frozen, held, or this tick failed) it is silence, so that nobody
     /// waits for it. Returns how many samples were not finite and were replaced.

@@ -152,7 +152,7 @@ impl Runtime for TimerRuntime {
         self.schedule.take_rt(monotonic_ns_rt())
     }
 
-    fn sample_inputs_rt(&mut self, _program: &mut Program) {}
+    fn sample_inputs_rt(&mut self, _tick: u64, _program: &mut Program) {}
 
     fn publish_rt(&mut self, _sounding: Sounding<'_>) -> u64 {
         0

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ipc::fault::{Fault, FaultKind};
 use ipc::lane::SILENCE;
+use ipc::limits::BLOCK_FRAMES;
 use ipc::message::{HostReply, HostRequest};
 
 use crate::fixture::{Assist, LEFT, Mode, RIGHT, line_of};
@@ -67,6 +68,28 @@ fn outputs_may_be_word_indices() {
     let reader = host.start_runtime(&assist.artifact(), "audio", 48_000);
     host.wait_until_started();
     assert_eq!(block(&reader, 0), expected(1));
+}
+
+#[test]
+fn a_tick_waits_for_what_it_is_to_hear_and_hears_its_own_block() {
+    let mut host = Host::start();
+    // What comes in goes out again from where it lies.
+    let paths = ["audioRuntime.audioInBufferLAddress", "audioRuntime.audioInBufferRAddress"];
+    let out = ["audioRuntime.audioOutBufferLAddress", "audioRuntime.audioOutBufferRAddress"];
+    let assist = (10..).zip(paths.into_iter().chain(out)).fold(Assist::default(), |assist, (line, path)| {
+        assist.with_config(path, if path.contains("BufferL") { "2048" } else { "2176" }, line)
+    });
+    let (reader, mut input) = host.start_listening(&assist.artifact(), 48_000);
+    host.wait_until_started();
+    for number in 0..300 {
+        // It may run, but for its input.
+        reader.demand_rt(number + 1);
+        let heard = [[number as f32 + 0.5; BLOCK_FRAMES], [-(number as f32); BLOCK_FRAMES]];
+        input.write_rt(&heard);
+        input.wake_rt();
+        assert_eq!(block(&reader, number), heard, "block {number}");
+    }
+    host.stop();
 }
 
 #[test]
@@ -199,7 +222,7 @@ fn a_runtime_fades_out_when_it_ends() {
             while !has_stopped.load(Relaxed) {
                 let next = reader.written_rt();
                 reader.demand_rt(next + 1);
-                reader.wait_until_written(next, Duration::from_millis(5));
+                reader.wait_until_written_rt(next, Duration::from_millis(5));
             }
         });
         host.stop();

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ipc::artifact::Artifact;
 use ipc::channel::{Doorway, Hello, PROTOCOL_VERSION, Sender, connect};
+use ipc::input::InputWriter;
 use ipc::lane::{self, Block, LaneReader, SILENCE};
 use ipc::message::{HostReply, HostRequest, HostStatus, Role, RunJob, StartRuntime};
 use ipc::segment::{Segment, SegmentRef, Session};
@@ -135,6 +136,15 @@ impl Host {
         reader
     }
 
+    /// Starts an audio runtime that hears what the test feeds it.
+    pub fn start_listening(&mut self, artifact: &Artifact, sample_rate: u32) -> (LaneReader, InputWriter) {
+        let artifact = self.publish(artifact);
+        let (lane, reader) = self.lane();
+        let input = InputWriter::open(&lane).expect("a lane has an input");
+        self.send(HostRequest::Start(start(artifact, Some(lane), "audio", sample_rate)));
+        (reader, input)
+    }
+
     pub fn run(&mut self, artifact: &Artifact, job: impl FnOnce(&mut RunJob)) {
         let mut request = RunJob {
             artifact: self.publish(artifact),
@@ -234,7 +244,7 @@ pub fn block(reader: &LaneReader, number: u64) -> Block {
     let mut block = SILENCE;
     reader.demand_rt(number + 4);
     for _ in 0..600 {
-        if reader.wait_until_written(number, Duration::from_millis(100)) {
+        if reader.wait_until_written_rt(number, Duration::from_millis(100)) {
             assert!(reader.read_rt(number, &mut block), "block {number}");
             return block;
         }

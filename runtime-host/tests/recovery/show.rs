@@ -323,7 +323,7 @@ impl Show {
 
     fn block(&self, number: u64) -> Block {
         let (mut block, began) = (SILENCE, Instant::now());
-        while !self.reader.wait_until_written(number, Duration::from_millis(100)) {
+        while !self.reader.wait_until_written_rt(number, Duration::from_millis(100)) {
             assert!(began.elapsed() < DEADLINE, "block {number} never came");
         }
         assert!(self.reader.read_rt(number, &mut block), "block {number}");

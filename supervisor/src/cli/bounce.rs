@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use ipc::limits::{DEFAULT_SAMPLE_RATE_HZ, MAX_LEAD_BLOCKS};
 
 use super::play::absolute;
-use super::{CommandError, check_output, midi, run_job, seconds, source};
+use super::{CommandError, check_output, midi, routes, run_job, seconds, source};
+use crate::policy::routes::Route;
 use crate::policy::{Goal, Report, TapeFiles, Verdict};
 use crate::render;
 use crate::render::meter::{LiveLine, Meter, clock};
@@ -18,6 +19,7 @@ use crate::session::{Audience, Job, OutputChoice, ProgramText, SoundOutput};
 Examples:
   continuo bounce drums.8f4e --seconds 60 -o drums.wav
   continuo bounce drums.8f4e bass.8f4e --seconds 8.5 -o both.wav    mixed
+  continuo bounce drums.8f4e reverb.8f4e --route drums:reverb --seconds 8 -o wet.wav
   continuo bounce synth.8f4e --midi-in tune.mid --seconds 60 -o tune.wav
 
 The same engine as `play`, without a clock: the same programs give the same samples. The file has 32-bit float samples, two \
@@ -35,6 +37,9 @@ pub struct Arguments {
     /// What each program adds to that as well, into a file `PROGRAM.wav` in this folder.
     #[arg(long, value_name = "FOLDER")]
     stems: Option<PathBuf>,
+    /// Let one program hear another one, one block later; with `:only`, what is heard there is not heard directly.
+    #[arg(long = "route", value_name = "FROM:TO[:only]", value_parser = routes::parse)]
+    routes: Vec<Route>,
     /// What the program's MIDI input ports hear from its first tick on: MIDI files, that of port 1 first.
     #[arg(long = "midi-in", value_name = "FILE")]
     midi_inputs: Vec<String>,
@@ -58,6 +63,8 @@ pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
     }
     let mut job = Job::new(Goal::Bounce, programs);
     job.scores = scores;
+    routes::check(&arguments.routes, &job.programs)?;
+    job.routes.clone_from(&arguments.routes);
     job.sound = Some(SoundOutput {
         output: OutputChoice::Unpaced { seconds: arguments.seconds },
         // Nobody waits for a sound: the further the hosts may run ahead, the less they wait for each other.

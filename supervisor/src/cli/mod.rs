@@ -10,6 +10,7 @@ mod midi;
 mod play;
 mod replay;
 mod restart_limits;
+mod routes;
 mod run;
 mod session_file;
 mod source;

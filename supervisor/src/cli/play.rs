@@ -9,9 +9,10 @@ use ipc::message::Output;
 use serde_json::json;
 
 use super::midi::MidiArguments;
-use super::{CommandError, check_output, grace, osc_address, restart_limits, run_job, seconds, source};
+use super::{CommandError, check_output, grace, osc_address, restart_limits, routes, run_job, seconds, source};
 use crate::control::SessionName;
 use crate::exit;
+use crate::policy::routes::Route;
 use crate::policy::{Goal, Report, RestartLimits, TapeFiles, Verdict};
 use crate::render::meter::{LiveLine, Meter, clock};
 use crate::render::sentences::Sentences;
@@ -30,6 +31,7 @@ Examples:
   continuo play drums.8f4e --wav take.wav          recorded as it is played
   continuo play drums.8f4e bass.8f4e --stems DIR   each program for itself: DIR/drums.wav, DIR/bass.wav
   continuo play drums.8f4e --device null --wav take.wav --seconds 30
+  continuo play drums.8f4e reverb.8f4e --route drums:reverb     the reverb hears the drums, one block later
   continuo play synth.8f4e --midi-in keystation    its MIDI input port 1 hears that keyboard, whenever it is there
 
 Save a file and hear it: every change is compiled beside what plays, and takes its place between two blocks with its state. An \
@@ -61,6 +63,9 @@ pub struct Arguments {
     device: Option<String>,
     #[command(flatten)]
     midi: MidiArguments,
+    /// Let one program hear another one, or `@input`, the device's input; with `:only`, what is heard there is not heard directly.
+    #[arg(long = "route", value_name = "FROM:TO[:only]", value_parser = routes::parse)]
+    routes: Vec<Route>,
     /// How many blocks of 128 frames the programs compute ahead.
     #[arg(long, value_name = "BLOCKS", allow_negative_numbers = true, default_value_t = DEFAULT_LEAD_BLOCKS,
           value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_LEAD_BLOCKS)))]
@@ -118,6 +123,8 @@ fn play(arguments: &Arguments) -> Result<Verdict, CommandError> {
         folders: recording_folders(arguments.tapes.as_deref())?,
     });
     job.midi = arguments.midi.ports()?;
+    routes::check(&arguments.routes, &job.programs)?;
+    job.routes.clone_from(&arguments.routes);
     let mut player = Player::new(arguments.json, arguments.wav.clone());
     let verdict = run_job(&job, &mut player)?;
     player.finish();

@@ -109,6 +109,12 @@ impl Life {
             return Err(format!("`{name}` ran under the runtime type `{runtime_type}`, which has no sound"));
         }
         let own: Vec<LogEntry> = entries.iter().filter(|entry| entry.life == *life).cloned().collect();
+        if own.iter().any(|entry| hears_sound(&entry.what)) {
+            return Err(format!(
+                "`{name}` listened to the device's input or to other runtimes, and a recording does not hold what it heard: a replay would \
+                 not be what was played. Replay what it listened to, or record the sound itself (play --wav)"
+            ));
+        }
         if let Some(why) = asset_notes::changed(&own) {
             return Err(format!("{why}; a replay would not be what was played: put the file back as it was"));
         }
@@ -116,6 +122,15 @@ impl Life {
         let seconds = sounding_seconds(*sample_rate, ticks).map_err(|why| format!("{}: {why}", arguments.recording.display()))?;
         let replay = Replay { first: (*first).clone(), entries: own };
         Ok(Self { program: first.program(name), ticks, seconds, replay })
+    }
+}
+
+/// Whether a revision that wants to hear something was played from there on.
+fn hears_sound(what: &Logged) -> bool {
+    match what {
+        Logged::Start { revision, .. } | Logged::Change { revision, .. } => revision.hears_sound,
+        Logged::Set { .. } | Logged::Midi { .. } | Logged::Reset {} | Logged::Freeze {} | Logged::Run {} => false,
+        Logged::RolledBack { .. } | Logged::Asset { .. } | Logged::Seen {} => false,
     }
 }
 
@@ -164,6 +179,7 @@ mod tests {
             path: PathBuf::from("drums.8f4e"),
             directory: PathBuf::new(),
             settings: None,
+            hears_sound: false,
             assets: Vec::new(),
         };
         let start = Logged::Start { runtime: "drums".to_owned(), runtime_type: runtime_type.to_owned(), sample_rate, revision };

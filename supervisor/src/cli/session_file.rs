@@ -12,6 +12,7 @@ use super::restart_limits::RestartsTable;
 use crate::control::SessionName;
 use crate::control::protocol::{Channels, RuntimeName};
 use crate::policy::RestartLimits;
+use crate::policy::routes::{DEVICE_INPUT, Route};
 
 /// Largest linear gain, as of the verb `gain`.
 const MAX_GAIN: f64 = 8.0;
@@ -50,6 +51,8 @@ struct File {
     restarts: Option<Spanned<RestartsTable>>,
     #[serde(default)]
     runtime: Vec<RuntimeEntry>,
+    #[serde(default)]
+    route: Vec<RouteEntry>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -61,6 +64,15 @@ struct RuntimeEntry {
     output: Option<Spanned<String>>,
     #[serde(default)]
     mute: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RouteEntry {
+    from: Spanned<String>,
+    to: Spanned<String>,
+    #[serde(default)]
+    only: bool,
 }
 
 /// A session file that has been read and checked.
@@ -83,6 +95,8 @@ pub struct SessionFile {
     /// How often processes may die before they are left alone.
     pub restart_limits: RestartLimits,
     pub runtimes: Vec<FileRuntime>,
+    /// Who listens to whom.
+    pub routes: Vec<Route>,
 }
 
 /// One runtime of a session file.
@@ -113,6 +127,7 @@ impl Default for SessionFile {
             grace: DEFAULT_GRACE,
             restart_limits: RestartLimits::default(),
             runtimes: Vec::new(),
+            routes: Vec::new(),
         }
     }
 }
@@ -181,6 +196,16 @@ pub fn parse(path: &Path, text: &str) -> Result<SessionFile, SessionFileError> {
         }
         runtimes.push(FileRuntime { name, file, gain, is_muted: entry.mute, output });
     }
+    let mut routes = Vec::new();
+    for entry in file.route {
+        for end in [&entry.from, &entry.to] {
+            let is_device = std::ptr::eq(end, &entry.from) && end.get_ref() == DEVICE_INPUT;
+            if !is_device && !names.contains(end.get_ref()) {
+                return Err(wrong(end.span().start, format!("there is no runtime `{}` in this file", end.get_ref())));
+            }
+        }
+        routes.push(Route { from: entry.from.into_inner(), to: entry.to.into_inner(), is_only: entry.only });
+    }
     Ok(SessionFile {
         name: name.transpose()?,
         sample_rate: file.sample_rate.map(Spanned::into_inner),
@@ -194,6 +219,7 @@ pub fn parse(path: &Path, text: &str) -> Result<SessionFile, SessionFileError> {
         grace,
         restart_limits,
         runtimes,
+        routes,
     })
 }
 
@@ -206,10 +232,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("drums.8f4e"), "8f4e/v1\n").unwrap();
         let text = "name = \"gig\"\nsample_rate = 44100\nlead = 8\ndevice = \"null\"\nacknowledge = \"any-loss\"\n\n\
-                    [[runtime]]\nname = \"drums\"\nfile = \"drums.8f4e\"\ngain = 0.5\nmute = true\noutput = \"3-4\"\n";
+                    [[runtime]]\nname = \"drums\"\nfile = \"drums.8f4e\"\ngain = 0.5\nmute = true\noutput = \"3-4\"\n\
+                    [[route]]\nfrom = \"@input\"\nto = \"drums\"\nonly = true\n";
         let session = parse(&folder.path().join("SESSION.toml"), text).unwrap();
         assert_eq!((session.sample_rate, session.lead, session.acknowledge), (Some(44_100), 8, Acknowledge::AnyLoss));
         assert_eq!(session.runtimes[0].file, folder.path().join("drums.8f4e"));
+        assert_eq!(session.routes, [Route { from: "@input".to_owned(), to: "drums".to_owned(), is_only: true }]);
         assert!(session.runtimes[0].is_muted && session.runtimes[0].gain == 0.5);
         assert_eq!(session.runtimes[0].output, Channels { left: 3, right: 4 });
     }
@@ -239,6 +267,8 @@ mod tests {
             ("[restarts]\nseconds = 0\n", 1, "seconds"),
             ("[restarts]\nruntimes = 9\n", 2, "runtimes"),
             ("name = \n", 1, ""),
+            ("[[route]]\nfrom = \"@input\"\nto = \"reverb\"\n", 3, "no runtime `reverb`"),
+            ("[[route]]\nfrom = \"drums\"\nto = \"reverb\"\n", 2, "no runtime `drums`"),
         ];
         for (text, line, part) in wrong {
             let error = parse(Path::new("SESSION.toml"), text).unwrap_err();

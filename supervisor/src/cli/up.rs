@@ -41,6 +41,10 @@ The file:
   gain = 0.8
   mute = false
   output = \"1-2\"                      channels of the device, such as \"3-4\" or \"3\"
+  [[route]]                           who listens to whom
+  from = \"drums\"                     or \"@input\": what the device takes in
+  to = \"reverb\"
+  only = false                        true: heard only there, and not directly
 
 When a session's supervisor dies, everything plays on for the grace period; `continuo up` with the session's name (or its file), \
 within that time, takes it back as it is, and what the file says by then is not looked at. So it does with a session of \
@@ -83,6 +87,7 @@ pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
         None => SessionFile::default(),
     };
     let mut job = Job::new(Goal::Serve, programs(&file)?);
+    job.routes.clone_from(&file.routes);
     let chosen = session_name(arguments.session.as_deref())?.or(file.name);
     let preset = |runtime: &session_file::FileRuntime| {
         let session_file::FileRuntime { name, gain, is_muted, output, .. } = runtime;

@@ -25,6 +25,7 @@ use super::keep::Keep;
 use super::process::{Life, Process};
 use super::program::{Lane, Phase, Program};
 use super::restarts::RestartLimits;
+use super::routes::{Route, Routes};
 use super::runtime::{Classified, Edit, EditStage, Flight, HistoryEntry, Later, Level, Probation, Revision, Runtime, Trial, Way, Wishes};
 use super::tape::TapeNote;
 use super::{
@@ -73,6 +74,7 @@ pub struct SessionNote {
     device_name: Option<(String, u32, u32)>,
     /// The number of the last tape, and the one that is written.
     tape: (u64, Option<TapeNote>),
+    routes: Vec<Route>,
 }
 
 /// What counts on all the time, and need not be noted for its own sake.
@@ -449,6 +451,7 @@ impl Policy {
                 first_frame: self.first_frame,
                 device_name: self.device_name.clone(),
                 tape: self.tape_note(),
+                routes: self.routes.list.clone(),
             },
             reckoning: Reckoning { last_live_request: self.last_live_request, frames: self.frames, frames_at_ms: self.frames_at_ms },
             lives: lives.filter_map(|(life, (program, text))| Some((life, noting.life(program, text)?))).collect(),
@@ -578,6 +581,7 @@ impl Policy {
         policy.begun_device = notes.session.begun_device;
         policy.device_name.clone_from(&notes.session.device_name);
         policy.take_tape_back(notes.session.tape.clone());
+        policy.routes = Routes::taken_back(notes.session.routes.clone());
         let heard = found.hosts.values().filter_map(|(_, presence)| presence.last_request).max().unwrap_or(0);
         policy.last_live_request = notes.reckoning.last_live_request.max(heard);
         (policy.frames, policy.frames_at_ms) = (notes.reckoning.frames, notes.reckoning.frames_at_ms);

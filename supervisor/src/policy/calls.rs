@@ -79,6 +79,8 @@ impl Policy {
                 self.set_output(runtime, output.channels.unwrap_or(Channels::MAIN), actions)?;
                 Ok(Some(Answer::Output(self.mix_of(runtime))))
             }
+            Verb::Route(route) => self.route(&route, actions).map(Some),
+            Verb::Unroute(unroute) => self.unroute(&unroute, actions).map(Some),
             Verb::Panic(_) => Ok(Some(Answer::Panic(self.panic_now(actions)))),
             Verb::Restart(restart) => self.restart(ticket, &restart, actions),
             Verb::Stop(stop) => self.stop_runtime(ticket, &stop.runtime, actions),

@@ -85,6 +85,9 @@ pub struct RevisionText {
     pub path: PathBuf,
     pub directory: PathBuf,
     pub settings: Option<LoggedSettings>,
+    /// It listened to something that no log holds.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hears_sound: bool,
     /// Files to be noted with it.
     #[serde(skip)]
     pub assets: Vec<Wanted>,
@@ -110,6 +113,7 @@ impl RevisionText {
                 environment: settings.environment.iter().map(|(name, value)| (name.clone(), value.to_bits())).collect(),
                 work_budget: settings.work_budget,
             }),
+            hears_sound: revision.plan.hears_sound,
             assets: revision.plan.assets.clone(),
         }
     }

@@ -35,6 +35,7 @@ mod pulse;
 mod recovery;
 mod replies;
 pub mod restarts;
+pub mod routes;
 mod runtime;
 mod script;
 #[cfg(test)]
@@ -175,6 +176,7 @@ pub struct Policy {
     keys: keys::Keys,
     midi: midi::Midi,
     taping: tape::Taping,
+    routes: routes::Routes,
     /// Edits that are only asked about.
     plans: Vec<Edit>,
     /// Whether the runtimes are mixed as if one that plays were soloed.
@@ -242,6 +244,7 @@ impl Policy {
             keys: keys::Keys::default(),
             midi: midi::Midi::default(),
             taping: tape::Taping::default(),
+            routes: routes::Routes::default(),
             plans: Vec::new(),
             is_solo_heard: false,
             script: None,

@@ -280,6 +280,8 @@ impl Policy {
         self.device_xruns = status.device_xruns;
         self.device_peak = status.peak;
         self.note_midi_counters(status.midi);
+        self.routes.input = status.input.clone();
+        self.routes.bus_latency_blocks = status.bus_latency_blocks;
         for lane in &mut status.lanes {
             let Some(slot) = self.named(&lane.runtime) else { continue };
             lane.runtime.clone_from(&self.programs[slot.0].name);

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ipc::fault::{Fault, FaultKind};
-use ipc::message::{CompileOutcome, CompileTimings, DeviceReply, DeviceStatus, HostReply, HostStatus, Refusal, WorkerReply};
 use ipc::live::LiveRequest;
+use ipc::message::{CompileOutcome, CompileTimings, DeviceReply, DeviceStatus, HostReply, HostStatus, Refusal, Wiring, WorkerReply};
 use ipc::recovery::TakeOver;
 use ipc::segment::{SegmentKind, SegmentRef};
 
@@ -82,6 +82,8 @@ struct World {
     is_calm: bool,
     clients: Clients,
     hosts: Hosts,
+    /// What the device host has been told of who listens to whom.
+    wiring: Wiring,
     /// The supervisor is about to be killed, and this is what it has noted.
     legacy: Option<Legacy>,
     successions: u64,
@@ -143,6 +145,7 @@ impl World {
             is_calm: false,
             clients: Clients::default(),
             hosts: Hosts::default(),
+            wiring: Wiring::default(),
             legacy: None,
             successions: 0,
             gains: BTreeMap::new(),
@@ -217,7 +220,22 @@ impl World {
             self.take(action);
         }
         self.check_keep();
+        self.check_wiring();
         self.check_what_plays();
+    }
+
+    /// The device host knows who listens to whom, and connects nobody who is not there.
+    fn check_wiring(&self) {
+        let is_told = matches!(self.policy.device, Device::Opening { .. } | Device::Open);
+        if self.policy.stage != Stage::Working || !is_told {
+            return;
+        }
+        self.promise(self.wiring == self.policy.wiring(), "the device host connects otherwise than it should");
+        let listeners = self.wiring.buses.iter().map(|bus| &bus.to);
+        for lane in listeners.chain(self.wiring.buses.iter().filter_map(|bus| bus.from.as_ref())) {
+            let is_there = self.policy.programs.iter().any(|program| program.lane_name == *lane && !program.phase.is_over());
+            self.promise(is_there, "a lane is connected that nobody has");
+        }
     }
 
     /// Whatever may have to be recovered can be.
@@ -285,6 +303,9 @@ impl World {
             Action::Spawn(child) => {
                 let is_first = self.spawned.insert(child);
                 self.promise(is_first, "a process is started twice");
+                if matches!(child, Child::Device(_)) {
+                    self.wiring = Wiring::default();
+                }
                 if self.fails(40) {
                     return self.pending.push_back(Event::NotSpawned { child, reason: String::new() });
                 }
@@ -397,6 +418,7 @@ impl World {
                 self.gains.entry(runtime).and_modify(|now| *now = gain);
             }
             Action::SetRoute { .. } => {}
+            Action::Wire(wiring) => self.wiring = wiring,
             Action::Watch { .. } | Action::Unwatch { .. } | Action::Record { .. } | Action::Log(_) => {}
         }
     }

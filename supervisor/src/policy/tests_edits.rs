@@ -167,7 +167,10 @@ impl Stage {
     }
 
     fn fail(&mut self, request: u64, tick: u64, to: ContentHash) {
-        self.live(LiveReply::Swap { request, progress: SwapProgress::RolledBack { tick, fault: fault(tick), to, is_partial: false, is_late: false } });
+        self.live(LiveReply::Swap {
+            request,
+            progress: SwapProgress::RolledBack { tick, fault: fault(tick), to, is_partial: false, is_late: false },
+        });
     }
 
     fn logged(&self) -> Vec<&log::LogEntry> {
@@ -914,4 +917,64 @@ fn a_host_that_takes_no_keys_is_told_how_the_keyboard_is_when_it_does() {
     (from + 1..=last).for_each(|request| stage.live(LiveReply::Applied { request, tick: 500, carried: None }));
     assert!(stage.asked().request > last);
     assert_eq!(values_of(stage.asked().what), [("a:code".to_owned(), 5.0), ("a:down".to_owned(), 1.0)]);
+}
+
+// -------------------------------------------------------------------------------------------------------- routes
+
+/// What the device host was told last of who listens to whom: the lanes that are heard and those that hear them.
+fn wired(stage: &Stage) -> Option<Vec<(Option<String>, String)>> {
+    let told = stage.all.iter().rev().find_map(|action| if let Action::Wire(wiring) = action { Some(wiring.clone()) } else { None });
+    told.map(|wiring| wiring.buses.into_iter().map(|bus| (bus.from, bus.to)).collect())
+}
+
+fn route(from: &str, to: &str, only: bool) -> Verb {
+    Verb::Route(crate::control::protocol::Route { from: name(from), to: name(to), only })
+}
+
+#[test]
+fn a_route_is_told_to_the_device_host_and_names_what_is_not_there() {
+    let mut stage = Stage::proven();
+    assert_eq!(wired(&stage), None, "where nobody listens there is nothing to tell");
+    stage.call(route("a", "a", true));
+    let bus = |from: &str| (Some(from.to_owned()), "a".to_owned());
+    assert_eq!(wired(&stage), Some(vec![bus("a")]));
+    assert!(
+        matches!(stage.all.iter().rev().find(|action| matches!(action, Action::Wire(_))), Some(Action::Wire(wiring)) if wiring.unheard == ["a"])
+    );
+    let Some(Action::Answer { outcome, .. }) = stage.all.iter().rev().find(|action| matches!(action, Action::Answer { .. })) else {
+        panic!("it is answered")
+    };
+    let Ok(Answer::Route(routing)) = outcome.as_ref() else { panic!("{outcome:?}") };
+    let why = routing.routes[0].silent_because.as_deref().unwrap_or_default();
+    assert!(why.contains("audioRuntime.audioInBufferLAddress"), "a program that listens to nothing is named: {why}");
+    let told = stage.all.iter().filter(|action| matches!(action, Action::Wire(_))).count();
+    stage.call(route("a", "a", true));
+    assert_eq!(stage.all.iter().filter(|action| matches!(action, Action::Wire(_))).count(), told, "what changes nothing is not told");
+    for (from, to) in [("b", "a"), ("a", "b"), ("a", "@input")] {
+        stage.call(route(from, to, false));
+        let refused = stage.all.iter().rev().find_map(|action| match action {
+            Action::Answer { outcome, .. } => outcome.as_ref().as_ref().err().map(ErrorReply::name),
+            _ => None,
+        });
+        assert_eq!(refused, Some(ErrorCode::UnknownRuntime), "{from} to {to}");
+    }
+    stage.call(Verb::Unroute(crate::control::protocol::Unroute { from: name("a"), to: name("a") }));
+    assert_eq!(wired(&stage), Some(Vec::new()));
+}
+
+#[test]
+fn a_program_that_wants_to_hear_something_hears_the_device_until_something_is_routed_to_it() {
+    let mut stage = Stage::proven();
+    stage.push("listens");
+    stage.answer_compile(Ok(()));
+    stage.inspect(Shape { code: 2, ..FIRST });
+    assert_eq!(wired(&stage), None, "not before it runs");
+    let request = stage.asked().request;
+    let progress = SwapProgress::Committed { tick: 400, commit_ns: 1, carried: Carried::default() };
+    stage.live(LiveReply::Swap { request, progress });
+    assert_eq!(wired(&stage), Some(vec![(None, "a".to_owned())]));
+    stage.call(route("a", "a", false));
+    assert_eq!(wired(&stage), Some(vec![(Some("a".to_owned()), "a".to_owned())]));
+    stage.call(Verb::Stop(Stop { runtime: name("a") }));
+    assert_eq!(wired(&stage), Some(Vec::new()), "who is gone hears nothing");
 }

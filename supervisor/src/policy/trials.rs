@@ -203,14 +203,7 @@ impl Policy {
     }
 
     /// Refuses the texts that failed, and tells of each. The newest is the one that ran: its line is the one to blame.
-    pub(super) fn tell_rolled_back(
-        &mut self,
-        runtime: usize,
-        failed: &[Failed],
-        to: &Revision,
-        fall: Fall,
-        actions: &mut Vec<Action>,
-    ) {
+    pub(super) fn tell_rolled_back(&mut self, runtime: usize, failed: &[Failed], to: &Revision, fall: Fall, actions: &mut Vec<Action>) {
         let Fall { fault, why, tick, is_late } = fall;
         for (change, revision) in failed {
             let name = RevisionName::from(revision.hash());

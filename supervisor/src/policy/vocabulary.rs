@@ -13,7 +13,8 @@ use ipc::hash::ContentHash;
 use ipc::live::{LiveRequest, RequestId};
 use ipc::manifest::Manifest;
 use ipc::message::{
-    CompileTimings, DeviceDescription, DeviceReply, DeviceStatus, HostReply, HostStatus, ItemValue, Refusal, Role, Route, Tape, WorkerReply,
+    CompileTimings, DeviceDescription, DeviceReply, DeviceStatus, HostReply, HostStatus, ItemValue, Refusal, Role, Route, Tape, Wiring,
+    WorkerReply,
 };
 use ipc::recovery::{Prepare, TakeOver, TookOver};
 use ipc::segment::SegmentRef;
@@ -180,6 +181,8 @@ pub struct Plan {
     pub has_lane: bool,
     /// Whether it has an output on the left, and on the right.
     pub sides: [bool; 2],
+    /// Whether it wants to hear what the device's input takes in, or other runtimes.
+    pub hears_sound: bool,
     /// Frames (or ticks) a second.
     pub sample_rate: u32,
     /// Lines for the log that came out of resolving the runtime type and the settings.
@@ -488,6 +491,8 @@ pub enum Action {
         resumes: bool,
     },
     RemoveLane(RuntimeIndex),
+    /// From now on lanes listen to each other like this.
+    Wire(Wiring),
     /// Listen to MIDI, and tell what comes in.
     Listen,
     /// All lanes have been added: start rendering.

@@ -154,6 +154,7 @@ fn policy(job: &Job) -> Policy {
     if let Some(sound) = job.sound.as_ref().filter(|sound| !sound.tape.is_empty()) {
         policy.begin_with_tape(sound.tape.clone());
     }
+    policy.connect(job.routes.iter().cloned());
     if let Some(live) = &job.live {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         policy.configure(live.sample_rate, live.asks_for_any_loss, u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
@@ -485,6 +486,7 @@ impl<'a> Shell<'a> {
                 self.tell_device(DeviceRequest::AddLane { runtime: self.policy.lane_name(runtime), lane, resumes });
             }
             Action::RemoveLane(runtime) => self.tell_device(DeviceRequest::RemoveLane { runtime: self.policy.lane_name(runtime) }),
+            Action::Wire(wiring) => self.tell_device(DeviceRequest::Wire(wiring)),
             Action::Listen => self.tell_device(DeviceRequest::Listen(self.job.midi.clone())),
             Action::BeginRendering => self.tell_device(DeviceRequest::Begin),
             Action::StopDevice => self.tell_device(DeviceRequest::Stop),

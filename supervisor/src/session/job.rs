@@ -13,6 +13,7 @@ use crate::control::SessionName;
 use crate::control::protocol::Channels;
 pub use crate::policy::ProgramText;
 use crate::policy::log::{LogEntry, RevisionText};
+pub use crate::policy::routes::Route;
 use crate::policy::{Goal, RestartLimits, TapeFiles};
 
 /// Operations that one tick of an `audio` program may take before it counts as a runaway. A block has 2.7 ms; a program
@@ -75,6 +76,8 @@ pub struct Job {
     pub sound: Option<SoundOutput>,
     /// What MIDI comes from and goes to.
     pub midi: Ports,
+    /// Who listens to whom from the start.
+    pub routes: Vec<Route>,
     /// For sessions that clients talk to.
     pub live: Option<LiveSetup>,
     /// For replays: the log that drives the one program.
@@ -140,6 +143,7 @@ impl Job {
             memory_regions: Vec::new(),
             sound: None,
             midi: Ports::default(),
+            routes: Vec::new(),
             live: None,
             replay: None,
             scores: Vec::new(),

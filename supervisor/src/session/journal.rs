@@ -228,6 +228,7 @@ mod tests {
             path: PathBuf::from("drums.8f4e"),
             directory: PathBuf::new(),
             settings: Some(crate::policy::log::LoggedSettings { environment: vec![("SAMPLE_RATE".to_owned(), 7)], work_budget: 9 }),
+            hears_sound: false,
             assets: Vec::new(),
         }
     }

@@ -17,6 +17,7 @@ use super::stream::{StreamDriver, StreamLost};
 use super::{Refusal, SoundSystem, Target};
 use crate::device::baton::Baton;
 use crate::device::control::Event;
+use crate::device::listening::Source;
 
 /// A device that has not asked for sound for so long is lost: servers that are stopped, or gone without a word.
 const WATCHDOG: Duration = Duration::from_millis(400);
@@ -186,6 +187,14 @@ impl Outputs {
         }
     }
 
+    /// Where what is to be heard comes from: the sound system that plays, and how much it takes at once. Nothing without one.
+    pub fn input(&self) -> Option<Source> {
+        match &self.playing {
+            Playing::Stream { driver, .. } => Some(Source { system: driver.system, period_frames: driver.period_frames }),
+            Playing::Null | Playing::Nothing => None,
+        }
+    }
+
     /// Late or lost periods that devices have reported.
     pub fn xruns(&self) -> u64 {
         match &self.playing {
@@ -301,6 +310,7 @@ mod tests {
                 counters: Arc::clone(&counters),
                 reel: None,
                 starts_together: false,
+                is_unpaced: false,
             };
             let (mixer, control) = Mixer::new(settings);
             let baton = Baton::new(mixer);

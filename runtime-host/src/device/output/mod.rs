@@ -55,7 +55,7 @@ impl SoundSystem {
         }
     }
 
-    fn host_id(self) -> HostId {
+    pub fn host_id(self) -> HostId {
         match self {
             Self::Jack => HostId::Jack,
             Self::PulseAudio => HostId::PulseAudio,

@@ -58,6 +58,7 @@ pub struct StreamLost {
 
 /// An open stream. Dropping it closes the stream, without waiting for that.
 pub struct StreamDriver {
+    pub system: SoundSystem,
     pub name: String,
     pub period_frames: u32,
     pub channels: u32,
@@ -77,7 +78,16 @@ impl StreamDriver {
     pub fn of_test(name: &str, renderer: &Renderer) -> Self {
         let (generation, pulse) = (renderer.generation(), renderer.pulse());
         let (_, closed) = mpsc::channel();
-        Self { name: name.to_owned(), period_frames: 128, channels: 2, generation, pulse, xruns: Arc::default(), orders: None, closed }
+        Self {
+            system: SoundSystem::Jack,
+            name: name.to_owned(),
+            period_frames: 128, channels: 2, 
+            generation,
+            pulse,
+            xruns: Arc::default(),
+            orders: None,
+            closed,
+        }
     }
 
     /// Starts the stream. A failure comes as [`StreamLost`].
@@ -124,6 +134,7 @@ pub fn open(
     let (report_in, report) = mpsc::channel();
     let (closed_in, closed) = mpsc::channel();
     let xruns = Arc::new(AtomicU64::new(0));
+    let system = request.system;
     let thread = StreamThread {
         request,
         baton: Arc::clone(baton),
@@ -144,7 +155,7 @@ pub fn open(
         Err(mpsc::RecvTimeoutError::Timeout) => return Err(Refusal::Stuck),
         Err(mpsc::RecvTimeoutError::Disconnected) => return Err(Refusal::Absent("the driver has given up".into())),
     };
-    Ok(StreamDriver { name, period_frames, channels, generation, pulse, xruns, orders: Some(orders_in), closed })
+    Ok(StreamDriver { system, name, period_frames, channels, generation, pulse, xruns, orders: Some(orders_in), closed })
 }
 
 type OnLost = Arc<dyn Fn(StreamLost) + Send + Sync>;

@@ -5,6 +5,7 @@
 //! of a tick (a failure, a trial that has passed): whoever executes ticks again begins after it, and tells it no second time.
 //! How often does not influence what the program computes. Programs without a state segment are not checkpointed.
 
+use ipc::limits::INPUT_KEPT_BLOCKS;
 use ipc::live::RequestId;
 use ipc::midi::Received;
 use ipc::state::{Applied, Clock, Head, OpenTrial, Role, Write};
@@ -21,6 +22,8 @@ const MAX_REPLAY_NS: u64 = 1_000_000;
 const COPY_PARTS: u64 = 50;
 /// Most ticks between two checkpoints, however cheap they are to execute again.
 pub const MAX_INTERVAL_TICKS: u64 = 64;
+// What these ticks heard is still there when they are executed again: the older of two checkpoints may be one interval behind.
+const _: () = assert!(2 * MAX_INTERVAL_TICKS <= INPUT_KEPT_BLOCKS as u64);
 
 /// How far apart checkpoints are, from what they cost and what executing ticks again would cost.
 #[derive(Clone, Copy, Debug)]

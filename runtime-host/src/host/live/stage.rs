@@ -326,7 +326,7 @@ impl Stage {
     }
 
     fn run_once_rt(&mut self, runtime: &mut dyn Runtime) -> Result<(), Failure> {
-        runtime.sample_inputs_rt(&mut self.program);
+        runtime.sample_inputs_rt(self.tick, &mut self.program);
         self.program.tick_rt()
     }
 
@@ -358,7 +358,7 @@ impl Stage {
         if swap.fade.is_over() {
             return;
         }
-        runtime.sample_inputs_rt(&mut swap.program);
+        runtime.sample_inputs_rt(self.tick, &mut swap.program);
         self.checkpoints.kept_changes_rt();
         match swap.program.tick_rt() {
             Ok(()) => self.has_fading_run = true,

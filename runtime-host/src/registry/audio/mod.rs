@@ -1,10 +1,12 @@
 //! The runtime type `audio`: one tick is one block of 128 frames, delivered through a lane (LANGUAGE §20.4, DESIGN §6).
 //!
 //! Per tick: the input block goes into memory, the export `buffer` is called, the output blocks are copied out. It never
-//! calls `main`. It computes block after block while the lane wants more, so it has no clock of its own.
+//! calls `main`. It computes block after block while the lane wants more, so it has no clock of its own. What a tick hears is
+//! decided by the device host ([`ipc::input`]), which is waited for; a tick that is executed again hears the same once more.
 
 use std::time::Duration;
 
+use ipc::input::InputReader;
 use ipc::lane::{Block, LaneReader, LaneWriter, SILENCE};
 use ipc::limits::{BLOCK_FRAMES, DEFAULT_SAMPLE_RATE_HZ, SAMPLE_RATE_RANGE_HZ};
 
@@ -22,6 +24,8 @@ const SAMPLE_RATE: &str = "audioRuntime.sampleRate";
 const OUT_LEFT: &str = "audioRuntime.audioOutBufferLAddress";
 const OUT_RIGHT: &str = "audioRuntime.audioOutBufferRAddress";
 const IN_LEFT: &str = "audioRuntime.audioInBufferLAddress";
+/// Ours: what the language has is mono.
+const IN_RIGHT: &str = "audioRuntime.audioInBufferRAddress";
 
 /// Blocks over which a runtime that ends fades out: 10.7 ms at 48 kHz.
 const FADE_BLOCKS: u32 = 4;
@@ -38,6 +42,7 @@ pub const TYPE: RuntimeType = RuntimeType {
         ConfigKey { path: OUT_LEFT, kind: ValueKind::Memory },
         ConfigKey { path: OUT_RIGHT, kind: ValueKind::Memory },
         ConfigKey { path: IN_LEFT, kind: ValueKind::Memory },
+        ConfigKey { path: IN_RIGHT, kind: ValueKind::Memory },
     ],
     sample_rate_key: SAMPLE_RATE,
     default_sample_rate_hz: DEFAULT_SAMPLE_RATE_HZ,
@@ -56,6 +61,11 @@ pub fn sides(settings: &Settings) -> [bool; 2] {
     [OUT_LEFT, OUT_RIGHT].map(|path| settings.memory(path).is_some())
 }
 
+/// Whether a program with these settings wants to hear anything.
+pub fn wants_input(settings: &Settings) -> bool {
+    [IN_LEFT, IN_RIGHT].into_iter().any(|path| settings.memory(path).is_some())
+}
+
 /// A route that has no address, or whose block would not fit into the memory, is missing: that channel is silent.
 fn bind(ty: &RuntimeType, settings: &Settings, engine: &Engine) -> Binding {
     let route = |path| {
@@ -65,7 +75,7 @@ fn bind(ty: &RuntimeType, settings: &Settings, engine: &Engine) -> Binding {
     };
     Binding {
         export: engine.export(ty.tick_export),
-        input: route(IN_LEFT),
+        inputs: [route(IN_LEFT), route(IN_RIGHT)],
         outputs: [route(OUT_LEFT), route(OUT_RIGHT)],
         midi_in: inputs::callbacks(settings, engine).collect(),
         ..Binding::default()
@@ -86,7 +96,9 @@ fn build(assembly: &Assembly<'_>) -> Result<Box<dyn Runtime>, BuildError> {
         lane,
         tick_ns,
         is_offline: assembly.start.is_offline,
-        input: [0.0; BLOCK_FRAMES],
+        input: InputReader::open(reference)?,
+        heard: SILENCE,
+        heard_tick: None,
         block,
         fading: SILENCE,
         fade_blocks_left: None,
@@ -98,8 +110,10 @@ struct AudioRuntime {
     tick_ns: u64,
     /// The reader waits for blocks instead of pacing itself, so it has to be woken.
     is_offline: bool,
-    /// What the program hears. Silence as long as no microphone is attached.
-    input: [f32; BLOCK_FRAMES],
+    input: InputReader,
+    /// What tick `heard_tick` hears.
+    heard: Block,
+    heard_tick: Option<u64>,
     /// The last block that was delivered.
     block: Block,
     /// What a program that is blended out makes.
@@ -159,11 +173,15 @@ impl Runtime for AudioRuntime {
     }
 
     fn wait_rt(&mut self, patience: Duration) -> bool {
-        self.lane.wait_until_wanted_rt(patience)
+        self.lane.wait_until_wanted_rt(patience) && self.input.wait_rt(self.lane.next_block(), patience)
     }
 
-    fn sample_inputs_rt(&mut self, program: &mut Program) {
-        program.write_input_rt(&self.input);
+    fn sample_inputs_rt(&mut self, tick: u64, program: &mut Program) {
+        // A program and the one that it is blended with hear the same.
+        if self.heard_tick.replace(tick) != Some(tick) && !self.input.read_rt(tick, &mut self.heard) {
+            self.heard = SILENCE;
+        }
+        program.write_input_rt(&self.heard);
     }
 
     fn publish_rt(&mut self, sounding: Sounding<'_>) -> u64 {

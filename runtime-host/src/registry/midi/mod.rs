@@ -82,7 +82,7 @@ impl Runtime for MidiRuntime {
         self.timer.wait_rt(patience)
     }
 
-    fn sample_inputs_rt(&mut self, _program: &mut Program) {}
+    fn sample_inputs_rt(&mut self, _tick: u64, _program: &mut Program) {}
 
     fn publish_rt(&mut self, sounding: Sounding<'_>) -> u64 {
         let due_ns = self.timer.tick_due_ns();

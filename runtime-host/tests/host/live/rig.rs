@@ -95,7 +95,7 @@ impl Rig {
     fn block(&self, number: u64) -> Block {
         let mut block = SILENCE;
         for _ in 0..600 {
-            if self.reader.wait_until_written(number, Duration::from_millis(100)) {
+            if self.reader.wait_until_written_rt(number, Duration::from_millis(100)) {
                 assert!(self.reader.read_rt(number, &mut block), "block {number}");
                 return block;
             }

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::control::protocol::{
     Cause, ChangeClass, ChangeReport, ChangeState, Channels, Diagnostic, ErrorReply, ItemValues, Mix, Number, Recording, RecordingInfo,
-    RevisionList, RuntimeNow, SessionStatus, TapeNow, Watching,
+    RevisionList, RouteNow, Routing, RuntimeNow, RuntimeStatus, SessionStatus, TapeNow, Watching,
 };
 
 /// Things named in one line; the rest are counted.
@@ -111,6 +111,20 @@ pub fn mix(mix: &Mix) -> String {
     format!("gain {}{muted}{soloed}: {heard} on {}", mix.gain, mix.output)
 }
 
+/// Who listens to whom, one route a line.
+pub fn routing(routing: &Routing) -> String {
+    if routing.routes.is_empty() {
+        return "nothing is routed".to_owned();
+    }
+    routing.routes.iter().map(route).collect::<Vec<_>>().join("\n")
+}
+
+fn route(route: &RouteNow) -> String {
+    let only = if route.only { ", heard only there" } else { "" };
+    let silent = route.silent_because.as_ref().map(|why| format!(": silent, {why}")).unwrap_or_default();
+    format!("{} → {}{only}{silent}", route.from, route.to)
+}
+
 pub fn status(status: &SessionStatus) -> String {
     let device = status.device.as_ref().map_or("no output yet".to_owned(), |device| {
         let peak = decibels(device.peak);
@@ -124,6 +138,15 @@ pub fn status(status: &SessionStatus) -> String {
             midi.received, midi.late, midi.dropped, midi.unsent
         ));
     }
+    if let Some(input) = &status.routing.input {
+        let gaps = counted(input.gaps as usize, "gap", "gaps");
+        lines.push(format!("  listening to {}, {} frames late, {gaps}", input.device, input.latency_frames));
+    }
+    if !status.routing.routes.is_empty() {
+        let blocks = counted(status.routing.bus_latency_blocks as usize, "block", "blocks");
+        lines.push(format!("  routes, {blocks} late:"));
+        lines.extend(status.routing.routes.iter().map(|one| format!("    {}", route(one))));
+    }
     for runtime in &status.runtimes {
         let revision = runtime.revision.as_ref().and_then(|revision| revision.as_str().get(..8)).unwrap_or("-");
         let waiting = runtime.waiting_change.map(|change| format!(", change {} waits", change.0)).unwrap_or_default();
@@ -136,7 +159,7 @@ pub fn status(status: &SessionStatus) -> String {
             runtime.tick,
             runtime.load_permille.div_ceil(10),
             decibels(runtime.peak),
-            counted(runtime.underruns as usize, "underrun", "underruns"),
+            counted(runtime.underruns as usize, "underrun", "underruns") + &hearing(runtime),
             level(&runtime.mix)
         ));
     }
@@ -158,6 +181,14 @@ pub fn status(status: &SessionStatus) -> String {
 /// The higher of two peaks.
 fn decibels(peak: [f32; 2]) -> String {
     crate::render::meter::decibels(peak[0].max(peak[1])).trim_start().to_owned()
+}
+
+/// What a runtime has missed of what it listens to.
+fn hearing(runtime: &RuntimeStatus) -> String {
+    match runtime.input_underruns {
+        0 => String::new(),
+        count => format!(", {} with something missing", counted(count as usize, "block of its input", "blocks of its input")),
+    }
 }
 
 /// How a runtime is mixed, where it is not simply heard.

@@ -47,6 +47,10 @@ pub enum Verb {
     Solo(Switch),
     /// Bring a runtime to other channels of the device.
     Output(Output),
+    /// Let a runtime hear what another one delivers, or the device's input.
+    Route(Route),
+    /// Undo a route.
+    Unroute(Unroute),
     /// Silence now.
     Panic(Talk),
     /// Start a runtime again.
@@ -305,6 +309,39 @@ pub struct Output {
     /// both channels. The master of a recording has channels 1 and 2; each stem has the pair that its runtime goes to.
     #[arg(value_parser = |text: &str| protocol::Channels::new(text))]
     pub channels: Option<protocol::Channels>,
+    #[command(flatten)]
+    pub talk: Talk,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  continuo route drums reverb              the reverb hears the drums, which are heard directly as well (a send)
+  continuo route drums reverb --only       they are heard through the reverb only (an insert)
+  continuo route @input reverb             it hears the device's input, too
+
+A program hears in the item that `; @config audioRuntime.audioInBufferLAddress MODULE:ITEM` names (an array of 128 floats; with \
+audioInBufferRAddress the right channel as well), one block after it was played, or as many as the device takes at once: \
+`continuo status` tells. What is routed is what a runtime delivers, whatever its gain. A program that nothing is routed to hears \
+the device's input. Routes stay when runtimes die or are stopped, and go with the session.")]
+pub struct Route {
+    /// The runtime that is heard, or `@input`.
+    pub from: String,
+    /// The runtime that hears it.
+    pub to: String,
+    /// Heard only there, and not directly.
+    #[arg(long)]
+    pub only: bool,
+    #[command(flatten)]
+    pub talk: Talk,
+}
+
+#[derive(Args)]
+pub struct Unroute {
+    /// The runtime that is heard, or `@input`.
+    pub from: String,
+    /// The runtime that hears it.
+    pub to: String,
     #[command(flatten)]
     pub talk: Talk,
 }

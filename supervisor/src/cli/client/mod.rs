@@ -49,6 +49,14 @@ pub fn execute(verb: &Verb) -> Result<Verdict, CommandError> {
             let params = protocol::Output { runtime: runtime(&output.runtime)?, channels: output.channels };
             ask(&output.talk, &params, answers::mix)
         }
+        Verb::Route(route) => {
+            let params = protocol::Route { from: runtime(&route.from)?, to: runtime(&route.to)?, only: route.only };
+            ask(&route.talk, &params, answers::routing)
+        }
+        Verb::Unroute(unroute) => {
+            let params = protocol::Unroute { from: runtime(&unroute.from)?, to: runtime(&unroute.to)? };
+            ask(&unroute.talk, &params, answers::routing)
+        }
         Verb::Panic(talk) => ask(talk, &protocol::Panic {}, |silenced| match silenced.runtimes.len() {
             1 => "1 runtime is silent now; it plays on".to_owned(),
             count => format!("{count} runtimes are silent now; they play on"),

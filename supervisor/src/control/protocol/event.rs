@@ -215,6 +215,8 @@ pub enum ControlEvent {
     Reset { runtime: RuntimeName, tick: u64 },
     /// It is mixed like this now, whoever changed it: `gain`, `mute`, `output`, `panic`, or `solo` of any runtime.
     Mixed { runtime: RuntimeName, mix: Mix },
+    /// It hears another runtime, or `@input`, from now on; or it does so no more.
+    Routed { from: RuntimeName, runtime: RuntimeName, on: bool, only: bool },
 }
 
 impl ControlEvent {
@@ -224,7 +226,8 @@ impl ControlEvent {
             | Self::Frozen { runtime, .. }
             | Self::Running { runtime, .. }
             | Self::Reset { runtime, .. }
-            | Self::Mixed { runtime, .. } => runtime,
+            | Self::Mixed { runtime, .. }
+            | Self::Routed { runtime, .. } => runtime,
         }
     }
 }

@@ -155,6 +155,23 @@ params! {
         pub channels: Option<Channels>,
     }
 
+    /// Parameters of `route`.
+    pub struct Route {
+        /// The runtime that is heard; `@input` is what the device takes in.
+        pub from: RuntimeName,
+        /// The runtime that hears it.
+        pub to: RuntimeName,
+        /// What is routed is heard only there, and not directly.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        pub only: bool,
+    }
+
+    /// Parameters of `unroute`.
+    pub struct Unroute {
+        pub from: RuntimeName,
+        pub to: RuntimeName,
+    }
+
     /// Parameters of `restart`.
     pub struct Restart {
         pub runtime: RuntimeName,

@@ -16,6 +16,7 @@ pub struct SessionStatus {
     pub uptime_ms: u64,
     pub device: Option<DeviceStatus>,
     pub midi: MidiStatus,
+    pub routing: Routing,
     /// In the order they were started in.
     pub runtimes: Vec<RuntimeStatus>,
     /// Everything the session started.
@@ -97,6 +98,44 @@ pub struct MidiStatus {
     pub unsent: u64,
 }
 
+/// Who listens to whom. The answer to `route` and `unroute`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Routing {
+    pub routes: Vec<RouteNow>,
+    /// Blocks of 128 frames after which a runtime hears what another one delivers.
+    pub bus_latency_blocks: u64,
+    /// What the device takes in, while anybody listens to it and it is there.
+    pub input: Option<InputNow>,
+}
+
+/// A route.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct RouteNow {
+    /// A runtime, or `@input`.
+    pub from: RuntimeName,
+    pub to: RuntimeName,
+    /// It is heard only there, and not directly.
+    pub only: bool,
+    /// Why nothing comes of it now.
+    pub silent_because: Option<String>,
+}
+
+/// The device's input.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct InputNow {
+    pub device: String,
+    /// Frames from its taking in to the sound of the program that hears it, without what the device itself adds.
+    pub latency_frames: u64,
+    /// How often frames were missing, or too many.
+    pub gaps: u64,
+}
+
 /// One runtime.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -117,6 +156,10 @@ pub struct RuntimeStatus {
     pub tick: u64,
     pub load_permille: u32,
     pub underruns: u64,
+    /// What it listens to: runtimes, or `@input`.
+    pub hears: Vec<RuntimeName>,
+    /// Blocks of its input in which something was missing.
+    pub input_underruns: u64,
     pub lost_ticks: u64,
     pub non_finite: u64,
     /// How often the program has asked for more memory than it declares, and was refused.

@@ -9,7 +9,7 @@ use super::change::ChangeReport;
 use super::checks::*;
 use super::deaths::Deaths;
 use super::params::*;
-use super::status::{Mix, RevisionList, SessionStatus};
+use super::status::{Mix, RevisionList, Routing, SessionStatus};
 
 /// The parameters of a verb.
 pub trait Params: Serialize + DeserializeOwned {
@@ -128,6 +128,10 @@ verbs! {
     Solo("solo") -> Mix;
     /// Brings a runtime to other channels of the device.
     Output("output") -> Mix;
+    /// Lets a runtime hear what another one, or the device's input, delivers.
+    Route("route") -> Routing;
+    /// Undoes that.
+    Unroute("unroute") -> Routing;
     /// Starts a runtime again, with its state unless told otherwise.
     Restart("restart") -> RuntimeNow;
     /// Fades a runtime out and ends it.

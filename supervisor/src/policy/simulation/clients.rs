@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::control::protocol::{
     AnswerWhen, Boundary, Cancel, ChangeEvent, ChangeId, Confirm, Freeze, Get, ItemName, Mute, Panic, Progress, Push, Restart, Rollback,
-    Run, RuntimeName, Solo, Status, Stop, Tape, Verb,
+    Route, Run, RuntimeName, Solo, Status, Stop, Tape, Unroute, Verb,
 };
 use crate::control::{Call, ClientId, Ticket};
 use crate::policy::programs_in_tests::{Shape, plan};
@@ -56,12 +56,14 @@ impl World {
             11 => Verb::Run(Run { runtime }),
             12 => Verb::Get(Get { runtime, items: vec![item()] }),
             13 => Verb::Rollback(Rollback { runtime, revision: None, boundary, acknowledge: false, crossfade_ms: None, answer }),
-            14 => match self.random.below(7) {
-                5 | 6 => Verb::Tape(Tape { master: self.random.one_in(2).then(|| "/take.wav".to_owned()), stems: None }),
+            14 => match self.random.below(9) {
+                7 | 8 => Verb::Tape(Tape { master: self.random.one_in(2).then(|| "/take.wav".to_owned()), stems: None }),
                 0 => Verb::Stop(Stop { runtime }),
                 1 => Verb::Restart(Restart { runtime, reset: self.random.one_in(2), generation: None }),
                 2 => Verb::Mute(Mute { runtime, on: self.random.one_in(2) }),
                 3 => Verb::Solo(Solo { runtime, on: self.random.one_in(2) }),
+                4 => Verb::Route(Route { from: self.heard(), to: runtime, only: self.random.one_in(2) }),
+                5 => Verb::Unroute(Unroute { from: self.heard(), to: runtime }),
                 _ => Verb::Panic(Panic {}),
             },
             _ => Verb::Status(Status { runtime: None }),
@@ -71,6 +73,14 @@ impl World {
         let text = ProgramText { name, path, source: source.into(), base_directory: PathBuf::from("/") };
         let has_text = matches!(verb, Verb::Push(_) | Verb::Plan(_));
         Event::Call { call: Box::new(Call { ticket, client: ClientId(1), verb }), text: has_text.then_some(text) }
+    }
+
+    fn heard(&mut self) -> RuntimeName {
+        let name = match self.random.below(4) {
+            3 => crate::policy::routes::DEVICE_INPUT.to_owned(),
+            number => format!("p{number}"),
+        };
+        RuntimeName::new(name).unwrap()
     }
 
     pub fn take_live(&mut self, action: Action) {
