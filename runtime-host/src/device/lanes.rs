@@ -106,14 +106,14 @@ impl Lanes {
         if !mixer.send(Command::Add { slot, strip, track }) {
             return Err(LaneError::Full);
         }
-        self.slots[slot] =
-            Some(Entry {
+        self.slots[slot] = Some(Entry {
             runtime: runtime.to_owned(),
             track,
             started_block: None,
             is_leaving: false,
             untold_gain: None,
-            untold_route:, told_wire None,
+            untold_route: None,
+            told_wire,
         });
         self.tell_wires(mixer);
         Ok(())

@@ -431,7 +431,9 @@ fn begin(rig: &mut Rig) -> (Vec<Frame>, Vec<(usize, u64)>) {
 fn started(rig: &mut Rig) -> Vec<(usize, u64)> {
     let started = |notice| match notice {
         Notice::Started { slot, block } => (slot, block),
-        Notice::Removed { .. } | Notice::TapeBegun { .. } | Notice::TapeEnded { .. } | Notice::CaptureLeft(_) => panic!("nothing was removed or recorded"),
+        Notice::Removed { .. } | Notice::TapeBegun { .. } | Notice::TapeEnded { .. } | Notice::CaptureLeft(_) => {
+            panic!("nothing was removed or recorded")
+        }
     };
     std::iter::from_fn(|| rig.control.notice()).map(started).collect()
 }

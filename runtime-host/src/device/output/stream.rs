@@ -81,7 +81,8 @@ impl StreamDriver {
         Self {
             system: SoundSystem::Jack,
             name: name.to_owned(),
-            period_frames: 128, channels: 2, 
+            period_frames: 128,
+            channels: 2,
             generation,
             pulse,
             xruns: Arc::default(),
