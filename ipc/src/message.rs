@@ -10,7 +10,7 @@ use crate::fault::Fault;
 use crate::hash::ContentHash;
 use crate::live::{LiveReply, LiveRequest};
 use crate::manifest::Manifest;
-use crate::midi::{Arrived, MidiCounters, Ports};
+use crate::midi::{Arrived, MidiCounters, PortChange, Ports};
 use crate::recovery::{Prepare, Presence, TakeOver, TookOver};
 use crate::segment::SegmentRef;
 
@@ -346,6 +346,8 @@ pub enum DeviceReply {
     Status(DeviceStatus),
     /// Messages that have come in, in order.
     Midi(Vec<Arrived>),
+    /// A port that is played on or sent to has come or gone.
+    MidiPort(PortChange),
     /// The recording ended early (disk full, …); sound goes on.
     RecordingFailed {
         reason: String,

@@ -103,11 +103,30 @@ pub struct Arrived {
 /// The MIDI ports of a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ports {
-    /// What the input ports listen to, from port 1 on: parts of the names of other programs' ports, or Standard MIDI Files.
-    /// Empty: port 1 listens to all instruments of the machine.
+    /// What the input ports listen to, from port 1 on: parts of the names of other programs' ports, Standard MIDI Files, or
+    /// the session's own output ports. Empty: port 1 listens to all instruments of the machine.
     pub inputs: Vec<String>,
     /// What the output ports are connected to, likewise, but for files. Empty: to nothing.
     pub outputs: Vec<String>,
+}
+
+/// Whether a port hears or sends, as seen from the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Direction {
+    In,
+    Out,
+}
+
+/// A port of another program that one of the session's is connected to has come, or has gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortChange {
+    pub direction: Direction,
+    /// The session's port, counted from 1.
+    pub port: u8,
+    /// The other program's.
+    pub name: String,
+    pub is_there: bool,
 }
 
 /// What the device host has counted of MIDI.
@@ -117,6 +136,8 @@ pub struct MidiCounters {
     pub received: u64,
     /// Messages that came in faster than they could be taken, and were left out. Never ends of notes.
     pub received_dropped: u64,
+    /// Pieces of bytes that came in and were no message.
+    pub received_malformed: u64,
     /// Messages that did not go out because they were too late.
     pub sent_late: u64,
     /// Messages that did not go out because there were too many.

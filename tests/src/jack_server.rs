@@ -21,7 +21,15 @@ impl JackServer {
     /// Starts a server, or says why there is none. With `REQUIRE_JACK=1` in the environment a missing jackd is a failure.
     pub fn start() -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let name = format!("continuo-test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        Self::try_start(format!("continuo-test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// Starts a server again that has ended.
+    pub fn start_as(name: &str) -> Self {
+        Self::try_start(name.to_owned()).expect("it could be started before")
+    }
+
+    fn try_start(name: String) -> Option<Self> {
         let spawned = Command::new("jackd")
             .args(["-n", &name, "--port-max", "128", "-R", "-P", "70", "-S", "-t", "5000", "-d", "dummy", "-r", "48000"])
             .args(["-p", &PERIOD_FRAMES.to_string(), "-C", "2", "-P", "2"])

@@ -9,10 +9,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use ipc::message::{DeviceDescription, DeviceReply, DeviceRequest, OpenDevice};
-use ipc::midi::Arrived;
 use ipc::segment::SessionId;
 
 use super::link::{Connection, Grace, Link};
+use super::midi::input::News;
 use super::output::listing;
 use super::output::search::Found;
 use super::output::stream::StreamLost;
@@ -47,8 +47,8 @@ pub enum Event {
     /// The recording ended early, for this reason.
     RecordingFailed(String),
     Listed(Vec<DeviceDescription>),
-    /// Messages have come in over MIDI.
-    Midi(Vec<Arrived>),
+    /// Something has happened to MIDI that comes in.
+    Midi(News),
 }
 
 /// Whether the process goes on.
@@ -111,7 +111,8 @@ impl Control {
             Event::Rendered => self.session.as_mut().map(Session::on_rendered),
             Event::RecordingFailed(reason) => self.session.as_mut().map(|session| vec![session.on_recording_failed(reason)]),
             Event::Listed(devices) => Some(vec![DeviceReply::Devices(devices)]),
-            Event::Midi(arrived) => Some(vec![DeviceReply::Midi(arrived)]),
+            Event::Midi(News::Arrived(arrived)) => Some(vec![DeviceReply::Midi(arrived)]),
+            Event::Midi(News::Port(change)) => Some(vec![DeviceReply::MidiPort(change)]),
         };
         self.send_all(replies.unwrap_or_default())
     }

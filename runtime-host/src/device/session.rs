@@ -171,8 +171,9 @@ impl Session {
         is_gone.then_some(DeviceReply::LaneRemoved { runtime })
     }
 
-    /// Brings a lane to another gain.
+    /// Brings a lane to another gain. Notes have none: they sound, or do not.
     pub fn set_gain(&mut self, runtime: &str, gain: f32, ramp_frames: u32) {
+        self.midi.mute(runtime, gain == 0.0);
         self.lanes.set_gain(runtime, gain, ramp_frames, &mut self.mixer);
     }
 
@@ -190,10 +191,11 @@ impl Session {
             counters: Arc::clone(&self.counters),
             input_counters: Arc::clone(&self.midi_in_counters),
             sender_name: self.midi_to.name.clone(),
+            looped: self.midi.looped(),
         };
         let events = self.events.clone();
         // Without threads there is no input; when the control thread has ended, nobody needs to know.
-        self.midi_in = MidiInput::start(setup, move |arrived| drop(events.send(Event::Midi(arrived)))).ok();
+        self.midi_in = MidiInput::start(setup, move |news| drop(events.send(Event::Midi(news)))).ok();
     }
 
     /// Starts an unpaced output.
@@ -352,6 +354,7 @@ impl Session {
             midi: MidiCounters {
                 received: self.midi_in_counters.received.load(Relaxed),
                 received_dropped: self.midi_in_counters.dropped.load(Relaxed),
+                received_malformed: self.midi_in_counters.malformed.load(Relaxed),
                 sent_late: self.midi.counters().late.load(Relaxed),
                 sent_dropped: self.midi.counters().dropped.load(Relaxed),
             },

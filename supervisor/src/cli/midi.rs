@@ -11,8 +11,9 @@ use super::CommandError;
 /// What MIDI comes from and goes to, where a command plays on a device.
 #[derive(clap::Args)]
 pub struct MidiArguments {
-    /// What MIDI input ports listen to, the first one first: (part of) the name of another program's port, or a MIDI file.
-    /// Without it port 1 listens to all instruments.
+    /// What MIDI input ports listen to, the first one first: (part of) the name of another program's port, a MIDI file, or
+    /// `loop` (`loop:2`) for what the session itself sends at its first (second) output port. Without it port 1 listens to
+    /// all instruments.
     #[arg(long = "midi-in", value_name = "NAME")]
     inputs: Vec<String>,
     /// What MIDI output ports are connected to, the first one first: (part of) the name of another program's port.
@@ -23,10 +24,17 @@ pub struct MidiArguments {
 impl MidiArguments {
     /// The ports, with files that can be read by another process.
     pub fn ports(&self) -> Result<Ports, CommandError> {
-        check_count(&self.inputs, "input")?;
-        check_count(&self.outputs, "output")?;
-        let inputs = self.inputs.iter().map(|name| if score::is_file(name) { checked_file(name) } else { Ok(name.clone()) });
-        Ok(Ports { inputs: inputs.collect::<Result<_, _>>()?, outputs: self.outputs.clone() })
+        self.ports_or(&Ports::default())
+    }
+
+    /// The same; where the command line names none, those of a session file.
+    pub fn ports_or(&self, others: &Ports) -> Result<Ports, CommandError> {
+        let inputs = if self.inputs.is_empty() { &others.inputs } else { &self.inputs };
+        let outputs = if self.outputs.is_empty() { &others.outputs } else { &self.outputs };
+        check_count(inputs, "input")?;
+        check_count(outputs, "output")?;
+        let inputs = inputs.iter().map(|name| if score::is_file(name) { checked_file(name) } else { Ok(name.clone()) });
+        Ok(Ports { inputs: inputs.collect::<Result<_, _>>()?, outputs: outputs.clone() })
     }
 }
 

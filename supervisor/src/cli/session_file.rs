@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipc::limits::{DEFAULT_LEAD_BLOCKS, MAX_LEAD_BLOCKS, SAMPLE_RATE_RANGE_HZ};
+use ipc::midi::Ports;
+use runtime_host::device::midi::input::{PORTS, score};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -44,6 +46,10 @@ struct File {
     #[serde(default)]
     acknowledge: Acknowledge,
     recording: Option<PathBuf>,
+    #[serde(default)]
+    midi_in: Vec<Spanned<String>>,
+    #[serde(default)]
+    midi_out: Vec<Spanned<String>>,
     grace: Option<Spanned<f64>>,
     restarts: Option<Spanned<RestartsTable>>,
     #[serde(default)]
@@ -70,6 +76,8 @@ pub struct SessionFile {
     pub default_runtime: Option<String>,
     pub acknowledge: Acknowledge,
     pub recording: Option<PathBuf>,
+    /// What MIDI comes from and goes to.
+    pub midi: Ports,
     /// How long everything plays on without its supervisor.
     pub grace: Duration,
     /// How often processes may die before they are left alone.
@@ -98,6 +106,7 @@ impl Default for SessionFile {
             default_runtime: None,
             acknowledge: Acknowledge::default(),
             recording: None,
+            midi: Ports::default(),
             grace: DEFAULT_GRACE,
             restart_limits: RestartLimits::default(),
             runtimes: Vec::new(),
@@ -146,6 +155,16 @@ pub fn parse(path: &Path, text: &str) -> Result<SessionFile, SessionFileError> {
         None => RestartLimits::default(),
     };
     let folder = path.parent().unwrap_or(Path::new(""));
+    for names in [&file.midi_in, &file.midi_out] {
+        if let Some(first_too_many) = names.get(PORTS) {
+            return Err(wrong(first_too_many.span().start, format!("there are {PORTS} MIDI ports each way")));
+        }
+    }
+    let from_folder = |name: &String| if score::is_file(name) { folder.join(name).display().to_string() } else { name.clone() };
+    let midi = Ports {
+        inputs: file.midi_in.iter().map(|name| from_folder(name.get_ref())).collect(),
+        outputs: file.midi_out.iter().map(|name| name.get_ref().clone()).collect(),
+    };
     let mut names = BTreeSet::new();
     let mut runtimes = Vec::new();
     for entry in &file.runtime {
@@ -172,6 +191,7 @@ pub fn parse(path: &Path, text: &str) -> Result<SessionFile, SessionFileError> {
         default_runtime: file.default_runtime.map(Spanned::into_inner),
         acknowledge: file.acknowledge,
         recording: file.recording.map(|recording| folder.join(recording)),
+        midi,
         grace,
         restart_limits,
         runtimes,
@@ -192,6 +212,14 @@ mod tests {
         assert_eq!((session.sample_rate, session.lead, session.acknowledge), (Some(44_100), 8, Acknowledge::AnyLoss));
         assert_eq!(session.runtimes[0].file, folder.path().join("drums.8f4e"));
         assert!(session.runtimes[0].is_muted && session.runtimes[0].gain == 0.5);
+    }
+
+    #[test]
+    fn a_session_file_names_midi_ports_and_files_beside_it() {
+        let text = "midi_in = [\"keystation\", \"tune.mid\", \"loop\"]\nmidi_out = [\"synth\"]\n";
+        let midi = parse(Path::new("/music/SESSION.toml"), text).unwrap().midi;
+        assert_eq!(midi.inputs, ["keystation", "/music/tune.mid", "loop"]);
+        assert_eq!(midi.outputs, ["synth"]);
     }
 
     #[test]
@@ -216,6 +244,7 @@ mod tests {
             ("default_runtime = \"quantum\"\n", 1, "audio"),
             ("\n[restarts]\nruntime = 9\nsession = 8\n", 2, "session"),
             ("[restarts]\nseconds = 0\n", 1, "seconds"),
+            ("midi_out = [\"a\", \"b\", \"c\",\n\"d\", \"e\"]\n", 2, "4 MIDI ports"),
             ("[restarts]\nruntimes = 9\n", 2, "runtimes"),
             ("name = \n", 1, ""),
         ];
@@ -230,7 +259,7 @@ mod tests {
     #[test]
     fn session_files() {
         const WHOLE: &str = "name = \"gig\"\nsample_rate = 44100\nlead = 8\ndevice = \"null\"\ndefault_runtime = \"worker\"\n\
-                             acknowledge = \"any-loss\"\nrecording = \"tonight.wav\"\n\n[[runtime]]\nname = \"drums\"\n\
+                             acknowledge = \"any-loss\"\nrecording = \"tonight.wav\"\nmidi_in = [\"keys\"]\n\n[[runtime]]\nname = \"drums\"\n\
                              file = \"session_file.rs\"\ngain = 0.5\nmute = true\n";
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli/SESSION.toml");
         let seeds = [WHOLE, "lead = 4\n", "[[runtime]]\nname='''a'''\nfile=\"\\u0000\"", ""];

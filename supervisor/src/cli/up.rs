@@ -28,6 +28,8 @@ The file:
   default_runtime = \"audio\"           for programs that ask for no runtime type
   acknowledge = \"class-c\"             or \"any-loss\": ask before any state is lost
   recording = \"take.wav\"
+  midi_in = [\"keystation\"]           what MIDI input ports listen to, as --midi-in
+  midi_out = [\"synth\"]               what MIDI output ports are connected to, as --midi-out
   grace = 30                          seconds that everything plays on without its supervisor
   [restarts]                          deaths after which processes are left alone:
   runtime = 5                         of one runtime
@@ -100,7 +102,7 @@ pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
         lead_blocks: file.lead,
         recording: absolute(file.recording.as_ref())?,
     });
-    job.midi = arguments.midi.ports()?;
+    job.midi = arguments.midi.ports_or(&file.midi)?;
     let mut player = Player::new(arguments.json, file.recording);
     let verdict = run_job(&job, &mut player)?;
     player.finish();

@@ -306,7 +306,7 @@ pub fn is_noteworthy(event: &Event) -> bool {
         event,
         Event::Looked { .. }
             | Event::HostSaid { reply: HostReply::Status(_) | HostReply::Log { .. } | HostReply::Prepared { .. }, .. }
-            | Event::DeviceSaid { reply: DeviceReply::Status(_) | DeviceReply::Midi(_), .. }
+            | Event::DeviceSaid { reply: DeviceReply::Status(_) | DeviceReply::Midi(_) | DeviceReply::MidiPort(_), .. }
     )
 }
 

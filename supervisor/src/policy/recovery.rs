@@ -477,6 +477,7 @@ impl Policy {
             return self.stop(now_ms, actions);
         }
         self.device = Device::Closed;
+        self.end_held_notes(None, actions);
         for program in &mut self.programs {
             program.is_lane_added = false;
             program.is_lane_mapped = false;

@@ -15,6 +15,7 @@ use ipc::manifest::Manifest;
 use ipc::message::{
     CompileTimings, DeviceDescription, DeviceReply, DeviceStatus, HostReply, HostStatus, ItemValue, Refusal, Role, WorkerReply,
 };
+use ipc::midi::PortChange;
 use ipc::recovery::{Prepare, TakeOver, TookOver};
 use ipc::segment::SegmentRef;
 use runtime_host::host::assets::Wanted;
@@ -649,6 +650,8 @@ pub enum Report {
         device: String,
         reason: String,
     },
+    /// A port that is played on or sent to has come or gone.
+    MidiPort(PortChange),
     RecordingFailed {
         /// Of what was played. `None`: the file that the sound is recorded into.
         path: Option<PathBuf>,

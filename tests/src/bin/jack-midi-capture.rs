@@ -1,6 +1,6 @@
-//! An independent JACK client that writes down the MIDI events a player sends: `jack-midi-capture PORT`.
+//! An independent JACK client that writes down the MIDI events a player sends: `jack-midi-capture [PORT]`.
 //!
-//! Connects itself to PORT as soon as it is there, and again when it comes back. Writes a line for each event: the frame on
+//! Connects itself to PORT as soon as it is there, and again when it comes back; without it, somebody else connects it. Writes a line for each event: the frame on
 //! the server's clock, then the bytes in decimal. Ends when its standard input does. Obeys `JACK_DEFAULT_SERVER`.
 
 use std::io::{Read, Write};
@@ -27,7 +27,7 @@ impl ProcessHandler for Capture {
 }
 
 fn main() {
-    let port = std::env::args().nth(1).expect("usage: jack-midi-capture PORT");
+    let port = std::env::args().nth(1);
     let (client, _) = Client::new("continuo-midi-capture", ClientOptions::NO_START_SERVER).expect("the server answers");
     let input = client.register_port("in", MidiIn::default()).expect("a port can be registered");
     let own = input.name().expect("a port has a name");
@@ -46,7 +46,9 @@ fn main() {
                 writeln!(out, "{frame} {}", bytes.join(" ")).and_then(|()| out.flush()).expect("somebody listens");
             }
             // Already connected, or not there yet: both are fine.
-            Err(RecvTimeoutError::Timeout) => drop(active.as_client().connect_ports_by_name(&port, &own)),
+            Err(RecvTimeoutError::Timeout) => {
+                let _ = port.as_ref().map(|port| active.as_client().connect_ports_by_name(port, &own));
+            }
             Err(RecvTimeoutError::Disconnected) => return,
         }
     }

@@ -15,6 +15,7 @@ pub mod desk;
 pub mod file;
 pub mod input;
 pub mod jack;
+pub mod loopback;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,8 +34,10 @@ use super::lanes::LaneError;
 use crate::realtime::{monotonic_ns_rt, tighten_timer_slack};
 use desk::Desk;
 use file::MidiFile;
+use input::inbox::{self, Inbox, Outbox};
 use input::jack::ClientName;
 use jack::JackOut;
+use loopback::Loopback;
 
 /// How often lanes are looked at: events are sent [`LATENCY_NS`] after they were due, so this costs no accuracy.
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);
@@ -59,6 +62,7 @@ pub trait MidiSink: Send {
 enum Command {
     Add { runtime: String, reader: Box<MidiLaneReader> },
     Remove { runtime: String },
+    Mute { runtime: String, is_muted: bool },
 }
 
 struct Lane {
@@ -108,12 +112,20 @@ pub struct MidiOut {
     counters: Arc<OutputCounters>,
     lanes: Vec<Lane>,
     running: Option<Running>,
+    /// Both ends of the way by which the session hears itself: until there is something to send, and until somebody listens.
+    looped: (Option<Outbox>, Option<Inbox>),
 }
 
 impl MidiOut {
     /// Opens nothing yet.
     pub fn new(destinations: Destinations) -> Self {
-        Self { destinations, counters: Arc::default(), lanes: Vec::new(), running: None }
+        let (outbox, inbox) = inbox::queue();
+        Self { destinations, counters: Arc::default(), lanes: Vec::new(), running: None, looped: (Some(outbox), Some(inbox)) }
+    }
+
+    /// What is sent from now on. Only the first time.
+    pub fn looped(&mut self) -> Option<Inbox> {
+        self.looped.1.take()
     }
 
     pub fn counters(&self) -> &OutputCounters {
@@ -134,7 +146,11 @@ impl MidiOut {
         let reader = Box::new(MidiLaneReader::open(lane)?);
         let running = match &mut self.running {
             Some(running) => running,
-            none @ None => none.insert(self.destinations.open().and_then(|sinks| start(sinks, &self.counters)).map_err(LaneError::Midi)?),
+            none @ None => {
+                let mut sinks = self.destinations.open().map_err(LaneError::Midi)?;
+                sinks.extend(self.looped.0.take().map(|outbox| Box::new(Loopback::new(outbox)) as Box<dyn MidiSink>));
+                none.insert(start(sinks, &self.counters).map_err(LaneError::Midi)?)
+            }
         };
         // The thread lives until its commands end.
         let _ = running.commands.send(Command::Add { runtime: runtime.to_owned(), reader });
@@ -150,6 +166,13 @@ impl MidiOut {
             let _ = running.commands.send(Command::Remove { runtime: runtime.to_owned() });
         }
         had
+    }
+
+    /// Ends what sounds in a lane and lets no note begin in it, until it is told otherwise.
+    pub fn mute(&mut self, runtime: &str, is_muted: bool) {
+        if let Some(running) = self.running.as_ref().filter(|_| self.has(runtime)) {
+            let _ = running.commands.send(Command::Mute { runtime: runtime.to_owned(), is_muted });
+        }
     }
 
     /// Lanes whose first tick has been seen since the last time, as beginning in this block of the session.
@@ -219,6 +242,7 @@ fn run(mut desk: Desk, commands: &Receiver<Command>, started: &Sender<String>, c
         match command {
             Ok(Command::Add { runtime, reader }) => desk.add(runtime, *reader),
             Ok(Command::Remove { runtime }) => desk.remove(&runtime, now_ns),
+            Ok(Command::Mute { runtime, is_muted }) => desk.mute(&runtime, is_muted, now_ns),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return desk.close(now_ns),
         }

@@ -118,10 +118,10 @@ pub fn status(status: &SessionStatus) -> String {
         .map_or("no output yet".to_owned(), |device| format!("{} at {} Hz, {} xruns", device.name, device.sample_rate, device.xruns));
     let mut lines = vec![format!("session {} (pid {}): {device}", status.session, status.pid)];
     let midi = &status.midi;
-    if midi.received + midi.late + midi.dropped + midi.unsent > 0 {
+    if midi.received + midi.late + midi.dropped + midi.malformed + midi.unsent > 0 {
         lines.push(format!(
-            "  MIDI: {} messages in, {} late, {} left out; {} not sent",
-            midi.received, midi.late, midi.dropped, midi.unsent
+            "  MIDI: {} messages in, {} late, {} left out, {} malformed; {} not sent",
+            midi.received, midi.late, midi.dropped, midi.malformed, midi.unsent
         ));
     }
     for runtime in &status.runtimes {

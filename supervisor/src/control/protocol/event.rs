@@ -167,6 +167,10 @@ pub enum ProcessEvent {
     ProcessReady { role: ProcessRole, pid: u32 },
     /// Sound moved to another output.
     DeviceMoved { device: String, is_null: bool, why: String },
+    /// A port of another program is played on, or sent to, by one of the session's (counted from 1).
+    MidiPortFound { direction: MidiDirection, port: u8, name: String },
+    /// It has gone. What it held is ended; when it comes back it is connected again.
+    MidiPortLost { direction: MidiDirection, port: u8, name: String },
     /// A recording ended by itself.
     RecordingStopped { path: String, why: String },
     /// The session ends.
@@ -187,8 +191,28 @@ impl ProcessEvent {
             Self::ProcessDied { .. }
             | Self::ProcessReady { .. }
             | Self::DeviceMoved { .. }
+            | Self::MidiPortFound { .. }
+            | Self::MidiPortLost { .. }
             | Self::RecordingStopped { .. }
             | Self::ShuttingDown {} => None,
+        }
+    }
+}
+
+/// Whether a port of the session hears or sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub enum MidiDirection {
+    In,
+    Out,
+}
+
+impl From<ipc::midi::Direction> for MidiDirection {
+    fn from(direction: ipc::midi::Direction) -> Self {
+        match direction {
+            ipc::midi::Direction::In => Self::In,
+            ipc::midi::Direction::Out => Self::Out,
         }
     }
 }
