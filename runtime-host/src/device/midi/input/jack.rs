@@ -99,11 +99,9 @@ impl Seeker {
             while !self.is_over.load(Acquire) && !is_lost.load(Acquire) {
                 self.wiring.look(client.as_client());
                 // Ports that come and go wake it; a client that never says so is seen at the next look.
-                let first = changes.recv_timeout(SEARCH_INTERVAL).ok();
-                let has_gone = first.into_iter().chain(changes.try_iter()).any(|change| change == Change::Gone);
-                if has_gone {
-                    // It may be back already, under the same name.
-                    self.wiring.forget();
+                if changes.recv_timeout(SEARCH_INTERVAL).is_ok() {
+                    changes.try_iter().for_each(drop);
+                    self.wiring.check(client.as_client());
                 }
             }
             self.wiring.end();
@@ -120,7 +118,7 @@ fn let_go(client: AsyncClient<Notices, Receiving>) {
 
 type Connected = (AsyncClient<Notices, Receiving>, Inbox, Arc<AtomicBool>);
 
-fn connect(counters: &Arc<InputCounters>, changes: Sender<Change>) -> Result<Connected, ::jack::Error> {
+fn connect(counters: &Arc<InputCounters>, changes: Sender<()>) -> Result<Connected, ::jack::Error> {
     let (client, _) = Client::new(CLIENT_NAME, ClientOptions::NO_START_SERVER)?;
     let mut ports = Vec::with_capacity(PORTS);
     for number in 1..=PORTS {
@@ -134,16 +132,10 @@ fn connect(counters: &Arc<InputCounters>, changes: Sender<Change>) -> Result<Con
     Ok((client, inbox, is_lost))
 }
 
-/// What has happened to a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Change {
-    Come,
-    Gone,
-}
-
 struct Notices {
     is_lost: Arc<AtomicBool>,
-    changes: Sender<Change>,
+    /// Says that a port has come or gone.
+    changes: Sender<()>,
 }
 
 impl NotificationHandler for Notices {
@@ -152,9 +144,9 @@ impl NotificationHandler for Notices {
         self.is_lost.store(true, Release);
     }
 
-    fn port_registration(&mut self, _: &Client, _: PortId, has_come: bool) {
+    fn port_registration(&mut self, _: &Client, _: PortId, _has_come: bool) {
         // The thread may have ended.
-        let _ = self.changes.send(if has_come { Change::Come } else { Change::Gone });
+        let _ = self.changes.send(());
     }
 }
 

@@ -1,8 +1,9 @@
 //! Which ports of other programs ours are connected to, by name: those that are there, and those that come. Owned by the
 //! thread that has the client which listens.
 //!
-//! A connection that somebody has taken apart stays so until a port has gone. Whoever wants to know is told of every port
-//! that comes and goes.
+//! A connection that somebody has taken apart stays so until a port comes or goes. A port may go and come back under its name
+//! before anybody has looked, so what counts then is whether it is connected, not whether it was. Whoever wants to know is
+//! told of every port that comes and goes.
 
 use std::collections::BTreeSet;
 
@@ -59,19 +60,23 @@ impl Wiring {
             if !sources.contains(&names.0) || !destinations.contains(&names.1) {
                 continue;
             }
-            if !self.connected.contains(&names) {
-                // One that somebody else has connected already is connected, too.
-                let _ = client.connect_ports_by_name(&names.0, &names.1);
+            // A port that is about to go may still be listed; it is tried again as long as it is.
+            if self.connected.contains(&names) || client.connect_ports_by_name(&names.0, &names.1).is_ok() || is_connected(client, &names) {
                 self.connected.insert(names);
+                there.insert(wire);
             }
-            there.insert(wire);
         }
         self.tell(there);
     }
 
-    /// A port has gone, nobody knows which: connects everything once more.
-    pub fn forget(&mut self) {
-        self.connected.clear();
+    /// A port has come or gone, nobody knows which: what is not connected any more has gone.
+    pub fn check(&mut self, client: &Client) {
+        let connected = std::mem::take(&mut self.connected);
+        let (kept, lost): (BTreeSet<_>, BTreeSet<_>) = connected.into_iter().partition(|names| is_connected(client, names));
+        self.connected = kept;
+        let is_lost = |wire: &Wire| lost.iter().any(|(source, destination)| *source == wire.peer || *destination == wire.peer);
+        let there = self.told.iter().filter(|wire| !is_lost(wire)).cloned().collect();
+        self.tell(there);
     }
 
     /// The server is gone, and all ports with it.
@@ -87,6 +92,11 @@ impl Wiring {
         there.difference(&self.told).for_each(|wire| (self.on_port)(change(wire, true)));
         self.told = there;
     }
+}
+
+/// Whether two ports, a source and a destination, are connected.
+fn is_connected(client: &Client, (source, destination): &(String, String)) -> bool {
+    client.port_by_name(source).is_some_and(|port| port.is_connected_to(destination).unwrap_or(false))
 }
 
 /// The connections that are wanted with the ports that are there.
