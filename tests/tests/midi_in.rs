@@ -392,7 +392,7 @@ fn a_hundred_thousand_bytes_of_noise_crash_nothing_and_leave_no_note_hanging() {
         assert!(began.elapsed() < PATIENCE, "a note hangs: {value}");
     }
     let status: Value = serde_json::from_str(&succeed(&folder, &["status", "--json"])).expect("JSON");
-    assert!(status["midi"]["received"].as_u64() > Some(1_000), "{status}");
+    assert!(status["midi"]["received"].as_u64() > Some(1_000) && status["midi"]["malformed"].as_u64() > Some(1_000), "{status}");
     assert!(!playing.seen().iter().any(|event| event["event"] == "died"));
     playing.signal(Signal::INT);
     assert_eq!(playing.wait(), Some(0));

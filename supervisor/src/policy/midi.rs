@@ -103,9 +103,9 @@ impl Midi {
 
     /// The ends of the notes that are held, of one port or of all; they are not held any more.
     fn release(&mut self, port: Option<u8>) -> Vec<Received> {
-        let ends: Vec<Received> = self.held.iter().filter(|end| port.is_none_or(|port| end.port == port)).copied().collect();
-        ends.iter().for_each(|end| drop(self.held.remove(end)));
-        ends
+        let (ends, kept) = std::mem::take(&mut self.held).into_iter().partition(|end| port.is_none_or(|port| end.port == port));
+        self.held = kept;
+        Vec::from_iter::<BTreeSet<Received>>(ends)
     }
 }
 
