@@ -13,6 +13,7 @@ use crate::manifest::Manifest;
 use crate::midi::{Arrived, MidiCounters, PortChange, Ports};
 use crate::recovery::{Prepare, Presence, TakeOver, TookOver};
 use crate::segment::SegmentRef;
+use crate::tempo::Tempo;
 
 /// What a process of the one binary does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -277,6 +278,8 @@ pub enum DeviceRequest {
     SetGain { runtime: String, gain: f32, ramp_frames: u32 },
     /// Listen to MIDI from now on, and tell what comes in (`DeviceReply::Midi`). The ports are those of the first time.
     Listen(Ports),
+    /// Send MIDI clock at this tempo, from its block on.
+    Tempo(Tempo),
     /// Fade everything out, finish the recording, then answer `Stopped`.
     Stop,
     /// List the outputs this machine has. Answered by `Devices`.
@@ -348,6 +351,8 @@ pub enum DeviceReply {
     Midi(Vec<Arrived>),
     /// A port that is played on or sent to has come or gone.
     MidiPort(PortChange),
+    /// What the MIDI clock that comes in says, from its block on.
+    Tempo(Tempo),
     /// The recording ended early (disk full, …); sound goes on.
     RecordingFailed {
         reason: String,

@@ -53,6 +53,16 @@ pub const NOTE_OFF: u8 = 0x80;
 pub const NOTE_ON: u8 = 0x90;
 /// Status of a controller, without its channel.
 pub const CONTROLLER: u8 = 0xb0;
+/// Where a piece is, in sixteenth notes: seven bits, then seven more.
+pub const SONG_POSITION: u8 = 0xf2;
+/// A 24th of a beat has passed.
+pub const TIMING_CLOCK: u8 = 0xf8;
+/// A piece begins with the next clock.
+pub const TRANSPORT_START: u8 = 0xfa;
+/// A piece goes on with the next clock, from where it is.
+pub const TRANSPORT_CONTINUE: u8 = 0xfb;
+/// A piece stands still.
+pub const TRANSPORT_STOP: u8 = 0xfc;
 
 /// One event of a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +118,8 @@ pub struct Ports {
     pub inputs: Vec<String>,
     /// What the output ports are connected to, likewise, but for files. Empty: to nothing.
     pub outputs: Vec<String>,
+    /// Whether the session's tempo is that of the MIDI clock that comes in.
+    pub follows_clock: bool,
 }
 
 /// Whether a port hears or sends, as seen from the session.
@@ -164,6 +176,16 @@ pub fn is_note_off(message: Message) -> bool {
 /// Whether the message begins a note.
 pub fn is_note_on(message: Message) -> bool {
     message[0] & 0xf0 == NOTE_ON && message[2] > 0
+}
+
+/// The bytes of a message that go over a wire: as many as its kind has.
+pub fn wire_bytes_rt(message: &Message) -> &[u8] {
+    let count = match message[0] {
+        0xc0..=0xdf | 0xf1 | 0xf3 => 2,
+        0xf4..=0xff => 1,
+        _ => 3,
+    };
+    &message[..count]
 }
 
 /// The end of the note that `note_on` begins.

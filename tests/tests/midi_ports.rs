@@ -241,17 +241,9 @@ fn panic_mute_stop_and_another_program_end_what_sounds_at_once() {
     let endings: [&[&str]; 6] =
         [&["panic"], &["mute", "hold"], &["freeze", "hold"], &["restart", "hold", "--reset"], &push, &["stop", "hold"]];
     for ending in endings {
-        let listener = Listener::start(&server, Some("continuo-midi:out_1"));
-        let mut playing = Playing::start(&folder, &["--device", "jack", text(&program)], &[("JACK_DEFAULT_SERVER", server.name())]);
-        playing.wait_for("sounding");
-        // Once it is heard, the listener is connected.
-        let mut is_open = false;
-        await_that("the note is heard", || {
-            is_open = !is_open;
-            succeed(&folder, &["set", "hold", if is_open { "hold:gate=1" } else { "hold:gate=0" }]);
-            let heard = listener.hear_rest(Duration::from_millis(200));
-            heard.last().is_some_and(|last| last.bytes == ON)
-        });
+        let (listener, mut playing) = listen_to(&server, &folder, text(&program));
+        succeed(&folder, &["set", "hold", "hold:gate=1"]);
+        listener.hear_until(&ON);
         succeed(&folder, ending);
         assert_eq!(listener.hear().bytes, OFF, "{ending:?}");
         playing.signal(Signal::INT);
@@ -260,22 +252,26 @@ fn panic_mute_stop_and_another_program_end_what_sounds_at_once() {
     }
 }
 
+/// A session that plays a program to a listener, once they are connected.
+fn listen_to(server: &JackServer, folder: &Folder, program: &str) -> (Listener, Playing) {
+    let listener = Listener::start(server, None);
+    let arguments = ["--device", "jack", "--midi-out", "midi-capture", program];
+    let mut playing = Playing::start(folder, &arguments, &[("JACK_DEFAULT_SERVER", server.name())]);
+    playing.wait_until("of a found port", |found| found["event"] == "midiPortFound" && found["direction"] == "out");
+    (listener, playing)
+}
+
 #[test]
 fn a_runtime_that_is_heard_again_goes_on_with_the_note_that_it_holds() {
     let Some(server) = JackServer::start() else { return };
     let folder = Folder::new();
     let program = folder.file("hold.8f4e", HOLD);
-    let mut playing = Playing::start(&folder, &["--device", "jack", text(&program)], &[("JACK_DEFAULT_SERVER", server.name())]);
-    playing.wait_for("sounding");
+    let (listener, mut playing) = listen_to(&server, &folder, text(&program));
     succeed(&folder, &["mute", "hold"]);
     succeed(&folder, &["set", "hold", "hold:gate=1"]);
-    let listener = Listener::start(&server, Some("continuo-midi:out_1"));
-    let mut is_muted = true;
-    await_that("the note is heard", || {
-        is_muted = !is_muted;
-        succeed(&folder, if is_muted { &["mute", "hold"] } else { &["mute", "hold", "--off"] });
-        listener.hear_rest(Duration::from_millis(200)).last().is_some_and(|last| last.bytes == ON)
-    });
+    await_that("the note is held", || number(&folder, "hold", "hold:gate") == 1.0);
+    succeed(&folder, &["mute", "hold", "--off"]);
+    assert_eq!(listener.hear().bytes, ON, "not before it is heard again");
     playing.signal(Signal::INT);
     assert_eq!(playing.wait(), Some(0));
     assert_eq!(listener.hear().bytes, OFF);

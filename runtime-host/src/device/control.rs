@@ -113,6 +113,7 @@ impl Control {
             Event::Listed(devices) => Some(vec![DeviceReply::Devices(devices)]),
             Event::Midi(News::Arrived(arrived)) => Some(vec![DeviceReply::Midi(arrived)]),
             Event::Midi(News::Port(change)) => Some(vec![DeviceReply::MidiPort(change)]),
+            Event::Midi(News::Tempo(tempo)) => Some(vec![DeviceReply::Tempo(tempo)]),
         };
         self.send_all(replies.unwrap_or_default())
     }
@@ -182,6 +183,11 @@ impl Control {
                 None
             }
             (DeviceRequest::Listen(_), None) => None,
+            (DeviceRequest::Tempo(tempo), Some(session)) => {
+                session.set_tempo(tempo);
+                None
+            }
+            (DeviceRequest::Tempo(_), None) => None,
             (DeviceRequest::Begin, Some(session)) => session.begin(),
             (DeviceRequest::Begin, None) => Some(DeviceReply::Failed { reason: "no output is open".into() }),
         };

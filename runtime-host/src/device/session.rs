@@ -11,13 +11,14 @@ use ipc::limits::{BLOCK_FRAMES, MAX_LEAD_BLOCKS, SAMPLE_RATE_RANGE_HZ};
 use ipc::message::{DeviceReply, DeviceStatus, OpenDevice, Output};
 use ipc::midi::{MidiCounters, Ports};
 use ipc::segment::{SegmentKind, SegmentRef, SessionId};
+use ipc::tempo::Tempo;
 
 use super::baton::Baton;
 use super::control::Event;
 use super::counters::Counters;
 use super::lanes::Lanes;
 use super::midi::input::{InputCounters, MidiInput, Setup};
-use super::midi::{Destinations, MidiOut};
+use super::midi::{Destinations, MidiOut, SessionTime};
 use super::mixer::{Command, Mixer, MixerControl, MixerSettings, ahead_blocks};
 use super::output::follow::Outputs;
 use super::output::{Target, unpaced};
@@ -125,12 +126,13 @@ impl Session {
         let baton = Baton::new(mixer);
         let (playback, replies) = begin_playback(request, &baton, events, now);
         let midi_to = midi_destinations(request);
+        let midi_time = SessionTime { sample_rate_hz: request.sample_rate, counters: Arc::clone(&counters) };
         let session = Self {
             mixer: control,
             baton,
             counters,
             lanes: Lanes::new(session.clone()),
-            midi: MidiOut::new(midi_to.clone()),
+            midi: MidiOut::new(midi_to.clone(), midi_time),
             midi_to,
             midi_in: None,
             midi_in_counters: Arc::default(),
@@ -196,6 +198,13 @@ impl Session {
         let events = self.events.clone();
         // Without threads there is no input; when the control thread has ended, nobody needs to know.
         self.midi_in = MidiInput::start(setup, move |news| drop(events.send(Event::Midi(news)))).ok();
+    }
+
+    /// Sends MIDI clock at this tempo. Without a clock of its own a session has nobody to send it to.
+    pub fn set_tempo(&mut self, tempo: Tempo) {
+        if let Playback::Clocked(_) = self.playback {
+            self.midi.set_tempo(tempo);
+        }
     }
 
     /// Starts an unpaced output.

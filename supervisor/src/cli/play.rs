@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipc::limits::{DEFAULT_LEAD_BLOCKS, DEFAULT_SAMPLE_RATE_HZ, MAX_LEAD_BLOCKS};
 use ipc::message::Output;
+use ipc::midi::Ports;
 use serde_json::json;
 
 use super::midi::MidiArguments;
@@ -94,6 +95,7 @@ fn play(arguments: &Arguments) -> Result<Verdict, CommandError> {
         check_output(wav, &arguments.files)?;
     }
     let mut job = Job::new(Goal::Play { seconds: arguments.seconds }, programs);
+    let tempo = arguments.midi.tempo_or(None, false);
     job.live = Some(LiveSetup {
         session: session_name(arguments.session.as_deref())?,
         follows_files: !arguments.no_watch,
@@ -101,6 +103,7 @@ fn play(arguments: &Arguments) -> Result<Verdict, CommandError> {
         restart_limits: arguments.restarts.unwrap_or_default(),
         has_keyboard: true,
         osc: arguments.osc,
+        tempo,
         ..LiveSetup::default()
     });
     job.sound = Some(SoundOutput {
@@ -108,7 +111,7 @@ fn play(arguments: &Arguments) -> Result<Verdict, CommandError> {
         lead_blocks: arguments.lead,
         recording: absolute(arguments.wav.as_ref())?,
     });
-    job.midi = arguments.midi.ports()?;
+    job.midi = arguments.midi.ports_or(&Ports::default(), &tempo)?;
     let mut player = Player::new(arguments.json, arguments.wav.clone());
     let verdict = run_job(&job, &mut player)?;
     player.finish();

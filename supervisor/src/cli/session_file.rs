@@ -10,6 +10,7 @@ use runtime_host::device::midi::input::{PORTS, score};
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::midi::TempoChoice;
 use super::restart_limits::RestartsTable;
 use crate::control::SessionName;
 use crate::control::protocol::RuntimeName;
@@ -50,6 +51,9 @@ struct File {
     midi_in: Vec<Spanned<String>>,
     #[serde(default)]
     midi_out: Vec<Spanned<String>>,
+    tempo: Option<Spanned<toml::Value>>,
+    #[serde(default)]
+    clock_out: bool,
     grace: Option<Spanned<f64>>,
     restarts: Option<Spanned<RestartsTable>>,
     #[serde(default)]
@@ -78,6 +82,9 @@ pub struct SessionFile {
     pub recording: Option<PathBuf>,
     /// What MIDI comes from and goes to.
     pub midi: Ports,
+    pub tempo: Option<TempoChoice>,
+    /// Whether MIDI clock goes out.
+    pub clock_out: bool,
     /// How long everything plays on without its supervisor.
     pub grace: Duration,
     /// How often processes may die before they are left alone.
@@ -107,6 +114,8 @@ impl Default for SessionFile {
             acknowledge: Acknowledge::default(),
             recording: None,
             midi: Ports::default(),
+            tempo: None,
+            clock_out: false,
             grace: DEFAULT_GRACE,
             restart_limits: RestartLimits::default(),
             runtimes: Vec::new(),
@@ -164,7 +173,13 @@ pub fn parse(path: &Path, text: &str) -> Result<SessionFile, SessionFileError> {
     let midi = Ports {
         inputs: file.midi_in.iter().map(|name| from_folder(name.get_ref())).collect(),
         outputs: file.midi_out.iter().map(|name| name.get_ref().clone()).collect(),
+        ..Ports::default()
     };
+    let tempo = file.tempo.as_ref().map(|tempo| {
+        // A number, or a word.
+        let text = tempo.get_ref().as_str().map_or_else(|| tempo.get_ref().to_string(), str::to_owned);
+        TempoChoice::parse(&text).map_err(|why| wrong(tempo.span().start, format!("tempo: {why}")))
+    });
     let mut names = BTreeSet::new();
     let mut runtimes = Vec::new();
     for entry in &file.runtime {
@@ -192,6 +207,8 @@ pub fn parse(path: &Path, text: &str) -> Result<SessionFile, SessionFileError> {
         acknowledge: file.acknowledge,
         recording: file.recording.map(|recording| folder.join(recording)),
         midi,
+        tempo: tempo.transpose()?,
+        clock_out: file.clock_out,
         grace,
         restart_limits,
         runtimes,
@@ -223,6 +240,15 @@ mod tests {
     }
 
     #[test]
+    fn a_session_file_says_how_fast_it_goes_and_who_follows() {
+        let read = |text| parse(Path::new("SESSION.toml"), text).map(|session| (session.tempo, session.clock_out)).unwrap();
+        assert_eq!(read("lead = 4\n"), (None, false));
+        assert_eq!(read("tempo = 174\nclock_out = true\n"), (Some(TempoChoice::Beats(174.0)), true));
+        assert_eq!(read("tempo = 99.5\n"), (Some(TempoChoice::Beats(99.5)), false));
+        assert_eq!(read("tempo = \"midi\"\n"), (Some(TempoChoice::Midi), false));
+    }
+
+    #[test]
     fn a_session_file_says_how_many_deaths_are_borne() {
         let read = |text| parse(Path::new("SESSION.toml"), text).unwrap().restart_limits;
         assert_eq!(read("lead = 4\n"), RestartLimits::default());
@@ -244,6 +270,8 @@ mod tests {
             ("default_runtime = \"quantum\"\n", 1, "audio"),
             ("\n[restarts]\nruntime = 9\nsession = 8\n", 2, "session"),
             ("[restarts]\nseconds = 0\n", 1, "seconds"),
+            ("\ntempo = 5\n", 2, "beats a minute"),
+            ("tempo = \"fast\"\n", 1, "beats a minute"),
             ("midi_out = [\"a\", \"b\", \"c\",\n\"d\", \"e\"]\n", 2, "4 MIDI ports"),
             ("[restarts]\nruntimes = 9\n", 2, "runtimes"),
             ("name = \n", 1, ""),

@@ -30,6 +30,8 @@ The file:
   recording = \"take.wav\"
   midi_in = [\"keystation\"]           what MIDI input ports listen to, as --midi-in
   midi_out = [\"synth\"]               what MIDI output ports are connected to, as --midi-out
+  tempo = 120                         beats a minute, or \"midi\": as the MIDI clock that comes in
+  clock_out = true                    send MIDI clock
   grace = 30                          seconds that everything plays on without its supervisor
   [restarts]                          deaths after which processes are left alone:
   runtime = 5                         of one runtime
@@ -82,6 +84,7 @@ pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
     let chosen = session_name(arguments.session.as_deref())?.or(file.name);
     let presets =
         file.runtimes.iter().map(|runtime| Preset { runtime: runtime.name.clone(), gain: runtime.gain, is_muted: runtime.is_muted });
+    let tempo = arguments.midi.tempo_or(file.tempo, file.clock_out);
     job.live = Some(LiveSetup {
         // Unlike `play`, it is nothing without its name.
         session: Some(chosen.unwrap_or_default()),
@@ -95,6 +98,7 @@ pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
         // Whoever runs it is not at the keyboard: it has none, or belongs to a service manager.
         has_keyboard: false,
         osc: arguments.osc,
+        tempo,
     });
     let device = arguments.device.clone().or(file.device);
     job.sound = Some(SoundOutput {
@@ -102,7 +106,7 @@ pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
         lead_blocks: file.lead,
         recording: absolute(file.recording.as_ref())?,
     });
-    job.midi = arguments.midi.ports_or(&file.midi)?;
+    job.midi = arguments.midi.ports_or(&file.midi, &tempo)?;
     let mut player = Player::new(arguments.json, file.recording);
     let verdict = run_job(&job, &mut player)?;
     player.finish();

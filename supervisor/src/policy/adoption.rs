@@ -17,6 +17,7 @@ use ipc::live::{LiveChange, RequestId};
 use ipc::message::{DeviceReply, HostReply};
 use ipc::recovery::Presence;
 use ipc::segment::SegmentRef;
+use ipc::tempo::Tempo;
 use serde::{Deserialize, Serialize};
 
 use super::gaps::Underruns;
@@ -27,7 +28,8 @@ use super::program::{Lane, Phase, Program};
 use super::restarts::RestartLimits;
 use super::runtime::{Classified, Edit, EditStage, Flight, HistoryEntry, Later, Level, Probation, Revision, Runtime, Trial, Way, Wishes};
 use super::{
-    Action, Child, CompileSettings, Device, Event, Goal, HostIndex, Plan, Policy, ProgramText, Report, RuntimeIndex, Stage, edits,
+    Action, Child, CompileSettings, Device, Event, Goal, HostIndex, Plan, Policy, ProgramText, Report, RuntimeIndex, Stage, TempoSetup,
+    edits,
 };
 use crate::change;
 use crate::control::protocol::{Boundary, Cause, ChangeClass, ChangeId, Timings};
@@ -70,6 +72,7 @@ pub struct SessionNote {
     begun_device: u64,
     first_frame: Option<u64>,
     device_name: Option<(String, u32, u32)>,
+    tempo: (TempoSetup, Tempo),
 }
 
 /// What counts on all the time, and need not be noted for its own sake.
@@ -439,6 +442,7 @@ impl Policy {
                 begun_device: self.begun_device,
                 first_frame: self.first_frame,
                 device_name: self.device_name.clone(),
+                tempo: self.noted_tempo(),
             },
             reckoning: Reckoning { last_live_request: self.last_live_request, frames: self.frames, frames_at_ms: self.frames_at_ms },
             lives: lives.filter_map(|(life, (program, text))| Some((life, noting.life(program, text)?))).collect(),
@@ -581,6 +585,7 @@ impl Policy {
         for (life, note) in &notes.lives {
             policy.take_back_life(notes, *life, note, &found, &mut homecoming);
         }
+        policy.take_back_tempo(notes.session.tempo);
         policy.homecoming = Some(homecoming);
         policy
     }

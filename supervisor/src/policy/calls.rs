@@ -74,6 +74,7 @@ impl Policy {
                 self.change_levels(None, actions, |policy| policy.runtimes[runtime].level.is_soloed = solo.on);
                 Ok(Some(Answer::Solo(self.mix_of(runtime))))
             }
+            Verb::Tempo(tempo) => Ok(Some(Answer::Tempo(self.tempo_call(now_ms, &tempo, actions)?))),
             Verb::Panic(_) => Ok(Some(Answer::Panic(self.panic_now(actions)))),
             Verb::Restart(restart) => self.restart(ticket, &restart, actions),
             Verb::Stop(stop) => self.stop_runtime(ticket, &stop.runtime, actions),

@@ -119,7 +119,7 @@ impl Policy {
         // Not before it runs, so that a file begins when somebody listens.
         let mut live = (0..self.runtimes.len()).filter_map(|runtime| self.live_slot(runtime));
         let has_notes = |slot: RuntimeIndex| self.programs[slot.0].revision.as_ref().is_some_and(|revision| revision.plan.has_notes());
-        if live.any(|slot| has_notes(slot) || self.takes_midi(slot)) {
+        if self.follows_clock() || live.any(|slot| has_notes(slot) || self.takes_midi(slot)) {
             self.midi.listening = self.device_generation;
             actions.push(Action::Listen);
         }
@@ -204,7 +204,7 @@ impl Policy {
     }
 
     /// The tick that a block of the session is, where ticks are blocks.
-    fn tick_of(&self, slot: RuntimeIndex, block: u64) -> Option<u64> {
+    pub(super) fn tick_of(&self, slot: RuntimeIndex, block: u64) -> Option<u64> {
         let has_sound = self.programs[slot.0].revision.as_ref().is_some_and(|revision| revision.plan.has_sound());
         let (_, origin) = self.midi.origins.get(&slot).filter(|(generation, _)| has_sound && *generation == self.device_generation)?;
         block.checked_sub(*origin)

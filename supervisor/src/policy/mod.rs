@@ -41,6 +41,7 @@ mod script;
 mod simulation;
 mod stalls;
 mod starting;
+mod tempo;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -59,6 +60,7 @@ use self::restarts::Restarts;
 pub use self::restarts::{Intensity, RestartLimits};
 use self::runtime::{Edit, Runtime};
 pub use self::stalls::Watched;
+pub use self::tempo::TempoSetup;
 pub use self::vocabulary::*;
 use crate::control::protocol::ChangeId;
 
@@ -172,6 +174,7 @@ pub struct Policy {
     runtimes: Vec<Runtime>,
     keys: keys::Keys,
     midi: midi::Midi,
+    musical: tempo::MusicalTime,
     /// Edits that are only asked about.
     plans: Vec<Edit>,
     script: Option<script::Script>,
@@ -232,6 +235,7 @@ impl Policy {
             runtimes: Vec::new(),
             keys: keys::Keys::default(),
             midi: midi::Midi::default(),
+            musical: tempo::MusicalTime::default(),
             plans: Vec::new(),
             script: None,
             compiling: None,

@@ -244,6 +244,7 @@ impl Policy {
                 {
                     self.programs[slot.0].phase = Phase::Running;
                 }
+                self.tempo_forgotten(runtime);
                 Answer::Restart(RuntimeNow { tick, ..self.now(runtime, None) })
             }
             // Answered by its values.

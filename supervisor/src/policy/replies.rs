@@ -240,6 +240,7 @@ impl Policy {
             DeviceReply::Status(status) => self.device_status(now_ms, status, actions),
             DeviceReply::Midi(arrived) => self.midi_arrived(&arrived, actions),
             DeviceReply::MidiPort(change) => self.midi_port_changed(change, actions),
+            DeviceReply::Tempo(tempo) => self.clock_said(tempo, actions),
             DeviceReply::RecordingFailed { reason } => {
                 self.verdict = self.verdict.max(Verdict::Environment);
                 actions.push(Action::Tell(Report::RecordingFailed { path: None, reason }));

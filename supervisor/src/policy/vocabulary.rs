@@ -18,6 +18,7 @@ use ipc::message::{
 use ipc::midi::PortChange;
 use ipc::recovery::{Prepare, TakeOver, TookOver};
 use ipc::segment::SegmentRef;
+use ipc::tempo::Tempo;
 use runtime_host::host::assets::Wanted;
 use serde::{Deserialize, Serialize};
 
@@ -174,6 +175,7 @@ pub struct Plan {
     /// The item that the program names as its pulse.
     pub pulse: Option<String>,
     pub keys: KeyItems,
+    pub tempo: TempoItems,
     /// Runtime type id of the registry.
     pub runtime_type: String,
     /// Whether it delivers into a lane: blocks of sound, or MIDI events.
@@ -193,6 +195,17 @@ pub struct KeyItems {
     pub code: Option<String>,
     /// Whether any is held.
     pub pressed: Option<String>,
+}
+
+/// The items in which a program wants to be told of the session's musical time (LANGUAGE §20.8).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TempoItems {
+    /// Beats a minute.
+    pub tempo: Option<String>,
+    /// Whether the transport runs.
+    pub running: Option<String>,
+    /// Where it is, in beats.
+    pub beat: Option<String>,
 }
 
 impl Plan {
@@ -474,6 +487,8 @@ pub enum Action {
     RemoveLane(RuntimeIndex),
     /// Listen to MIDI, and tell what comes in.
     Listen,
+    /// Send MIDI clock at this tempo, from its block on.
+    SetTempo(Tempo),
     /// All lanes have been added: start rendering.
     BeginRendering,
     StopDevice,

@@ -123,6 +123,11 @@ impl Desk {
         started
     }
 
+    /// Sends what is of no lane.
+    pub fn send(&mut self, event: &MidiEvent) {
+        self.sinks.iter_mut().for_each(|sink| sink.send(event));
+    }
+
     /// Ends everything.
     pub fn close(&mut self, now_ns: u64) {
         while let Some(lane) = self.lanes.first() {

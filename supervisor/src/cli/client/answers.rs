@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::control::protocol::{
     Cause, ChangeClass, ChangeReport, ChangeState, Diagnostic, ErrorReply, ItemValues, Mix, Number, Recording, RecordingInfo, RevisionList,
-    RuntimeNow, SessionStatus, Watching,
+    RuntimeNow, SessionStatus, TempoNow, Watching,
 };
 
 /// Things named in one line; the rest are counted.
@@ -109,6 +109,13 @@ pub fn mix(mix: &Mix) -> String {
     let soloed = if mix.is_soloed { ", soloed" } else { "" };
     let heard = if mix.is_audible { "heard" } else { "not heard" };
     format!("gain {}{muted}{soloed}: {heard}", mix.gain)
+}
+
+pub fn tempo(now: &TempoNow) -> String {
+    let runs = if now.is_running { "running" } else { "standing still" };
+    let follows = if now.follows_clock { ", following the MIDI clock that comes in" } else { "" };
+    let sends = if now.sends_clock { ", sending MIDI clock" } else { "" };
+    format!("{} beats a minute, {runs} at beat {:.2}{follows}{sends}", now.bpm, now.beat)
 }
 
 pub fn status(status: &SessionStatus) -> String {

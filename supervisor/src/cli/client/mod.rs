@@ -45,6 +45,7 @@ pub fn execute(verb: &Verb) -> Result<Verdict, CommandError> {
         }
         Verb::Mute(mute) => ask(&mute.talk, &protocol::Mute { runtime: runtime(&mute.runtime)?, on: !mute.off }, answers::mix),
         Verb::Solo(solo) => ask(&solo.talk, &protocol::Solo { runtime: runtime(&solo.runtime)?, on: !solo.off }, answers::mix),
+        Verb::Tempo(tempo) => ask(&tempo.talk, &tempo.params(), answers::tempo),
         Verb::Panic(talk) => ask(talk, &protocol::Panic {}, |silenced| match silenced.runtimes.len() {
             1 => "1 runtime is silent now; it plays on".to_owned(),
             count => format!("{count} runtimes are silent now; they play on"),

@@ -109,7 +109,7 @@ impl Event {
             Self::Changes(event) => Some(&event.runtime),
             Self::Faults(event) => Some(&event.runtime),
             Self::Processes(event) => event.runtime(),
-            Self::Controls(event) => Some(event.runtime()),
+            Self::Controls(event) => event.runtime(),
             Self::Meters(_) => None,
             Self::Log(line) => line.runtime.as_ref(),
         }
@@ -230,18 +230,21 @@ pub enum ControlEvent {
     Running { runtime: RuntimeName, tick: u64 },
     /// It began again from its defaults in this tick.
     Reset { runtime: RuntimeName, tick: u64 },
+    /// The session goes like this from a moment on: beats a minute, and where it is, in beats.
+    Tempo { bpm: f64, is_running: bool, beat: f64 },
     /// It is mixed like this now, whoever changed it: `gain`, `mute`, `panic`, or `solo` of any runtime.
     Mixed { runtime: RuntimeName, mix: Mix },
 }
 
 impl ControlEvent {
-    fn runtime(&self) -> &RuntimeName {
+    fn runtime(&self) -> Option<&RuntimeName> {
         match self {
+            Self::Tempo { .. } => None,
             Self::Set { runtime, .. }
             | Self::Frozen { runtime, .. }
             | Self::Running { runtime, .. }
             | Self::Reset { runtime, .. }
-            | Self::Mixed { runtime, .. } => runtime,
+            | Self::Mixed { runtime, .. } => Some(runtime),
         }
     }
 }

@@ -15,6 +15,7 @@
 //! What the session itself sends can be listened to, too, without any driver: see [`looped_port`].
 
 pub mod clock;
+pub mod follower;
 pub mod inbox;
 pub mod jack;
 pub mod score;
@@ -30,10 +31,12 @@ use std::time::Duration;
 
 use ipc::limits::BLOCK_FRAMES;
 use ipc::midi::{Arrived, Message, PortChange, Ports, Received};
+use ipc::tempo::Tempo;
 
 use crate::device::counters::Counters;
 use crate::realtime::{monotonic_ns_rt, tighten_timer_slack};
 use clock::SessionClock;
+use follower::{Followed, Follower};
 use inbox::Inbox;
 use jack::{ClientName, JackIn};
 use score::Score;
@@ -80,12 +83,14 @@ pub struct InputCounters {
 }
 
 /// What there is to tell.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum News {
     /// Messages, in order.
     Arrived(Vec<Arrived>),
     /// A port has come or gone. All that it has played has been told.
     Port(PortChange),
+    /// What the clock that comes in says.
+    Tempo(Tempo),
 }
 
 /// A message from a source.
@@ -139,6 +144,15 @@ impl Drop for MidiInput {
     }
 }
 
+/// What a clock says with a message that is for this frame, as of the beginning of the frame's block. `None`: it has not said
+/// how fast it goes.
+fn tempo_of(followed: &Followed, frame: u64, sample_rate_hz: u32) -> Option<Tempo> {
+    let block = frame / BLOCK_FRAMES as u64;
+    let tempo = Tempo { block, bpm: followed.bpm?, is_running: followed.is_running, clocks: followed.clocks as f64 };
+    let passed = if tempo.is_running { (frame - tempo.first_frame()) as f64 * tempo.clocks_per_frame(sample_rate_hz) } else { 0.0 };
+    Some(Tempo { clocks: (tempo.clocks - passed).max(0.0), ..tempo })
+}
+
 /// Who has sent a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
@@ -169,6 +183,10 @@ struct Listening {
     jack: Option<JackIn>,
     /// Ports that have come and gone.
     changes: Receiver<PortChange>,
+    /// Where the session follows a clock.
+    follower: Option<Follower>,
+    /// What it has said and is not yet told.
+    tempos: Vec<Tempo>,
     files: Vec<Playing>,
     /// Frame of the session at which files begin.
     origin: Option<u64>,
@@ -189,7 +207,8 @@ impl Listening {
         // Without a thread that looks for a server there are the files still. This thread outlives that one's notices.
         let on_port = Box::new(move |change| drop(changes_in.send(change)));
         let jack = if setup.jack { JackIn::start(&setup, on_port).ok() } else { None };
-        Self { setup, clock, jack, changes, files, origin: None }
+        let follower = setup.ports.follows_clock.then(Follower::default);
+        Self { setup, clock, jack, changes, follower, tempos: Vec::new(), files, origin: None }
     }
 
     fn run(&mut self, ended: &Receiver<()>, hand_on: &impl Fn(News)) {
@@ -204,6 +223,7 @@ impl Listening {
                 self.setup.input_counters.received.fetch_add(arrived.len() as u64, Relaxed);
                 hand_on(News::Arrived(arrived));
             }
+            self.tempos.drain(..).for_each(|tempo| hand_on(News::Tempo(tempo)));
             if is_all {
                 changes.drain(..).for_each(|change| hand_on(News::Port(change)));
             }
@@ -226,7 +246,12 @@ impl Listening {
         while arrived.len() < MESSAGES_AT_A_TIME
             && let Some(heard) = self.hear()
         {
-            let block = (self.clock.frame_at(heard.at_ns) + latency) / BLOCK_FRAMES as u64;
+            let frame = self.clock.frame_at(heard.at_ns) + latency;
+            let block = frame / BLOCK_FRAMES as u64;
+            let followed = self.follower.as_mut().filter(|_| heard.source == Source::Outside);
+            if let Some(followed) = followed.and_then(|follower| follower.take(heard.at_ns, heard.received)) {
+                self.tempos.extend(tempo_of(&followed, frame, self.setup.sample_rate_hz));
+            }
             let arrived_at = |port| Arrived { block, received: Received { port, ..heard.received } };
             match heard.source {
                 Source::Outside => arrived.push(arrived_at(heard.received.port)),
