@@ -276,7 +276,8 @@ pub enum DeviceRequest {
     /// Bring this lane to a linear gain, in a straight line over so many frames. A lane that has not begun has it from its
     /// first sample on. Not answered.
     SetGain { runtime: String, gain: f32, ramp_frames: u32 },
-    /// Listen to MIDI from now on, and tell what comes in (`DeviceReply::Midi`). The ports are those of the first time.
+    /// Listen to MIDI from now on, tell what comes in (`DeviceReply::Midi`), and connect what goes out. The ports are those of
+    /// the first time.
     Listen(Ports),
     /// Send MIDI clock at this tempo, from its block on.
     Tempo(Tempo),

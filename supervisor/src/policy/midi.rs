@@ -119,7 +119,7 @@ impl Policy {
         // Not before it runs, so that a file begins when somebody listens.
         let mut live = (0..self.runtimes.len()).filter_map(|runtime| self.live_slot(runtime));
         let has_notes = |slot: RuntimeIndex| self.programs[slot.0].revision.as_ref().is_some_and(|revision| revision.plan.has_notes());
-        if self.follows_clock() || live.any(|slot| has_notes(slot) || self.takes_midi(slot)) {
+        if self.plays_clock() || live.any(|slot| has_notes(slot) || self.takes_midi(slot)) {
             self.midi.listening = self.device_generation;
             actions.push(Action::Listen);
         }

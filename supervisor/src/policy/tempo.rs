@@ -51,10 +51,6 @@ pub(super) struct MusicalTime {
 }
 
 impl TempoItems {
-    fn is_any(&self) -> bool {
-        self.tempo.is_some() || self.running.is_some() || self.beat.is_some()
-    }
-
     /// The values to set, of a musical time that is at `clocks`.
     fn values(&self, now: &Tempo, clocks: f64) -> Vec<(String, f64)> {
         let running = f64::from(u8::from(now.is_running));
@@ -70,8 +66,9 @@ impl Policy {
         self.musical.now = Tempo { bpm: setup.bpm, ..Tempo::default() };
     }
 
-    pub(super) fn follows_clock(&self) -> bool {
-        self.musical.setup.follows_clock
+    /// Whether there is a MIDI clock, going out or coming in.
+    pub(super) fn plays_clock(&self) -> bool {
+        self.musical.setup.follows_clock || self.musical.setup.sends_clock
     }
 
     /// What is noted for the next supervisor.
@@ -187,7 +184,7 @@ impl Policy {
 
     fn tempo_items(&self, runtime: usize) -> Option<&TempoItems> {
         let current = self.runtimes.get(runtime)?.current.as_ref()?;
-        Some(&current.plan.tempo).filter(|items| items.is_any())
+        current.plan.tempo.as_deref()
     }
 
     fn session_rate_hz(&self) -> u32 {
@@ -212,3 +209,7 @@ impl Policy {
         TempoNow { bpm, is_running, beat: clocks / CLOCKS_PER_BEAT, follows_clock, sends_clock }
     }
 }
+
+#[cfg(test)]
+#[path = "tempo_tests.rs"]
+mod tests;

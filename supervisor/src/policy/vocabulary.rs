@@ -175,7 +175,8 @@ pub struct Plan {
     /// The item that the program names as its pulse.
     pub pulse: Option<String>,
     pub keys: KeyItems,
-    pub tempo: TempoItems,
+    /// `None`: in none.
+    pub tempo: Option<Box<TempoItems>>,
     /// Runtime type id of the registry.
     pub runtime_type: String,
     /// Whether it delivers into a lane: blocks of sound, or MIDI events.

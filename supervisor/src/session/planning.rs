@@ -76,7 +76,7 @@ fn pulse(manifest: &Manifest) -> Option<String> {
 
 /// The items in which a program wants to be told of the keyboard and of musical time, and what is to be said of settings that
 /// name none.
-fn told_items(settings: &Settings, manifest: &Manifest) -> ((KeyItems, TempoItems), Vec<String>) {
+fn told_items(settings: &Settings, manifest: &Manifest) -> ((KeyItems, Option<Box<TempoItems>>), Vec<String>) {
     let mut warnings = Vec::new();
     let mut item = |path: &str| {
         let target = settings.memory(path)?;
@@ -89,6 +89,7 @@ fn told_items(settings: &Settings, manifest: &Manifest) -> ((KeyItems, TempoItem
     };
     let keys = KeyItems { code: item("keyboard.keyCodeMemory"), pressed: item("keyboard.keyPressedMemory") };
     let tempo = TempoItems { tempo: item("clock.tempoMemory"), running: item("clock.runningMemory"), beat: item("clock.beatMemory") };
+    let tempo = (tempo != TempoItems::default()).then(|| Box::new(tempo));
     ((keys, tempo), warnings)
 }
 

@@ -140,7 +140,7 @@ mod tests {
         let (sources, instruments) = (names(&["system:capture_1", "seq:tune.mid"]), names(&["system:capture_1"]));
         let all = wanted(&Ports::default(), &sources, &[], &instruments);
         assert_eq!(all, [Wire { direction: Direction::In, port: 1, peer: "system:capture_1".into() }]);
-        let ports = Ports { inputs: names(&["tune.mid", "loop", "capture"]), outputs: names(&["synth"]) };
+        let ports = Ports { inputs: names(&["tune.mid", "loop", "capture"]), outputs: names(&["synth"]), ..Ports::default() };
         let wires = wanted(&ports, &sources, &names(&["Synth:in"]), &instruments);
         let of = |direction, port, peer: &str| Wire { direction, port, peer: peer.into() };
         assert_eq!(wires, [of(Direction::In, 3, "system:capture_1"), of(Direction::Out, 1, "Synth:in")]);
