@@ -159,7 +159,7 @@ fn port_event<'a>(event: &'a str, direction: &'a str, name: &'a str) -> impl Fn(
 
 #[test]
 fn an_output_port_is_connected_to_what_its_name_says_whenever_that_is_there() {
-    let Some(server) = JackServer::start() else { return };
+    let Some(server) = JackServer::start_with_patience(1_000) else { return };
     let folder = Folder::new();
     let program = folder.file("scale.8f4e", SCALE);
     let arguments = ["--device", "jack", "--midi-out", "MIDI-Capture", text(&program)];
@@ -178,7 +178,7 @@ fn an_output_port_is_connected_to_what_its_name_says_whenever_that_is_there() {
 
 #[test]
 fn an_instrument_that_goes_is_told_and_the_notes_that_it_held_end() {
-    let Some(server) = JackServer::start() else { return };
+    let Some(server) = JackServer::start_with_patience(1_000) else { return };
     let folder = Folder::new();
     let program = folder.file("synth.8f4e", synth());
     let arguments = ["--device", "jack", "--midi-in", "keys", text(&program)];
@@ -202,7 +202,7 @@ fn an_instrument_that_goes_is_told_and_the_notes_that_it_held_end() {
 
 #[test]
 fn a_server_that_goes_and_comes_back_finds_its_instruments_connected_again_and_no_note_hanging() {
-    let Some(server) = JackServer::start() else { return };
+    let Some(server) = JackServer::start_with_patience(1_000) else { return };
     let name = server.name().to_owned();
     let folder = Folder::new();
     let program = folder.file("synth.8f4e", synth());
@@ -234,7 +234,7 @@ fn a_server_that_goes_and_comes_back_finds_its_instruments_connected_again_and_n
 
 #[test]
 fn panic_mute_stop_and_another_program_end_what_sounds_at_once() {
-    let Some(server) = JackServer::start() else { return };
+    let Some(server) = JackServer::start_with_patience(1_000) else { return };
     let folder = Folder::new();
     let (program, other) = (folder.file("hold.8f4e", HOLD), folder.file("mute.8f4e", MUTE));
     let push = ["push", "hold", text(&other), "--acknowledge", "--wait"];
@@ -263,7 +263,7 @@ fn listen_to(server: &JackServer, folder: &Folder, program: &str) -> (Listener, 
 
 #[test]
 fn a_runtime_that_is_heard_again_goes_on_with_the_note_that_it_holds() {
-    let Some(server) = JackServer::start() else { return };
+    let Some(server) = JackServer::start_with_patience(1_000) else { return };
     let folder = Folder::new();
     let program = folder.file("hold.8f4e", HOLD);
     let (listener, mut playing) = listen_to(&server, &folder, text(&program));

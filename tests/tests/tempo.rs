@@ -138,7 +138,7 @@ fn regular(clocks: &[Captured], spacing: u64) -> usize {
 
 #[test]
 fn midi_clock_goes_out_with_start_stop_continue_and_position() {
-    let Some(server) = JackServer::start() else { return };
+    let Some(server) = JackServer::start_with_patience(1_000) else { return };
     let folder = Folder::new();
     let program = folder.file("metronome.8f4e", metronome());
     let listener = Listener::start(&server, None);
@@ -173,7 +173,7 @@ fn midi_clock_goes_out_with_start_stop_continue_and_position() {
 
 #[test]
 fn a_session_that_follows_a_midi_clock_goes_as_fast_as_that_and_where_that_goes() {
-    let Some(server) = JackServer::start() else { return };
+    let Some(server) = JackServer::start_with_patience(1_000) else { return };
     let folder = Folder::new();
     let program = folder.file("metronome.8f4e", metronome());
     let mut master = Sender::start(&server, "Master");

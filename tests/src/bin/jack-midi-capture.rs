@@ -4,6 +4,7 @@
 //! the server's clock, then the bytes in decimal. Ends when its standard input does. Obeys `JACK_DEFAULT_SERVER`.
 
 use std::io::{Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -33,13 +34,14 @@ fn main() {
     let own = input.name().expect("a port has a name");
     let (events, received) = sync_channel(65_536);
     let active = client.activate_async((), Capture { input, events }).expect("the client can be activated");
-    // The end of the input is the end of the capture.
+    // The end of the input is the end of the capture. A client that just died would make the whole graph wait for it.
+    static IS_OVER: AtomicBool = AtomicBool::new(false);
     std::thread::spawn(|| {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
-        std::process::exit(0);
+        IS_OVER.store(true, Ordering::Release);
     });
     let mut out = std::io::stdout();
-    loop {
+    while !IS_OVER.load(Ordering::Acquire) {
         match received.recv_timeout(Duration::from_millis(2)) {
             Ok((frame, bytes)) => {
                 let bytes: Vec<String> = bytes.iter().map(u8::to_string).collect();
