@@ -25,4 +25,5 @@ pub mod recovery;
 pub mod rendezvous;
 pub mod segment;
 pub mod state;
+pub mod tempo;
 pub mod words;

@@ -10,9 +10,10 @@ use crate::fault::Fault;
 use crate::hash::ContentHash;
 use crate::live::{LiveReply, LiveRequest};
 use crate::manifest::Manifest;
-use crate::midi::{Arrived, MidiCounters, Ports};
+use crate::midi::{Arrived, MidiCounters, PortChange, Ports};
 use crate::recovery::{Prepare, Presence, TakeOver, TookOver};
 use crate::segment::SegmentRef;
+use crate::tempo::Tempo;
 
 /// What a process of the one binary does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -280,12 +281,15 @@ pub enum DeviceRequest {
     /// From now on lanes listen to each other, and to the device's input, like this and not otherwise. Names lanes that are there
     /// and lanes that are still to come. Not answered.
     Wire(Wiring),
-    /// Listen to MIDI from now on, and tell what comes in (`DeviceReply::Midi`). The ports are those of the first time.
+    /// Listen to MIDI from now on, tell what comes in (`DeviceReply::Midi`), and connect what goes out. The ports are those of
+    /// the first time.
     Listen(Ports),
     /// Record from the next block on. Answered by `TapeBegun` or `TapeRefused`.
     StartTape(Tape),
     /// Record no further block. Answered by `TapeEnded`, when the files are complete, or `RecordingFailed`.
     StopTape { number: u64 },
+    /// Send MIDI clock at this tempo, from its block on.
+    Tempo(Tempo),
     /// Fade everything out, complete the tape, then answer `Stopped`.
     Stop,
     /// List the outputs this machine has. Answered by `Devices`.
@@ -405,6 +409,10 @@ pub enum DeviceReply {
     Status(DeviceStatus),
     /// Messages that have come in, in order.
     Midi(Vec<Arrived>),
+    /// A port that is played on or sent to has come or gone.
+    MidiPort(PortChange),
+    /// What the MIDI clock that comes in says, from its block on.
+    Tempo(Tempo),
     /// This block is the first of a tape. `earlier_frames` is how many frames the part before has, where that is known.
     TapeBegun {
         number: u64,

@@ -53,6 +53,16 @@ pub const NOTE_OFF: u8 = 0x80;
 pub const NOTE_ON: u8 = 0x90;
 /// Status of a controller, without its channel.
 pub const CONTROLLER: u8 = 0xb0;
+/// Where a piece is, in sixteenth notes: seven bits, then seven more.
+pub const SONG_POSITION: u8 = 0xf2;
+/// A 24th of a beat has passed.
+pub const TIMING_CLOCK: u8 = 0xf8;
+/// A piece begins with the next clock.
+pub const TRANSPORT_START: u8 = 0xfa;
+/// A piece goes on with the next clock, from where it is.
+pub const TRANSPORT_CONTINUE: u8 = 0xfb;
+/// A piece stands still.
+pub const TRANSPORT_STOP: u8 = 0xfc;
 
 /// One event of a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,11 +113,32 @@ pub struct Arrived {
 /// The MIDI ports of a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ports {
-    /// What the input ports listen to, from port 1 on: parts of the names of other programs' ports, or Standard MIDI Files.
-    /// Empty: port 1 listens to all instruments of the machine.
+    /// What the input ports listen to, from port 1 on: parts of the names of other programs' ports, Standard MIDI Files, or
+    /// the session's own output ports. Empty: port 1 listens to all instruments of the machine.
     pub inputs: Vec<String>,
     /// What the output ports are connected to, likewise, but for files. Empty: to nothing.
     pub outputs: Vec<String>,
+    /// Whether the session's tempo is that of the MIDI clock that comes in.
+    pub follows_clock: bool,
+}
+
+/// Whether a port hears or sends, as seen from the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Direction {
+    In,
+    Out,
+}
+
+/// A port of another program that one of the session's is connected to has come, or has gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortChange {
+    pub direction: Direction,
+    /// The session's port, counted from 1.
+    pub port: u8,
+    /// The other program's.
+    pub name: String,
+    pub is_there: bool,
 }
 
 /// What the device host has counted of MIDI.
@@ -117,6 +148,8 @@ pub struct MidiCounters {
     pub received: u64,
     /// Messages that came in faster than they could be taken, and were left out. Never ends of notes.
     pub received_dropped: u64,
+    /// Pieces of bytes that came in and were no message.
+    pub received_malformed: u64,
     /// Messages that did not go out because they were too late.
     pub sent_late: u64,
     /// Messages that did not go out because there were too many.
@@ -143,6 +176,16 @@ pub fn is_note_off(message: Message) -> bool {
 /// Whether the message begins a note.
 pub fn is_note_on(message: Message) -> bool {
     message[0] & 0xf0 == NOTE_ON && message[2] > 0
+}
+
+/// The bytes of a message that go over a wire: as many as its kind has.
+pub fn wire_bytes_rt(message: &Message) -> &[u8] {
+    let count = match message[0] {
+        0xc0..=0xdf | 0xf1 | 0xf3 => 2,
+        0xf4..=0xff => 1,
+        _ => 3,
+    };
+    &message[..count]
 }
 
 /// The end of the note that `note_on` begins.

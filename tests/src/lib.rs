@@ -3,6 +3,7 @@
 pub mod campaign;
 pub mod corpus;
 pub mod edits;
+pub mod jack_midi;
 pub mod jack_server;
 pub mod live;
 pub mod patchwork;

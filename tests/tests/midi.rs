@@ -3,16 +3,14 @@
 //! What comes out is compared with what the pattern is: every note once, begun and ended, in order. Time is counted in
 //! cycles of the runtime: a cycle that a busy machine lost makes a note longer, never shorter, and never repeats one.
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use midly::{MidiMessage, Smf, TrackEventKind};
 use rustix::process::Signal;
+use tests::jack_midi::{Captured, Listener};
 use tests::jack_server::JackServer;
-use tests::playing::{Folder, PATIENCE, Playing, send_signal, text};
+use tests::playing::{Folder, Playing, send_signal, text};
 
 /// File ticks, or frames, in a cycle of the pattern.
 const CYCLE_FRAMES: u64 = 960;
@@ -154,68 +152,26 @@ fn a_killed_host_repeats_and_loses_no_note_and_none_hangs() {
     check(&read_file(&wav.with_extension("mid")), 0);
 }
 
-/// An independent client of the server that listens to the player.
-struct Listener {
-    process: Child,
-    events: Receiver<Arrived>,
-    heard: Vec<Arrived>,
-}
-
-impl Listener {
-    fn start(server: &JackServer) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_jack-midi-capture"))
-            .arg("continuo-midi:out_1")
-            .env("JACK_DEFAULT_SERVER", server.name())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the listener can be started");
-        let lines = BufReader::new(process.stdout.take().expect("piped")).lines();
-        let (sender, events) = channel();
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                let numbers: Vec<u64> = line.split(' ').map(|number| number.parse().expect("a number")).collect();
-                let [frame, status, note, _] = numbers[..] else { panic!("{line}") };
-                assert!(matches!(status, 0x92 | 0x82), "{line}");
-                if sender.send(Arrived { frame, begins: status == 0x92, note }).is_err() {
-                    return;
-                }
-            }
-        });
-        Self { process, events, heard: Vec::new() }
-    }
-
-    fn hear(&mut self, events: usize) {
-        let until = self.heard.len() + events;
-        while self.heard.len() < until {
-            self.heard.push(self.events.recv_timeout(PATIENCE).expect("notes go on"));
-        }
-    }
-
-    /// Hears what is still on its way. The listener ends itself when it is told to.
-    fn end(mut self) -> Vec<Arrived> {
-        while let Ok(event) = self.events.recv_timeout(Duration::from_secs(1)) {
-            self.heard.push(event);
-        }
-        drop(self.process.stdin.take());
-        let _ = self.process.wait();
-        self.heard
-    }
+/// A message of the pattern as a JACK client hears it.
+fn arrived(captured: &Captured) -> Arrived {
+    let [status, note, _] = captured.bytes[..] else { panic!("{captured:?}") };
+    assert!(matches!(status, 0x92 | 0x82), "{captured:?}");
+    Arrived { frame: captured.frame, begins: status == 0x92, note: u64::from(note) }
 }
 
 #[test]
 fn a_jack_client_hears_every_note_and_its_end_although_the_host_is_killed() {
     let Some(server) = JackServer::start() else { return };
-    let mut listener = Listener::start(&server);
+    let listener = Listener::start(&server, Some("continuo-midi:out_1"));
     let folder = Folder::new();
     let mut playing = play(&folder, &["--device", "jack"], &[("JACK_DEFAULT_SERVER", server.name())]);
     playing.wait_for("sounding");
-    listener.hear(10);
+    let mut heard: Vec<Arrived> = (0..10).map(|_| arrived(&listener.hear())).collect();
     kill_host(&mut playing);
-    listener.hear(10);
+    heard.extend((0..10).map(|_| arrived(&listener.hear())));
     playing.signal(Signal::INT);
     assert_eq!(playing.wait(), Some(0));
-    let heard = listener.end();
+    heard.extend(listener.hear_rest(Duration::from_secs(1)).iter().map(arrived));
     // The client comes when it comes: it may have missed the first notes, and the beginning of its first one.
     let begun = heard.iter().position(|event| event.begins).expect("a note begins");
     assert!(begun <= 1, "{heard:?}");

@@ -3,15 +3,13 @@
 //! The programs put what they are told on their output, so that a recording shows which block knew of which message. Time is
 //! counted in blocks and frames of recordings, never in seconds of the machine.
 
-use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
 
 use midly::num::{u4, u7, u15, u24, u28};
 use midly::{Format, Header, MetaMessage, MidiMessage, Smf, Timing, TrackEvent, TrackEventKind};
 use rustix::process::Signal;
 use serde_json::Value;
+use tests::jack_midi::Sender;
 use tests::jack_server::JackServer;
 use tests::playing::{Folder, PATIENCE, Playing, run, send_signal, text};
 use tests::programs::audio_program;
@@ -272,54 +270,6 @@ fn a_midi_program_hears_the_notes_of_its_port_and_sends_what_it_makes_of_them() 
     assert_eq!(sent.collect::<Vec<_>>(), expected);
 }
 
-/// An independent client of the server that plays.
-struct Sender {
-    process: Child,
-    lines: Option<ChildStdin>,
-    words: Receiver<String>,
-}
-
-impl Sender {
-    fn start(server: &JackServer, name: &str) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_jack-midi-send"))
-            .arg(name)
-            .env("JACK_DEFAULT_SERVER", server.name())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the sender can be started");
-        let said = BufReader::new(process.stdout.take().expect("piped")).lines();
-        let (sender, words) = channel();
-        std::thread::spawn(move || said.map_while(Result::ok).for_each(|word| drop(sender.send(word))));
-        let lines = process.stdin.take();
-        let this = Self { process, lines, words };
-        this.hear("ready");
-        this
-    }
-
-    fn hear(&self, word: &str) {
-        assert_eq!(self.words.recv_timeout(PATIENCE).expect("the sender goes on"), word);
-    }
-
-    /// Sends messages, each so many frames after the one before.
-    fn send(&mut self, messages: &[(u64, Vec<u8>)]) {
-        let mut lines = String::new();
-        for (after, bytes) in messages {
-            lines += &after.to_string();
-            bytes.iter().for_each(|byte| lines += &format!(" {byte}"));
-            lines.push('\n');
-        }
-        self.lines.as_mut().expect("open").write_all(lines.as_bytes()).expect("the sender reads");
-    }
-}
-
-impl Drop for Sender {
-    fn drop(&mut self) {
-        drop(self.lines.take());
-        let _ = self.process.wait();
-    }
-}
-
 /// Sends notes until the program has heard of one, so that its port is known to be connected.
 fn await_connection(folder: &Folder, sender: &mut Sender) {
     let began = std::time::Instant::now();
@@ -442,7 +392,7 @@ fn a_hundred_thousand_bytes_of_noise_crash_nothing_and_leave_no_note_hanging() {
         assert!(began.elapsed() < PATIENCE, "a note hangs: {value}");
     }
     let status: Value = serde_json::from_str(&succeed(&folder, &["status", "--json"])).expect("JSON");
-    assert!(status["midi"]["received"].as_u64() > Some(1_000), "{status}");
+    assert!(status["midi"]["received"].as_u64() > Some(1_000) && status["midi"]["malformed"].as_u64() > Some(1_000), "{status}");
     assert!(!playing.seen().iter().any(|event| event["event"] == "died"));
     playing.signal(Signal::INT);
     assert_eq!(playing.wait(), Some(0));

@@ -9,10 +9,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use ipc::message::{DeviceDescription, DeviceReply, DeviceRequest, OpenDevice, Tape};
-use ipc::midi::Arrived;
 use ipc::segment::SessionId;
 
 use super::link::{Connection, Grace, Link};
+use super::midi::input::News;
 use super::output::listing;
 use super::output::search::Found;
 use super::output::stream::StreamLost;
@@ -51,8 +51,8 @@ pub enum Event {
         news: News,
     },
     Listed(Vec<DeviceDescription>),
-    /// Messages have come in over MIDI.
-    Midi(Vec<Arrived>),
+    /// Something has happened to MIDI that comes in.
+    Midi(News),
 }
 
 /// Whether the process goes on.
@@ -115,7 +115,9 @@ impl Control {
             Event::Rendered => self.session.as_mut().map(Session::on_rendered),
             Event::Tape { number, news } => self.session.as_mut().map(|session| session.on_tape_news(number, news)),
             Event::Listed(devices) => Some(vec![DeviceReply::Devices(devices)]),
-            Event::Midi(arrived) => Some(vec![DeviceReply::Midi(arrived)]),
+            Event::Midi(News::Arrived(arrived)) => Some(vec![DeviceReply::Midi(arrived)]),
+            Event::Midi(News::Port(change)) => Some(vec![DeviceReply::MidiPort(change)]),
+            Event::Midi(News::Tempo(tempo)) => Some(vec![DeviceReply::Tempo(tempo)]),
         };
         self.send_all(replies.unwrap_or_default())
     }
@@ -199,6 +201,11 @@ impl Control {
                 Some(DeviceReply::TapeRefused { number, reason: "no output is open".into() })
             }
             (DeviceRequest::StopTape { number }, Some(session)) => session.stop_tape(number),
+            (DeviceRequest::Tempo(tempo), Some(session)) => {
+                session.set_tempo(tempo);
+                None
+            }
+            (DeviceRequest::Tempo(_), None) => None,
             (DeviceRequest::Begin, Some(session)) => session.begin(),
             (DeviceRequest::Begin, None) => Some(DeviceReply::Failed { reason: "no output is open".into() }),
         };

@@ -15,9 +15,11 @@ use std::time::{Duration, Instant};
 
 use cpal::traits::{DeviceTrait, HostTrait, StreamTrait};
 use cpal::{ErrorKind, FromSample, Sample, SampleFormat, SizedSample};
+use ipc::limits::LANE_CHANNELS;
 
 use super::capture::{self, Inlet, Tap};
 use super::mixer::Frame;
+use super::output::follow::Wanted;
 use super::output::format::{self, Format};
 use super::output::quiet::silence_libraries;
 use super::output::stream::device_name;

@@ -11,6 +11,7 @@ use ipc::limits::{BLOCK_FRAMES, LANE_CHANNELS, MAX_LEAD_BLOCKS, SAMPLE_RATE_RANG
 use ipc::message::{DeviceReply, DeviceStatus, InputStatus, OpenDevice, Output, Route, Tape, Wiring};
 use ipc::midi::{MidiCounters, Ports};
 use ipc::segment::{SegmentKind, SegmentRef, SessionId};
+use ipc::tempo::Tempo;
 
 use super::baton::Baton;
 use super::control::Event;
@@ -18,7 +19,7 @@ use super::counters::Counters;
 use super::lanes::{Lanes, runtime_of};
 use super::listening::Listening;
 use super::midi::input::{InputCounters, MidiInput, Setup};
-use super::midi::{Destinations, MidiOut};
+use super::midi::{Destinations, MidiOut, SessionTime};
 use super::mixer::{Command, Mixer, MixerControl, MixerSettings, Notice, ahead_blocks};
 use super::output::follow::{Outputs, Wanted};
 use super::output::{Target, unpaced};
@@ -120,12 +121,13 @@ impl Session {
         let baton = Baton::new(mixer);
         let (playback, replies) = begin_playback(request, &baton, events, now);
         let midi_to = midi_destinations(request);
+        let midi_time = SessionTime { sample_rate_hz: request.sample_rate, counters: Arc::clone(&counters) };
         let session = Self {
             mixer: control,
             baton,
             counters,
             lanes: Lanes::new(session.clone()),
-            midi: MidiOut::new(midi_to.clone()),
+            midi: MidiOut::new(midi_to.clone(), midi_time),
             midi_to,
             midi_in: None,
             midi_in_counters: Arc::default(),
@@ -173,8 +175,9 @@ impl Session {
         is_gone.then_some(DeviceReply::LaneRemoved { runtime })
     }
 
-    /// Brings a lane to another gain.
+    /// Brings a lane to another gain. Notes have none: they sound, or do not.
     pub fn set_gain(&mut self, runtime: &str, gain: f32, ramp_frames: u32) {
+        self.midi.mute(runtime, gain == 0.0);
         self.lanes.set_gain(runtime, gain, ramp_frames, &mut self.mixer);
     }
 
@@ -219,10 +222,18 @@ impl Session {
             counters: Arc::clone(&self.counters),
             input_counters: Arc::clone(&self.midi_in_counters),
             sender_name: self.midi_to.name.clone(),
+            looped: self.midi.looped(),
         };
         let events = self.events.clone();
         // Without threads there is no input; when the control thread has ended, nobody needs to know.
-        self.midi_in = MidiInput::start(setup, move |arrived| drop(events.send(Event::Midi(arrived)))).ok();
+        self.midi_in = MidiInput::start(setup, move |news| drop(events.send(Event::Midi(news)))).ok();
+    }
+
+    /// Sends MIDI clock at this tempo. Without a clock of its own a session has nobody to send it to.
+    pub fn set_tempo(&mut self, tempo: Tempo) {
+        if let Playback::Clocked(_) = self.playback {
+            self.midi.set_tempo(tempo);
+        }
     }
 
     /// Starts an unpaced output.
@@ -399,6 +410,7 @@ impl Session {
             midi: MidiCounters {
                 received: self.midi_in_counters.received.load(Relaxed),
                 received_dropped: self.midi_in_counters.dropped.load(Relaxed),
+                received_malformed: self.midi_in_counters.malformed.load(Relaxed),
                 sent_late: self.midi.counters().late.load(Relaxed),
                 sent_dropped: self.midi.counters().dropped.load(Relaxed),
             },

@@ -62,6 +62,9 @@ const GENERAL: &[ConfigKey] = &[
     ConfigKey { path: "bin.*.offsets.*", kind: ValueKind::Whole },
     ConfigKey { path: "keyboard.keyCodeMemory", kind: ValueKind::Memory },
     ConfigKey { path: "keyboard.keyPressedMemory", kind: ValueKind::Memory },
+    ConfigKey { path: "clock.tempoMemory", kind: ValueKind::Memory },
+    ConfigKey { path: "clock.runningMemory", kind: ValueKind::Memory },
+    ConfigKey { path: "clock.beatMemory", kind: ValueKind::Memory },
     ConfigKey { path: "midi.inputs.*.port", kind: ValueKind::Whole },
     ConfigKey { path: "midi.inputs.*.callback", kind: ValueKind::FunctionName },
 ];

@@ -1,32 +1,75 @@
-//! `--midi-in` and `--midi-out`: names of ports and files, from a command line.
+//! `--midi-in`, `--midi-out`, `--tempo` and `--clock-out`: names of ports and files, and who follows whom, from a command line.
 
 use std::path::Path;
 
 use ipc::midi::Ports;
+use ipc::tempo::TEMPO_RANGE_BPM;
 use runtime_host::device::midi::input::PORTS;
 use runtime_host::device::midi::input::score::{self, Score};
 
 use super::CommandError;
+use crate::policy::TempoSetup;
 
 /// What MIDI comes from and goes to, where a command plays on a device.
 #[derive(clap::Args)]
 pub struct MidiArguments {
-    /// What MIDI input ports listen to, the first one first: (part of) the name of another program's port, or a MIDI file.
-    /// Without it port 1 listens to all instruments.
+    /// What MIDI input ports listen to, the first one first: (part of) the name of another program's port, a MIDI file, or
+    /// `loop` (`loop:2`) for what the session itself sends at its first (second) output port. Without it port 1 listens to
+    /// all instruments.
     #[arg(long = "midi-in", value_name = "NAME")]
     inputs: Vec<String>,
     /// What MIDI output ports are connected to, the first one first: (part of) the name of another program's port.
     #[arg(long = "midi-out", value_name = "NAME")]
     outputs: Vec<String>,
+    /// How fast the session goes: beats a minute, or `midi` for as fast as the MIDI clock that comes in; 120 without it.
+    #[arg(long, value_name = "BPM", value_parser = TempoChoice::parse)]
+    tempo: Option<TempoChoice>,
+    /// Send MIDI clock at all output ports.
+    #[arg(long)]
+    clock_out: bool,
+}
+
+/// How fast a session goes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum TempoChoice {
+    Beats(f64),
+    /// As fast as the MIDI clock that comes in.
+    Midi,
+}
+
+impl TempoChoice {
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let bpm = text.parse().ok().filter(|bpm| TEMPO_RANGE_BPM.contains(bpm)).map(Self::Beats);
+        let (least, most) = (TEMPO_RANGE_BPM.start(), TEMPO_RANGE_BPM.end());
+        let midi = (text == "midi").then_some(Self::Midi);
+        bpm.or(midi).ok_or_else(|| format!("it must be {least} to {most} beats a minute, or `midi`"))
+    }
+
+    /// What a session is set up with.
+    pub fn setup(choice: Option<Self>, sends_clock: bool) -> TempoSetup {
+        let usual = TempoSetup { sends_clock, ..TempoSetup::default() };
+        match choice {
+            None => usual,
+            Some(Self::Beats(bpm)) => TempoSetup { bpm, ..usual },
+            Some(Self::Midi) => TempoSetup { follows_clock: true, ..usual },
+        }
+    }
 }
 
 impl MidiArguments {
-    /// The ports, with files that can be read by another process.
-    pub fn ports(&self) -> Result<Ports, CommandError> {
-        check_count(&self.inputs, "input")?;
-        check_count(&self.outputs, "output")?;
-        let inputs = self.inputs.iter().map(|name| if score::is_file(name) { checked_file(name) } else { Ok(name.clone()) });
-        Ok(Ports { inputs: inputs.collect::<Result<_, _>>()?, outputs: self.outputs.clone() })
+    /// How fast the session goes; what the command line does not say, a session file may.
+    pub fn tempo_or(&self, other: Option<TempoChoice>, sends_clock: bool) -> TempoSetup {
+        TempoChoice::setup(self.tempo.or(other), self.clock_out || sends_clock)
+    }
+
+    /// The ports, with files that can be read by another process; where the command line names none, those of a session file.
+    pub fn ports_or(&self, others: &Ports, tempo: &TempoSetup) -> Result<Ports, CommandError> {
+        let inputs = if self.inputs.is_empty() { &others.inputs } else { &self.inputs };
+        let outputs = if self.outputs.is_empty() { &others.outputs } else { &self.outputs };
+        check_count(inputs, "input")?;
+        check_count(outputs, "output")?;
+        let inputs = inputs.iter().map(|name| if score::is_file(name) { checked_file(name) } else { Ok(name.clone()) });
+        Ok(Ports { inputs: inputs.collect::<Result<_, _>>()?, outputs: outputs.clone(), follows_clock: tempo.follows_clock })
     }
 }
 
@@ -50,5 +93,19 @@ fn check_count(names: &[String], what: &str) -> Result<(), CommandError> {
     match names.len() {
         0..=PORTS => Ok(()),
         count => Err(CommandError::Input(format!("{count} MIDI {what}s are more than the {PORTS} ports there are"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tempo_is_beats_a_minute_or_that_of_a_clock() {
+        assert_eq!(TempoChoice::parse("174.5"), Ok(TempoChoice::Beats(174.5)));
+        assert_eq!(TempoChoice::parse("midi"), Ok(TempoChoice::Midi));
+        for wrong in ["", "9", "1000", "nan", "inf", "-120", "fast"] {
+            assert!(TempoChoice::parse(wrong).is_err(), "{wrong}");
+        }
     }
 }

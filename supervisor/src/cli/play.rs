@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipc::limits::{DEFAULT_LEAD_BLOCKS, DEFAULT_SAMPLE_RATE_HZ, MAX_LEAD_BLOCKS};
 use ipc::message::Output;
+use ipc::midi::Ports;
 use serde_json::json;
 
 use super::midi::MidiArguments;
@@ -40,7 +41,7 @@ edit that is wrong changes nothing; one that would change the identity of the pr
 Every program runs in a process of its own; one that fails does not touch the others. Without a device the programs play on \
 in real time, unheard but recorded, until one appears. Ctrl-C fades out and ends everything; a second one ends at once. \
 With --json every event is one JSON object a line: processStarted, log, compiled, runtimeStarted, deviceOpened, sounding, \
-runtimeStatus, meter, fault, editPending, editCommitted, editUnchanged, editRejected, editNeedsAck, editRefused, editRolledBack, listening, takenBack, keyboard, osc, failed, died, processFailed, moved, recordingFailed, tapeStarted, tapeStopped, stopping, runtimeStopped, deviceStopped, \
+runtimeStatus, meter, fault, editPending, editCommitted, editUnchanged, editRejected, editNeedsAck, editRefused, editRolledBack, listening, takenBack, keyboard, osc, failed, died, processFailed, moved, midiPortFound, midiPortLost, recordingFailed, tapeStarted, tapeStopped, stopping, runtimeStopped, deviceStopped, \
 ended.")]
 pub struct Arguments {
     /// The programs.
@@ -107,6 +108,7 @@ fn play(arguments: &Arguments) -> Result<Verdict, CommandError> {
         check_output(wav, &arguments.files)?;
     }
     let mut job = Job::new(Goal::Play { seconds: arguments.seconds }, programs);
+    let tempo = arguments.midi.tempo_or(None, false);
     job.live = Some(LiveSetup {
         session: session_name(arguments.session.as_deref())?,
         follows_files: !arguments.no_watch,
@@ -114,6 +116,7 @@ fn play(arguments: &Arguments) -> Result<Verdict, CommandError> {
         restart_limits: arguments.restarts.unwrap_or_default(),
         has_keyboard: true,
         osc: arguments.osc,
+        tempo,
         ..LiveSetup::default()
     });
     job.sound = Some(SoundOutput {
@@ -122,7 +125,7 @@ fn play(arguments: &Arguments) -> Result<Verdict, CommandError> {
         tape: TapeFiles { master: absolute(arguments.wav.as_ref())?, stems: absolute(arguments.stems.as_ref())? },
         folders: recording_folders(arguments.tapes.as_deref())?,
     });
-    job.midi = arguments.midi.ports()?;
+    job.midi = arguments.midi.ports_or(&Ports::default(), &tempo)?;
     routes::check(&arguments.routes, &job.programs)?;
     job.routes.clone_from(&arguments.routes);
     let mut player = Player::new(arguments.json, arguments.wav.clone());

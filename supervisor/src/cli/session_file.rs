@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipc::limits::{DEFAULT_LEAD_BLOCKS, MAX_LEAD_BLOCKS, SAMPLE_RATE_RANGE_HZ};
+use ipc::midi::Ports;
+use runtime_host::device::midi::input::{PORTS, score};
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::midi::TempoChoice;
 use super::restart_limits::RestartsTable;
 use crate::control::SessionName;
 use crate::control::protocol::{Channels, RuntimeName};
@@ -47,6 +50,13 @@ struct File {
     recording: Option<PathBuf>,
     stems: Option<PathBuf>,
     tapes: Option<PathBuf>,
+    #[serde(default)]
+    midi_in: Vec<Spanned<String>>,
+    #[serde(default)]
+    midi_out: Vec<Spanned<String>>,
+    tempo: Option<Spanned<toml::Value>>,
+    #[serde(default)]
+    clock_out: bool,
     grace: Option<Spanned<f64>>,
     restarts: Option<Spanned<RestartsTable>>,
     #[serde(default)]
@@ -90,6 +100,11 @@ pub struct SessionFile {
     pub stems: Option<PathBuf>,
     /// Where recordings may be begun later.
     pub tapes: Option<PathBuf>,
+    /// What MIDI comes from and goes to.
+    pub midi: Ports,
+    pub tempo: Option<TempoChoice>,
+    /// Whether MIDI clock goes out.
+    pub clock_out: bool,
     /// How long everything plays on without its supervisor.
     pub grace: Duration,
     /// How often processes may die before they are left alone.
@@ -124,6 +139,9 @@ impl Default for SessionFile {
             recording: None,
             stems: None,
             tapes: None,
+            midi: Ports::default(),
+            tempo: None,
+            clock_out: false,
             grace: DEFAULT_GRACE,
             restart_limits: RestartLimits::default(),
             runtimes: Vec::new(),
@@ -173,6 +191,22 @@ pub fn parse(path: &Path, text: &str) -> Result<SessionFile, SessionFileError> {
         None => RestartLimits::default(),
     };
     let folder = path.parent().unwrap_or(Path::new(""));
+    for names in [&file.midi_in, &file.midi_out] {
+        if let Some(first_too_many) = names.get(PORTS) {
+            return Err(wrong(first_too_many.span().start, format!("there are {PORTS} MIDI ports each way")));
+        }
+    }
+    let from_folder = |name: &String| if score::is_file(name) { folder.join(name).display().to_string() } else { name.clone() };
+    let midi = Ports {
+        inputs: file.midi_in.iter().map(|name| from_folder(name.get_ref())).collect(),
+        outputs: file.midi_out.iter().map(|name| name.get_ref().clone()).collect(),
+        ..Ports::default()
+    };
+    let tempo = file.tempo.as_ref().map(|tempo| {
+        // A number, or a word.
+        let text = tempo.get_ref().as_str().map_or_else(|| tempo.get_ref().to_string(), str::to_owned);
+        TempoChoice::parse(&text).map_err(|why| wrong(tempo.span().start, format!("tempo: {why}")))
+    });
     let mut names = BTreeSet::new();
     let mut runtimes = Vec::new();
     for entry in &file.runtime {
@@ -216,6 +250,9 @@ pub fn parse(path: &Path, text: &str) -> Result<SessionFile, SessionFileError> {
         recording: file.recording.map(|recording| folder.join(recording)),
         stems: file.stems.map(|stems| folder.join(stems)),
         tapes: file.tapes.map(|tapes| folder.join(tapes)),
+        midi,
+        tempo: tempo.transpose()?,
+        clock_out: file.clock_out,
         grace,
         restart_limits,
         runtimes,
@@ -243,6 +280,23 @@ mod tests {
     }
 
     #[test]
+    fn a_session_file_names_midi_ports_and_files_beside_it() {
+        let text = "midi_in = [\"keystation\", \"tune.mid\", \"loop\"]\nmidi_out = [\"synth\"]\n";
+        let midi = parse(Path::new("/music/SESSION.toml"), text).unwrap().midi;
+        assert_eq!(midi.inputs, ["keystation", "/music/tune.mid", "loop"]);
+        assert_eq!(midi.outputs, ["synth"]);
+    }
+
+    #[test]
+    fn a_session_file_says_how_fast_it_goes_and_who_follows() {
+        let read = |text| parse(Path::new("SESSION.toml"), text).map(|session| (session.tempo, session.clock_out)).unwrap();
+        assert_eq!(read("lead = 4\n"), (None, false));
+        assert_eq!(read("tempo = 174\nclock_out = true\n"), (Some(TempoChoice::Beats(174.0)), true));
+        assert_eq!(read("tempo = 99.5\n"), (Some(TempoChoice::Beats(99.5)), false));
+        assert_eq!(read("tempo = \"midi\"\n"), (Some(TempoChoice::Midi), false));
+    }
+
+    #[test]
     fn a_session_file_says_how_many_deaths_are_borne() {
         let read = |text| parse(Path::new("SESSION.toml"), text).unwrap().restart_limits;
         assert_eq!(read("lead = 4\n"), RestartLimits::default());
@@ -265,6 +319,9 @@ mod tests {
             ("[[runtime]]\nname = \"a\"\nfile = \"x\"\noutput = \"3-99\"\n", 4, "3-4"),
             ("\n[restarts]\nruntime = 9\nsession = 8\n", 2, "session"),
             ("[restarts]\nseconds = 0\n", 1, "seconds"),
+            ("\ntempo = 5\n", 2, "beats a minute"),
+            ("tempo = \"fast\"\n", 1, "beats a minute"),
+            ("midi_out = [\"a\", \"b\", \"c\",\n\"d\", \"e\"]\n", 2, "4 MIDI ports"),
             ("[restarts]\nruntimes = 9\n", 2, "runtimes"),
             ("name = \n", 1, ""),
             ("[[route]]\nfrom = \"@input\"\nto = \"reverb\"\n", 3, "no runtime `reverb`"),
@@ -281,7 +338,7 @@ mod tests {
     #[test]
     fn session_files() {
         const WHOLE: &str = "name = \"gig\"\nsample_rate = 44100\nlead = 8\ndevice = \"null\"\ndefault_runtime = \"worker\"\n\
-                             acknowledge = \"any-loss\"\nrecording = \"tonight.wav\"\n\n[[runtime]]\nname = \"drums\"\n\
+                             acknowledge = \"any-loss\"\nrecording = \"tonight.wav\"\nmidi_in = [\"keys\"]\n\n[[runtime]]\nname = \"drums\"\n\
                              file = \"session_file.rs\"\ngain = 0.5\nmute = true\n";
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli/SESSION.toml");
         let seeds = [WHOLE, "lead = 4\n", "[[runtime]]\nname='''a'''\nfile=\"\\u0000\"", ""];

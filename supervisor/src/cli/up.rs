@@ -30,6 +30,10 @@ The file:
   recording = \"take.wav\"            what the device is given, from the start on
   stems = \"stems\"                   a folder for what each runtime adds to it, one file each
   tapes = \"takes\"                   where `continuo tape` may record; else the folder this is started in
+  midi_in = [\"keystation\"]           what MIDI input ports listen to, as --midi-in
+  midi_out = [\"synth\"]               what MIDI output ports are connected to, as --midi-out
+  tempo = 120                         beats a minute, or \"midi\": as the MIDI clock that comes in
+  clock_out = true                    send MIDI clock
   grace = 30                          seconds that everything plays on without its supervisor
   [restarts]                          deaths after which processes are left alone:
   runtime = 5                         of one runtime, at most 1000
@@ -94,6 +98,7 @@ pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
         Preset { runtime: name.clone(), gain: *gain, is_muted: *is_muted, output: *output }
     };
     let presets = file.runtimes.iter().map(preset);
+    let tempo = arguments.midi.tempo_or(file.tempo, file.clock_out);
     job.live = Some(LiveSetup {
         // Unlike `play`, it is nothing without its name.
         session: Some(chosen.unwrap_or_default()),
@@ -107,6 +112,7 @@ pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
         // Whoever runs it is not at the keyboard: it has none, or belongs to a service manager.
         has_keyboard: false,
         osc: arguments.osc,
+        tempo,
     });
     let device = arguments.device.clone().or(file.device);
     job.sound = Some(SoundOutput {
@@ -115,7 +121,7 @@ pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
         tape: TapeFiles { master: absolute(file.recording.as_ref())?, stems: absolute(file.stems.as_ref())? },
         folders: recording_folders(arguments.tapes.as_deref().or(file.tapes.as_deref()))?,
     });
-    job.midi = arguments.midi.ports()?;
+    job.midi = arguments.midi.ports_or(&file.midi, &tempo)?;
     let mut player = Player::new(arguments.json, file.recording);
     let verdict = run_job(&job, &mut player)?;
     player.finish();

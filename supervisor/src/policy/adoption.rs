@@ -17,6 +17,7 @@ use ipc::live::{LiveChange, RequestId};
 use ipc::message::{DeviceReply, HostReply, Route};
 use ipc::recovery::Presence;
 use ipc::segment::SegmentRef;
+use ipc::tempo::Tempo;
 use serde::{Deserialize, Serialize};
 
 use super::gaps::Underruns;
@@ -29,7 +30,8 @@ use super::routes::{Route, Routes};
 use super::runtime::{Classified, Edit, EditStage, Flight, HistoryEntry, Later, Level, Probation, Revision, Runtime, Trial, Way, Wishes};
 use super::tape::TapeNote;
 use super::{
-    Action, Child, CompileSettings, Device, Event, Goal, HostIndex, Plan, Policy, ProgramText, Report, RuntimeIndex, Stage, edits,
+    Action, Child, CompileSettings, Device, Event, Goal, HostIndex, Plan, Policy, ProgramText, Report, RuntimeIndex, Stage, TempoSetup,
+    edits,
 };
 use crate::change;
 use crate::control::protocol::{Boundary, Cause, ChangeClass, ChangeId, Channels, Timings};
@@ -75,6 +77,7 @@ pub struct SessionNote {
     /// The number of the last tape, and the one that is written.
     tape: (u64, Option<TapeNote>),
     routes: Vec<Route>,
+    tempo: (TempoSetup, Tempo),
 }
 
 /// What counts on all the time, and need not be noted for its own sake.
@@ -315,7 +318,7 @@ pub fn is_noteworthy(event: &Event) -> bool {
         event,
         Event::Looked { .. }
             | Event::HostSaid { reply: HostReply::Status(_) | HostReply::Log { .. } | HostReply::Prepared { .. }, .. }
-            | Event::DeviceSaid { reply: DeviceReply::Status(_) | DeviceReply::Midi(_), .. }
+            | Event::DeviceSaid { reply: DeviceReply::Status(_) | DeviceReply::Midi(_) | DeviceReply::MidiPort(_), .. }
     )
 }
 
@@ -452,6 +455,7 @@ impl Policy {
                 device_name: self.device_name.clone(),
                 tape: self.tape_note(),
                 routes: self.routes.list.clone(),
+                tempo: self.noted_tempo(),
             },
             reckoning: Reckoning { last_live_request: self.last_live_request, frames: self.frames, frames_at_ms: self.frames_at_ms },
             lives: lives.filter_map(|(life, (program, text))| Some((life, noting.life(program, text)?))).collect(),
@@ -596,6 +600,7 @@ impl Policy {
         for (life, note) in &notes.lives {
             policy.take_back_life(notes, *life, note, &found, &mut homecoming);
         }
+        policy.take_back_tempo(notes.session.tempo);
         policy.homecoming = Some(homecoming);
         policy
     }

@@ -81,6 +81,7 @@ impl Policy {
             }
             Verb::Route(route) => self.route(&route, actions).map(Some),
             Verb::Unroute(unroute) => self.unroute(&unroute, actions).map(Some),
+            Verb::Tempo(tempo) => Ok(Some(Answer::Tempo(self.tempo_call(now_ms, &tempo, actions)?))),
             Verb::Panic(_) => Ok(Some(Answer::Panic(self.panic_now(actions)))),
             Verb::Restart(restart) => self.restart(ticket, &restart, actions),
             Verb::Stop(stop) => self.stop_runtime(ticket, &stop.runtime, actions),

@@ -110,10 +110,25 @@ impl Policy {
 
     /// Asks a host for something that nobody waits for, but that a replay has to know of.
     pub(super) fn tell_unasked(&mut self, runtime: usize, slot: RuntimeIndex, what: LiveChange, logged: Logged, actions: &mut Vec<Action>) {
-        if matches!(self.programs[slot.0].phase, Phase::Running | Phase::Recovering { .. }) {
-            let request = self.send_live(slot, what, actions);
+        self.tell_unasked_at(runtime, slot, what, None, logged, actions);
+    }
+
+    /// The same, for a tick that is to come. False: its host takes nothing now.
+    pub(super) fn tell_unasked_at(
+        &mut self,
+        runtime: usize,
+        slot: RuntimeIndex,
+        what: LiveChange,
+        at_tick: Option<u64>,
+        logged: Logged,
+        actions: &mut Vec<Action>,
+    ) -> bool {
+        let is_there = matches!(self.programs[slot.0].phase, Phase::Running | Phase::Recovering { .. });
+        if is_there {
+            let request = self.send_live_at(slot, what, at_tick, actions);
             self.runtimes[runtime].unasked.insert(request, (slot, logged));
         }
+        is_there
     }
 
     /// The new host is known to be good: the old one is over.

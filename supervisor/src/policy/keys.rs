@@ -11,7 +11,7 @@ use super::{Action, KeyItems, Policy, Stage};
 
 /// Requests that one host may have under way without anybody waiting for them. A host that takes none for so long is behind;
 /// when it has caught up it is told how the keyboard is then.
-const MAX_UNASKED: usize = 64;
+pub(super) const MAX_UNASKED: usize = 64;
 
 /// Keys that may be held at a time; more than a person has fingers. Of more, the oldest counts as released.
 const MAX_HELD: usize = 16;

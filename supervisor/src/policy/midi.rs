@@ -6,17 +6,20 @@
 //!
 //! A host that does not answer is given no more than [`MAX_UNANSWERED`] requests; what comes then waits. Of more than
 //! [`MAX_WAITING`] messages only the ends of notes are kept, the others are counted and left out.
+//!
+//! Notes that are held by an instrument which is unplugged, or by any when the device host dies, are ended here: whoever
+//! could have said so is gone.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ipc::limits::MAX_RECEIVED;
 use ipc::live::{LiveChange, LiveRequest};
-use ipc::midi::{Arrived, MidiCounters, NOTE_OFF, Received, is_note_off};
+use ipc::midi::{Arrived, Direction, MidiCounters, NOTE_OFF, PortChange, Received, is_note_off, is_note_on, note_off};
 use runtime_host::registry::midi::inputs;
 
 use super::log::Logged;
 use super::program::Phase;
-use super::{Action, Device, Policy, RuntimeIndex, Stage};
+use super::{Action, Device, Policy, Report, RuntimeIndex, Stage};
 use crate::control::protocol::MidiStatus;
 
 /// Requests that a host may have on the way. Half as many messages as a child may leave unread before it counts as stuck: a
@@ -25,6 +28,9 @@ const MAX_UNANSWERED: usize = 32;
 
 /// Messages that wait for a host: some seconds of a player, or a moment of a flood.
 const MAX_WAITING: usize = 4_096;
+
+/// Notes that are known to be held; as many as four ports have.
+const MAX_HELD: usize = 4 * 16 * 128;
 
 /// What is known of MIDI.
 #[derive(Debug, Default)]
@@ -35,6 +41,10 @@ pub(super) struct Midi {
     origins: BTreeMap<RuntimeIndex, (u64, u64)>,
     /// What hosts have had no room for.
     waiting: BTreeMap<RuntimeIndex, Waiting>,
+    /// The ends of the notes that are held.
+    held: BTreeSet<Received>,
+    /// The last block of the session that a message was for.
+    last_block: u64,
     /// Messages that were known later than they were to be.
     late: u64,
     /// Messages that a host had no room for.
@@ -80,6 +90,25 @@ impl Waiting {
     }
 }
 
+impl Midi {
+    /// Follows which notes are held.
+    fn hold(&mut self, received: Received) {
+        let end = Received { message: note_off(received.message), ..received };
+        if is_note_off(received.message) {
+            self.held.remove(&end);
+        } else if is_note_on(received.message) && self.held.len() < MAX_HELD {
+            self.held.insert(end);
+        }
+    }
+
+    /// The ends of the notes that are held, of one port or of all; they are not held any more.
+    fn release(&mut self, port: Option<u8>) -> Vec<Received> {
+        let (ends, kept) = std::mem::take(&mut self.held).into_iter().partition(|end| port.is_none_or(|port| end.port == port));
+        self.held = kept;
+        Vec::from_iter::<BTreeSet<Received>>(ends)
+    }
+}
+
 impl Policy {
     /// Tells the device host to listen, once there is anything to be done with MIDI.
     pub(super) fn advance_midi(&mut self, actions: &mut Vec<Action>) {
@@ -90,7 +119,7 @@ impl Policy {
         // Not before it runs, so that a file begins when somebody listens.
         let mut live = (0..self.runtimes.len()).filter_map(|runtime| self.live_slot(runtime));
         let has_notes = |slot: RuntimeIndex| self.programs[slot.0].revision.as_ref().is_some_and(|revision| revision.plan.has_notes());
-        if live.any(|slot| has_notes(slot) || self.takes_midi(slot)) {
+        if self.plays_clock() || live.any(|slot| has_notes(slot) || self.takes_midi(slot)) {
             self.midi.listening = self.device_generation;
             actions.push(Action::Listen);
         }
@@ -110,6 +139,32 @@ impl Policy {
         if self.stage != Stage::Working {
             return;
         }
+        for message in arrived {
+            self.midi.hold(message.received);
+            self.midi.last_block = self.midi.last_block.max(message.block);
+        }
+        self.tell_all_midi(arrived, actions);
+    }
+
+    /// A port that is played on or sent to has come or gone.
+    pub(super) fn midi_port_changed(&mut self, change: PortChange, actions: &mut Vec<Action>) {
+        if change.direction == Direction::In && !change.is_there {
+            self.end_held_notes(Some(change.port), actions);
+        }
+        actions.push(Action::Tell(Report::MidiPort(change)));
+    }
+
+    /// Ends what is held, at one port or at all of them, after everything that has been played on them.
+    pub(super) fn end_held_notes(&mut self, port: Option<u8>, actions: &mut Vec<Action>) {
+        let block = self.midi.last_block;
+        let ends: Vec<Arrived> = self.midi.release(port).into_iter().map(|received| Arrived { block, received }).collect();
+        if self.stage == Stage::Working {
+            self.tell_all_midi(&ends, actions);
+        }
+    }
+
+    /// Tells every program that takes messages in.
+    fn tell_all_midi(&mut self, arrived: &[Arrived], actions: &mut Vec<Action>) {
         for runtime in 0..self.runtimes.len() {
             let Some(slot) = self.live_slot(runtime).filter(|slot| self.takes_midi(*slot)) else { continue };
             let mut rest = arrived;
@@ -149,7 +204,7 @@ impl Policy {
     }
 
     /// The tick that a block of the session is, where ticks are blocks.
-    fn tick_of(&self, slot: RuntimeIndex, block: u64) -> Option<u64> {
+    pub(super) fn tick_of(&self, slot: RuntimeIndex, block: u64) -> Option<u64> {
         let has_sound = self.programs[slot.0].revision.as_ref().is_some_and(|revision| revision.plan.has_sound());
         let (_, origin) = self.midi.origins.get(&slot).filter(|(generation, _)| has_sound && *generation == self.device_generation)?;
         block.checked_sub(*origin)
@@ -190,13 +245,27 @@ impl Policy {
     pub(super) fn midi_status(&self) -> MidiStatus {
         let Midi { device, late, dropped, .. } = &self.midi;
         let unsent = device.sent_late + device.sent_dropped;
-        MidiStatus { received: device.received, late: *late, dropped: dropped + device.received_dropped, unsent }
+        let dropped = dropped + device.received_dropped;
+        MidiStatus { received: device.received, late: *late, dropped, malformed: device.received_malformed, unsent }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_held_when_a_port_goes_ends_and_nothing_else() {
+        let received = |port, message| Received { port, message };
+        let mut midi = Midi::default();
+        for message in [[0x90, 60, 9], [0x92, 61, 9], [0x90, 62, 9], [0x90, 62, 0], [0x91, 63, 9], [0x81, 63, 5], [0xb0, 64, 1]] {
+            midi.hold(received(1, message));
+        }
+        midi.hold(received(2, [0x90, 60, 9]));
+        assert_eq!(midi.release(Some(1)), [received(1, [0x80, 60, 0]), received(1, [0x82, 61, 0])]);
+        assert_eq!(midi.release(Some(1)), []);
+        assert_eq!(midi.release(None), [received(2, [0x80, 60, 0])]);
+    }
 
     #[test]
     fn what_a_host_has_no_room_for_waits_in_order_and_every_note_ends() {

@@ -43,6 +43,7 @@ mod simulation;
 mod stalls;
 mod starting;
 mod tape;
+mod tempo;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -62,6 +63,7 @@ pub use self::restarts::{Intensity, RestartLimits};
 use self::runtime::{Edit, Runtime};
 pub use self::stalls::Watched;
 pub use self::tape::TapeFiles;
+pub use self::tempo::TempoSetup;
 pub use self::vocabulary::*;
 use crate::control::protocol::{ChangeId, Channels};
 
@@ -177,6 +179,7 @@ pub struct Policy {
     midi: midi::Midi,
     taping: tape::Taping,
     routes: routes::Routes,
+    musical: tempo::MusicalTime,
     /// Edits that are only asked about.
     plans: Vec<Edit>,
     /// Whether the runtimes are mixed as if one that plays were soloed.
@@ -245,6 +248,7 @@ impl Policy {
             midi: midi::Midi::default(),
             taping: tape::Taping::default(),
             routes: routes::Routes::default(),
+            musical: tempo::MusicalTime::default(),
             plans: Vec::new(),
             is_solo_heard: false,
             script: None,

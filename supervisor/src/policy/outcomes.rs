@@ -274,6 +274,7 @@ impl Policy {
                 {
                     self.programs[slot.0].phase = Phase::Running;
                 }
+                self.tempo_forgotten(runtime);
                 Answer::Restart(RuntimeNow { tick, ..self.now(runtime, None) })
             }
             // Answered by its values.

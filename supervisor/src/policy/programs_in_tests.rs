@@ -31,6 +31,7 @@ pub fn plan(shape: Shape) -> Plan {
         fallback_from: None,
         pulse: None,
         keys: super::KeyItems::default(),
+        tempo: None,
         runtime_type: runtime_type.to_owned(),
         has_lane,
         sides: [true; 2],

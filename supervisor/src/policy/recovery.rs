@@ -481,6 +481,7 @@ impl Policy {
         }
         self.device = Device::Closed;
         self.tape_lost(actions);
+        self.end_held_notes(None, actions);
         for program in &mut self.programs {
             program.is_lane_added = false;
             program.is_lane_mapped = false;

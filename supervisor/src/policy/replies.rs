@@ -243,6 +243,8 @@ impl Policy {
             }
             DeviceReply::Status(status) => self.device_status(now_ms, status, actions),
             DeviceReply::Midi(arrived) => self.midi_arrived(&arrived, actions),
+            DeviceReply::MidiPort(change) => self.midi_port_changed(change, actions),
+            DeviceReply::Tempo(tempo) => self.clock_said(tempo, actions),
             DeviceReply::RecordingFailed { .. } => {
                 self.tape_said(reply, actions);
                 if self.goal == Goal::Bounce {

@@ -384,7 +384,7 @@ impl World {
                 self.device(DeviceReply::LaneStarted { runtime, block: 0 });
             }
             Action::BeginRendering if self.policy.goal == Goal::Bounce => self.device(DeviceReply::Stopped { frames: 1 }),
-            Action::BeginRendering | Action::Listen => {}
+            Action::BeginRendering | Action::Listen | Action::SetTempo(_) => {}
             Action::StopDevice => self.device(DeviceReply::Stopped { frames: 1 }),
             Action::StopRuntime(host) => self.host_says(host, HostReply::Stopped),
             Action::Close(child) => {

@@ -16,8 +16,10 @@ use ipc::message::{
     CompileTimings, DeviceDescription, DeviceReply, DeviceStatus, HostReply, HostStatus, ItemValue, Refusal, Role, Route, Tape, Wiring,
     WorkerReply,
 };
+use ipc::midi::PortChange;
 use ipc::recovery::{Prepare, TakeOver, TookOver};
 use ipc::segment::SegmentRef;
+use ipc::tempo::Tempo;
 use runtime_host::host::assets::Wanted;
 use serde::{Deserialize, Serialize};
 
@@ -175,6 +177,8 @@ pub struct Plan {
     /// The item that the program names as its pulse.
     pub pulse: Option<String>,
     pub keys: KeyItems,
+    /// `None`: in none.
+    pub tempo: Option<Box<TempoItems>>,
     /// Runtime type id of the registry.
     pub runtime_type: String,
     /// Whether it delivers into a lane: blocks of sound, or MIDI events.
@@ -198,6 +202,17 @@ pub struct KeyItems {
     pub code: Option<String>,
     /// Whether any is held.
     pub pressed: Option<String>,
+}
+
+/// The items in which a program wants to be told of the session's musical time (LANGUAGE §20.8).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TempoItems {
+    /// Beats a minute.
+    pub tempo: Option<String>,
+    /// Whether the transport runs.
+    pub running: Option<String>,
+    /// Where it is, in beats.
+    pub beat: Option<String>,
 }
 
 impl Plan {
@@ -495,6 +510,8 @@ pub enum Action {
     Wire(Wiring),
     /// Listen to MIDI, and tell what comes in.
     Listen,
+    /// Send MIDI clock at this tempo, from its block on.
+    SetTempo(Tempo),
     /// All lanes have been added: start rendering.
     BeginRendering,
     StopDevice,
@@ -684,6 +701,8 @@ pub enum Report {
         block: u64,
         frames: u64,
     },
+    /// A port that is played on or sent to has come or gone.
+    MidiPort(PortChange),
     RecordingFailed {
         /// Of what was played. `None`: what the sound is recorded into.
         path: Option<PathBuf>,

@@ -1,5 +1,7 @@
 //! Reports as sentences for people.
 
+use ipc::midi::{Direction, PortChange};
+
 use super::excerpt;
 use crate::policy::gaps::Gap;
 use crate::policy::{EditNews, Failure, Part, Report, RuntimeIndex, TapeFiles};
@@ -90,6 +92,7 @@ impl Sentences<'_> {
             }
             // Told to whoever ended it, or with the end of the session.
             Report::TapeEnded { .. } => return None,
+            Report::MidiPort(change) => midi_port(change),
             Report::RecordingFailed { path: None, reason } => format!("error: recording: {reason}"),
             Report::RecordingFailed { path: Some(path), reason } => format!("error: recording into {}: {reason}", path.display()),
             Report::ProcessStarted { .. } | Report::Compiled { .. } | Report::Checked { .. } | Report::RuntimeStarted { .. } => {
@@ -213,6 +216,17 @@ pub fn failure_text(failure: &Failure) -> String {
             format!("its host has not started it within {} s", crate::policy::deadlines::START_RUNTIME_MS / 1000)
         }
         Failure::Fault(fault) => fault.kind.explanation().to_owned(),
+    }
+}
+
+/// A MIDI port that has come or gone.
+fn midi_port(change: &PortChange) -> String {
+    let PortChange { direction, port, name, is_there } = change;
+    match (direction, is_there) {
+        (Direction::In, true) => format!("MIDI input {port} hears {name}"),
+        (Direction::In, false) => format!("MIDI input {port} has lost {name}; it is heard again when it comes back"),
+        (Direction::Out, true) => format!("MIDI output {port} plays {name}"),
+        (Direction::Out, false) => format!("MIDI output {port} has lost {name}; it is played again when it comes back"),
     }
 }
 

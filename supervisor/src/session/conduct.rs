@@ -159,6 +159,7 @@ fn policy(job: &Job) -> Policy {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         policy.configure(live.sample_rate, live.asks_for_any_loss, u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
         policy.limit_restarts(live.restart_limits);
+        policy.set_up_tempo(live.tempo);
         for preset in &live.presets {
             policy.preset(&preset.runtime, preset.gain, preset.is_muted, preset.output);
         }
@@ -488,6 +489,7 @@ impl<'a> Shell<'a> {
             Action::RemoveLane(runtime) => self.tell_device(DeviceRequest::RemoveLane { runtime: self.policy.lane_name(runtime) }),
             Action::Wire(wiring) => self.tell_device(DeviceRequest::Wire(wiring)),
             Action::Listen => self.tell_device(DeviceRequest::Listen(self.job.midi.clone())),
+            Action::SetTempo(tempo) => self.tell_device(DeviceRequest::Tempo(tempo)),
             Action::BeginRendering => self.tell_device(DeviceRequest::Begin),
             Action::StopDevice => self.tell_device(DeviceRequest::Stop),
             Action::StartRuntime { runtime, host, artifact, plan, lane, is_protected } => {

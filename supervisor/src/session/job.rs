@@ -14,7 +14,7 @@ use crate::control::protocol::Channels;
 pub use crate::policy::ProgramText;
 use crate::policy::log::{LogEntry, RevisionText};
 pub use crate::policy::routes::Route;
-use crate::policy::{Goal, RestartLimits, TapeFiles};
+use crate::policy::{Goal, RestartLimits, TapeFiles, TempoSetup};
 
 /// Operations that one tick of an `audio` program may take before it counts as a runaway. A block has 2.7 ms; a program
 /// that needs a hundredth of this budget is too slow to play. High enough never to hit one that merely starts up slowly.
@@ -120,6 +120,8 @@ pub struct LiveSetup {
     pub restart_limits: RestartLimits,
     /// Whether programs that ask for keys get those of the terminal.
     pub has_keyboard: bool,
+    /// How fast it goes, and who follows whom.
+    pub tempo: TempoSetup,
     /// Where to listen for OSC; nowhere unless asked.
     pub osc: Option<SocketAddr>,
 }

@@ -10,7 +10,7 @@ use runtime_host::host::assets;
 use runtime_host::registry::{self, MemoryTarget, RuntimeType, Settings};
 
 use super::job::{AUDIO_WORK_BUDGET, TIMER_WORK_BUDGET};
-use crate::policy::{CompileSettings, Content, Inspection, KeyItems, Plan};
+use crate::policy::{CompileSettings, Content, Inspection, KeyItems, Plan, TempoItems};
 
 /// Runtime type of programs that ask for none, or for one that does not exist (DESIGN §8).
 const DEFAULT_RUNTIME_TYPE: &str = registry::audio::TYPE.id;
@@ -45,14 +45,15 @@ pub fn plan(artifact: Artifact, base_directory: &Path, compiled: &Compiled<'_>, 
     let wanted = assets::wanted(&settings, base_directory);
     let fallback_from = resolved.fell_back.then(|| settings.requested_runtime().unwrap_or_default().to_owned());
     let pulse = pulse(manifest);
-    let (keys, keyless) = key_items(&settings, manifest);
-    let log = resolved.log.into_iter().chain(warnings(&settings)).chain(keyless).collect();
+    let (told, untold) = told_items(&settings, manifest);
+    let log = resolved.log.into_iter().chain(warnings(&settings)).chain(untold).collect();
     let Artifact { manifest, image, .. } = artifact;
     Inspection::Playable(Plan {
         content: Arc::new(Content { manifest, image }),
         fallback_from,
         pulse,
-        keys,
+        keys: told.0,
+        tempo: told.1,
         runtime_type: resolved.runtime_type.id.to_owned(),
         has_lane: has_lane(resolved.runtime_type),
         sides: registry::audio::sides(&settings),
@@ -75,20 +76,23 @@ fn pulse(manifest: &Manifest) -> Option<String> {
     manifest.item(module, name).map(|_| format!("{module}:{name}"))
 }
 
-/// The items in which a program wants to be told of the keyboard, and what is to be said of settings that name none.
-fn key_items(settings: &Settings, manifest: &Manifest) -> (KeyItems, Vec<String>) {
+/// The items in which a program wants to be told of the keyboard and of musical time, and what is to be said of settings that
+/// name none.
+fn told_items(settings: &Settings, manifest: &Manifest) -> ((KeyItems, Option<Box<TempoItems>>), Vec<String>) {
     let mut warnings = Vec::new();
     let mut item = |path: &str| {
         let target = settings.memory(path)?;
         let name = item_at(manifest, target);
         if name.is_none() {
             let line = settings.line(path).unwrap_or_default();
-            warnings.push(format!("warning: line {line}: `{path}` names a place where no item begins; keys do not reach it"));
+            warnings.push(format!("warning: line {line}: `{path}` names a place where no item begins; nothing is written there"));
         }
         name
     };
     let keys = KeyItems { code: item("keyboard.keyCodeMemory"), pressed: item("keyboard.keyPressedMemory") };
-    (keys, warnings)
+    let tempo = TempoItems { tempo: item("clock.tempoMemory"), running: item("clock.runningMemory"), beat: item("clock.beatMemory") };
+    let tempo = (tempo != TempoItems::default()).then(|| Box::new(tempo));
+    ((keys, tempo), warnings)
 }
 
 /// What a request calls the item at a place; of an array, its first element.

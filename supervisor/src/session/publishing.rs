@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use ipc::midi::PortChange;
+
 use crate::control::protocol::{Event, FaultEvent, LogLevel, LogLine, Meters, ProcessEvent, ProcessRole, RuntimeMeter, RuntimeName, Topic};
 use crate::policy::{Failure, Part, Policy, ProcessEnd, Report, RuntimeIndex};
 use crate::render::sentences::Sentences;
@@ -19,7 +21,7 @@ pub fn topic(report: &Report) -> Option<Topic> {
         Report::ProcessStarted { .. } | Report::Died { .. } | Report::RuntimeStarted { .. } | Report::RuntimeStopped { .. } => {
             Some(Topic::Processes)
         }
-        Report::Moved { .. } | Report::RecordingFailed { .. } | Report::Stopping => Some(Topic::Processes),
+        Report::Moved { .. } | Report::MidiPort(_) | Report::RecordingFailed { .. } | Report::Stopping => Some(Topic::Processes),
         Report::TapeBegun { .. } | Report::TapeEnded { .. } => Some(Topic::Processes),
         Report::HostReady { .. } | Report::Stalled { .. } | Report::Resumed { .. } => Some(Topic::Processes),
         Report::Quarantined { .. } | Report::Unprotected { .. } | Report::RolledBack { .. } => Some(Topic::Processes),
@@ -123,6 +125,13 @@ pub fn event(policy: &Policy, report: &Report) -> Option<Event> {
         }
         Report::Moved { device, reason } => {
             Event::Processes(ProcessEvent::DeviceMoved { device: device.clone(), is_null: device == NULL_DEVICE, why: reason.clone() })
+        }
+        Report::MidiPort(PortChange { direction, port, name, is_there }) => {
+            let (direction, port, name) = ((*direction).into(), *port, name.clone());
+            Event::Processes(match is_there {
+                true => ProcessEvent::MidiPortFound { direction, port, name },
+                false => ProcessEvent::MidiPortLost { direction, port, name },
+            })
         }
         Report::RecordingFailed { path, reason } => {
             let path = path.as_deref().or(policy.tape_name()).map(|path| path.display().to_string()).unwrap_or_default();

@@ -14,6 +14,7 @@ mod host_rig;
 mod idle;
 mod machine;
 mod memory;
+mod midi;
 mod playback;
 mod processes;
 mod programs;
@@ -29,7 +30,7 @@ mod v8;
 use std::process::ExitCode;
 
 /// A table's name on the command line, and what prints it.
-const TABLES: [(&str, fn()); 9] = [
+const TABLES: [(&str, fn()); 10] = [
     ("tick", tick::print),
     ("artifact", artifact::print),
     ("transport", transport::print),
@@ -37,6 +38,7 @@ const TABLES: [(&str, fn()); 9] = [
     ("swap", swap::print),
     ("memory", memory::print),
     ("idle", idle::print),
+    ("midi", midi::print),
     ("recovery", recovery::print),
     // The last one, because it has the allocator keep freed memory, as the worker does and hosts do not.
     ("compile", compile::print),

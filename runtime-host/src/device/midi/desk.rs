@@ -2,9 +2,9 @@
 //!
 //! Everything goes to every sink. The end of a note is passed on only where the note sounds, so that there are never more
 //! ends than beginnings. What is much too late (the machine was suspended, a host was stopped and goes on) does not begin;
-//! it is counted.
+//! it is counted. A lane that is muted ends what it holds, and begins it again when it is heard again, if it still holds it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use ipc::midi::{Message, MidiEvent, MidiLaneReader, is_note_off, is_note_on, note_off};
 
@@ -22,8 +22,10 @@ type Note = (u8, u8, u8);
 struct Lane<R> {
     runtime: String,
     reader: R,
-    sounding: BTreeSet<Note>,
+    /// The notes that have begun and not ended, with their beginnings. They sound unless the lane is muted.
+    held: BTreeMap<Note, Message>,
     is_started: bool,
+    is_muted: bool,
     /// When its last event was due.
     last_due_ns: u64,
 }
@@ -71,22 +73,50 @@ impl Desk {
     pub fn add(&mut self, runtime: String, reader: MidiLaneReader, now_ns: u64) {
         self.active_ns = now_ns;
         let states = reader.sounding().into_iter();
-        let sounding = states.filter_map(|state| Some(note_of(state.port, state.message?))).collect();
-        self.lanes.push(Lane { runtime, reader, sounding, is_started: false, last_due_ns: 0 });
+        let held = states.filter_map(|state| Some((note_of(state.port, state.message?), state.message?))).collect();
+        self.lanes.push(Lane { runtime, reader, held, is_started: false, is_muted: false, last_due_ns: 0 });
     }
 
     /// Passes on what has been delivered and ends what sounds then. Lets go of the lane.
     pub fn remove(&mut self, runtime: &str, now_ns: u64) {
-        let Some(index) = self.lanes.iter().position(|lane| lane.runtime == runtime) else { return };
+        let Some(index) = self.find(runtime) else { return };
         while self.pass_on(index, now_ns) {}
         self.active_ns = now_ns;
+        self.sound(index, note_off, now_ns);
         let lane = self.lanes.remove(index);
         self.dropped += lane.reader.dropped();
+    }
+
+    /// Whether the notes of a lane sound.
+    pub fn mute(&mut self, runtime: &str, is_muted: bool, now_ns: u64) {
+        let Some(index) = self.find(runtime) else { return };
+        if self.lanes[index].is_muted == is_muted {
+            return;
+        }
+        while self.pass_on(index, now_ns) {}
+        if is_muted {
+            self.sound(index, note_off, now_ns);
+            self.lanes[index].is_muted = true;
+        } else {
+            self.lanes[index].is_muted = false;
+            self.sound(index, |begin| begin, now_ns);
+        }
+    }
+
+    fn find(&self, runtime: &str) -> Option<usize> {
+        self.lanes.iter().position(|lane| lane.runtime == runtime)
+    }
+
+    /// Sends something for every note that a lane holds, made of its beginning. Nothing for one that is muted.
+    fn sound(&mut self, index: usize, what: impl Fn(Message) -> Message, now_ns: u64) {
+        let lane = &mut self.lanes[index];
+        if lane.is_muted {
+            return;
+        }
         // Not before what was to be sent before.
-        let due_ns = now_ns.max(lane.last_due_ns);
-        for (port, channel, note) in lane.sounding {
-            let message = note_off([channel, note, 0]);
-            let event = MidiEvent { due_ns, tick: lane.reader.ticks(), port, message };
+        lane.last_due_ns = lane.last_due_ns.max(now_ns);
+        for ((port, ..), begin) in &lane.held {
+            let event = MidiEvent { due_ns: lane.last_due_ns, tick: lane.reader.ticks(), port: *port, message: what(*begin) };
             self.sinks.iter_mut().for_each(|sink| sink.send(&event));
         }
     }
@@ -104,6 +134,11 @@ impl Desk {
         }
         self.sinks.iter_mut().for_each(|sink| sink.look(now_ns));
         started
+    }
+
+    /// Sends what is of no lane.
+    pub fn send(&mut self, event: &MidiEvent) {
+        self.sinks.iter_mut().for_each(|sink| sink.send(event));
     }
 
     /// Ends everything.
@@ -126,14 +161,14 @@ impl Desk {
             let is_late = now_ns - event.due_ns > TOO_LATE_NS;
             let note = note_of(event.port, event.message);
             let is_passed_on = match event.message {
-                message if is_note_off(message) => lane.sounding.remove(&note),
+                message if is_note_off(message) => lane.held.remove(&note).is_some() && !lane.is_muted,
                 _ if is_late => {
                     self.late += 1;
                     false
                 }
                 message if is_note_on(message) => {
-                    lane.sounding.insert(note);
-                    true
+                    lane.held.insert(note, message);
+                    !lane.is_muted
                 }
                 _ => true,
             };

@@ -111,3 +111,25 @@ fn a_flood_of_ends_that_end_nothing_goes_nowhere() {
     rig.desk.remove("arp", 2_000);
     assert_eq!(rig.heard(), [[0; 3]; 0]);
 }
+
+#[test]
+fn a_lane_that_is_muted_falls_silent_at_once_and_is_heard_again_with_the_notes_that_it_holds_then() {
+    let mut rig = Rig::new();
+    rig.tick(&[ON], &[ON]);
+    rig.desk.look(2_000);
+    rig.desk.mute("arp", true, 3_000);
+    assert_eq!(rig.heard(), [ON, OFF]);
+    let (next, end) = ([NOTE_ON, 64, 1], [NOTE_OFF, 64, 0]);
+    rig.tick(&[OFF, next, [CONTROLLER, 1, 2]], &[next]);
+    rig.desk.look(4_000);
+    assert_eq!(rig.heard(), [[CONTROLLER, 1, 2]], "what is no note goes on");
+    rig.desk.mute("arp", false, 5_000);
+    assert_eq!(rig.heard(), [next]);
+    rig.tick(&[end, ON], &[ON]);
+    rig.desk.look(6_000);
+    assert_eq!(rig.heard(), [end, ON]);
+    rig.desk.mute("arp", true, 7_000);
+    rig.heard();
+    rig.desk.remove("arp", 8_000);
+    assert_eq!(rig.heard(), [[0; 3]; 0], "what does not sound is not ended");
+}

@@ -15,7 +15,7 @@ use std::time::Duration;
 use ::jack::{
     AsyncClient, Client, ClientOptions, ClientStatus, Control, MidiOut, NotificationHandler, Port, ProcessHandler, ProcessScope, RawMidi,
 };
-use ipc::midi::{MidiEvent, is_note_off};
+use ipc::midi::{MidiEvent, is_note_off, wire_bytes_rt};
 use rtrb::{Consumer, Producer, PushError, RingBuffer};
 
 use super::input::jack::ClientName;
@@ -209,7 +209,7 @@ impl ProcessHandler for Sending {
                 }
                 let at_ns = event.due_ns.saturating_add(LATENCY_NS + period_ns);
                 let Some(time) = frame_rt(at_ns, begin_ns, *sample_rate_hz, frames) else { return true };
-                is_full = writer.write(&RawMidi { time, bytes: &event.message }).is_err();
+                is_full = writer.write(&RawMidi { time, bytes: wire_bytes_rt(&event.message) }).is_err();
                 is_full
             });
         }

@@ -4,17 +4,19 @@
 //! | thread | does | module |
 //! |---|---|---|
 //! | control | adds and removes lanes | this one |
-//! | midi | reads lanes, keeps the list of sounding notes, writes files | [`desk`], [`file`] |
+//! | midi | reads lanes, keeps the list of sounding notes, makes clocks, writes files | [`desk`], [`clock_out`], [`file`] |
 //! | midi-jack | looks for a JACK server | [`jack`] |
 //! | JACK's own (real-time) | sends events at their frames | [`jack`] |
 //!
 //! A note that was begun is ended when its lane goes, for whatever reason: its runtime was stopped or replaced, its host died
-//! and nobody went on, the session ends. The thread begins with the first MIDI lane; a session without one has none of this.
+//! and nobody went on, the session ends. The thread begins with the first MIDI lane or tempo; a session without has none of this.
 
+pub mod clock_out;
 pub mod desk;
 pub mod file;
 pub mod input;
 pub mod jack;
+pub mod loopback;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,13 +30,18 @@ use ipc::limits::MAX_LANES;
 use ipc::message::DeviceReply;
 use ipc::midi::{MidiEvent, MidiLaneReader};
 use ipc::segment::SegmentRef;
+use ipc::tempo::Tempo;
 
+use super::counters::Counters;
 use super::lanes::LaneError;
 use crate::realtime::{monotonic_ns_rt, tighten_timer_slack};
+use clock_out::ClockOut;
 use desk::Desk;
 use file::MidiFile;
+use input::inbox::{self, Inbox, Outbox};
 use input::jack::ClientName;
 use jack::JackOut;
+use loopback::Loopback;
 
 /// How often lanes are looked at while notes come: events are sent [`LATENCY_NS`] after they were due, so this costs no accuracy.
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);
@@ -66,6 +73,8 @@ pub trait MidiSink: Send {
 enum Command {
     Add { runtime: String, reader: Box<MidiLaneReader> },
     Remove { runtime: String },
+    Mute { runtime: String, is_muted: bool },
+    Tempo(Tempo),
 }
 
 struct Lane {
@@ -102,6 +111,14 @@ impl Destinations {
     }
 }
 
+/// The session clock.
+#[derive(Clone, Debug)]
+pub struct SessionTime {
+    pub sample_rate_hz: u32,
+    /// Of the mixer.
+    pub counters: Arc<Counters>,
+}
+
 /// What has been counted of what was to be sent.
 #[derive(Debug, Default)]
 pub struct OutputCounters {
@@ -112,15 +129,24 @@ pub struct OutputCounters {
 /// The control thread's end.
 pub struct MidiOut {
     destinations: Destinations,
+    time: SessionTime,
     counters: Arc<OutputCounters>,
     lanes: Vec<Lane>,
     running: Option<Running>,
+    /// Both ends of the way by which the session hears itself: until there is something to send, and until somebody listens.
+    looped: (Option<Outbox>, Option<Inbox>),
 }
 
 impl MidiOut {
     /// Opens nothing yet.
-    pub fn new(destinations: Destinations) -> Self {
-        Self { destinations, counters: Arc::default(), lanes: Vec::new(), running: None }
+    pub fn new(destinations: Destinations, time: SessionTime) -> Self {
+        let (outbox, inbox) = inbox::queue();
+        Self { destinations, time, counters: Arc::default(), lanes: Vec::new(), running: None, looped: (Some(outbox), Some(inbox)) }
+    }
+
+    /// What is sent from now on. Only the first time.
+    pub fn looped(&mut self) -> Option<Inbox> {
+        self.looped.1.take()
     }
 
     pub fn counters(&self) -> &OutputCounters {
@@ -139,14 +165,29 @@ impl MidiOut {
             return Err(LaneError::ForeignSession(lane.name.clone()));
         }
         let reader = Box::new(MidiLaneReader::open(lane)?);
-        let running = match &mut self.running {
-            Some(running) => running,
-            none @ None => none.insert(self.destinations.open().and_then(|sinks| start(sinks, &self.counters)).map_err(LaneError::Midi)?),
-        };
+        let running = self.running().map_err(LaneError::Midi)?;
         // The thread lives until its commands end.
         let _ = running.commands.send(Command::Add { runtime: runtime.to_owned(), reader });
         self.lanes.push(Lane { runtime: runtime.to_owned(), is_started: false });
         Ok(())
+    }
+
+    /// The thread, begun if it has not been.
+    fn running(&mut self) -> std::io::Result<&mut Running> {
+        let none = match self.running {
+            Some(ref mut running) => return Ok(running),
+            ref mut none @ None => none,
+        };
+        let mut sinks = self.destinations.open()?;
+        sinks.extend(self.looped.0.take().map(|outbox| Box::new(Loopback::new(outbox)) as Box<dyn MidiSink>));
+        Ok(none.insert(start(sinks, self.time.clone(), &self.counters)?))
+    }
+
+    /// Sends clocks at this tempo, from its block on. Without threads there are none.
+    pub fn set_tempo(&mut self, tempo: Tempo) {
+        if let Ok(running) = self.running() {
+            let _ = running.commands.send(Command::Tempo(tempo));
+        }
     }
 
     /// Ends what sounds in a lane and lets go of it. False when the runtime has none.
@@ -157,6 +198,13 @@ impl MidiOut {
             let _ = running.commands.send(Command::Remove { runtime: runtime.to_owned() });
         }
         had
+    }
+
+    /// Ends what sounds in a lane and lets no note begin in it, until it is told otherwise.
+    pub fn mute(&mut self, runtime: &str, is_muted: bool) {
+        if let Some(running) = self.running.as_ref().filter(|_| self.has(runtime)) {
+            let _ = running.commands.send(Command::Mute { runtime: runtime.to_owned(), is_muted });
+        }
     }
 
     /// Lanes whose first tick has been seen since the last time, as beginning in this block of the session.
@@ -209,26 +257,31 @@ impl Drop for MidiOut {
     }
 }
 
-fn start(sinks: Vec<Box<dyn MidiSink>>, counters: &Arc<OutputCounters>) -> std::io::Result<Running> {
+fn start(sinks: Vec<Box<dyn MidiSink>>, time: SessionTime, counters: &Arc<OutputCounters>) -> std::io::Result<Running> {
     let counters = Arc::clone(counters);
     let (commands, received) = channel();
     let (started_in, started) = channel();
-    let job = move || run(Desk::new(sinks), &received, &started_in, &counters);
+    let job = move || run(Desk::new(sinks), &time, &received, &started_in, &counters);
     let thread = std::thread::Builder::new().name("midi".into()).spawn(job)?;
     Ok(Running { commands, started, thread })
 }
 
-fn run(mut desk: Desk, commands: &Receiver<Command>, started: &Sender<String>, counters: &OutputCounters) {
+fn run(mut desk: Desk, time: &SessionTime, commands: &Receiver<Command>, started: &Sender<String>, counters: &OutputCounters) {
     tighten_timer_slack();
+    let mut clock = ClockOut::new(time.sample_rate_hz);
     loop {
         let command = commands.recv_timeout(pause(&desk, monotonic_ns_rt()));
         let now_ns = monotonic_ns_rt();
         match command {
             Ok(Command::Add { runtime, reader }) => desk.add(runtime, *reader, now_ns),
             Ok(Command::Remove { runtime }) => desk.remove(&runtime, now_ns),
+            Ok(Command::Mute { runtime, is_muted }) => desk.mute(&runtime, is_muted, now_ns),
+            Ok(Command::Tempo(tempo)) => clock.take(tempo),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return desk.close(now_ns),
         }
+        // Clocks come before the notes of the same moment.
+        clock.look(time.counters.frames.load(Relaxed), now_ns, |event| desk.send(&event));
         for runtime in desk.look(now_ns) {
             // Nobody may listen any more.
             let _ = started.send(runtime);

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::control::protocol::{
     Cause, ChangeClass, ChangeReport, ChangeState, Channels, Diagnostic, ErrorReply, ItemValues, Mix, Number, Recording, RecordingInfo,
-    RevisionList, RouteNow, Routing, RuntimeNow, RuntimeStatus, SessionStatus, TapeNow, Watching,
+    RevisionList, RouteNow, Routing, RuntimeNow, RuntimeStatus, SessionStatus, TapeNow, TempoNow, Watching,
 };
 
 /// Things named in one line; the rest are counted.
@@ -125,6 +125,13 @@ fn route(route: &RouteNow) -> String {
     format!("{} → {}{only}{silent}", route.from, route.to)
 }
 
+pub fn tempo(now: &TempoNow) -> String {
+    let runs = if now.is_running { "running" } else { "standing still" };
+    let follows = if now.follows_clock { ", following the MIDI clock that comes in" } else { "" };
+    let sends = if now.sends_clock { ", sending MIDI clock" } else { "" };
+    format!("{} beats a minute, {runs} at beat {:.2}{follows}{sends}", now.bpm, now.beat)
+}
+
 pub fn status(status: &SessionStatus) -> String {
     let device = status.device.as_ref().map_or("no output yet".to_owned(), |device| {
         let peak = decibels(device.peak);
@@ -132,10 +139,10 @@ pub fn status(status: &SessionStatus) -> String {
     });
     let mut lines = vec![format!("session {} (pid {}): {device}", status.session, status.pid)];
     let midi = &status.midi;
-    if midi.received + midi.late + midi.dropped + midi.unsent > 0 {
+    if midi.received + midi.late + midi.dropped + midi.malformed + midi.unsent > 0 {
         lines.push(format!(
-            "  MIDI: {} messages in, {} late, {} left out; {} not sent",
-            midi.received, midi.late, midi.dropped, midi.unsent
+            "  MIDI: {} messages in, {} late, {} left out, {} malformed; {} not sent",
+            midi.received, midi.late, midi.dropped, midi.malformed, midi.unsent
         ));
     }
     if let Some(input) = &status.routing.input {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{CommandError, item_name, number, revision, runtime, wrong};
-use crate::control::protocol::{self, AnswerWhen, ChangeId, SetValue, Topic};
+use crate::control::protocol::{self, AnswerWhen, ChangeId, SetValue, Topic, Transport};
 
 /// Which session is meant, and how to show its answer.
 #[derive(Args)]
@@ -51,6 +51,8 @@ pub enum Verb {
     Route(Route),
     /// Undo a route.
     Unroute(Unroute),
+    /// Tell how fast the session goes and where it is, or set it.
+    Tempo(Tempo),
     /// Silence now.
     Panic(Talk),
     /// Start a runtime again.
@@ -463,6 +465,42 @@ pub struct ReplayInfo {
 impl ReplayInfo {
     pub fn params(&self) -> Result<protocol::ReplayInfo, CommandError> {
         Ok(protocol::ReplayInfo { path: path(&self.file)? })
+    }
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Programs that name items by `; @config clock.tempoMemory`, `clock.runningMemory` and `clock.beatMemory` are told, and so is who \
+follows the session's MIDI clock (`play --clock-out`). What is set takes effect a moment later, everywhere at once.")]
+pub struct Tempo {
+    /// Beats (quarter notes) a minute.
+    #[arg(value_name = "BPM")]
+    bpm: Option<f64>,
+    /// Run, from the beginning.
+    #[arg(long, group = "transport")]
+    start: bool,
+    /// Stand still.
+    #[arg(long, group = "transport")]
+    stop: bool,
+    /// Run, from where it is.
+    #[arg(long = "continue", group = "transport")]
+    go_on: bool,
+    /// Go there, in beats from the beginning.
+    #[arg(long, value_name = "BEAT")]
+    beat: Option<f64>,
+    #[command(flatten)]
+    pub talk: Talk,
+}
+
+impl Tempo {
+    pub fn params(&self) -> protocol::Tempo {
+        let transport = match (self.start, self.stop, self.go_on) {
+            (true, ..) => Some(Transport::Start),
+            (_, true, _) => Some(Transport::Stop),
+            (.., true) => Some(Transport::Continue),
+            (false, false, false) => None,
+        };
+        protocol::Tempo { bpm: self.bpm, transport, beat: self.beat }
     }
 }
 

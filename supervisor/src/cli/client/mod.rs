@@ -57,6 +57,7 @@ pub fn execute(verb: &Verb) -> Result<Verdict, CommandError> {
             let params = protocol::Unroute { from: runtime(&unroute.from)?, to: runtime(&unroute.to)? };
             ask(&unroute.talk, &params, answers::routing)
         }
+        Verb::Tempo(tempo) => ask(&tempo.talk, &tempo.params(), answers::tempo),
         Verb::Panic(talk) => ask(talk, &protocol::Panic {}, |silenced| match silenced.runtimes.len() {
             1 => "1 runtime is silent now; it plays on".to_owned(),
             count => format!("{count} runtimes are silent now; they play on"),

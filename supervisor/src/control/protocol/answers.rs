@@ -94,6 +94,20 @@ answers! {
         pub runtime: Option<RuntimeName>,
     }
 
+    /// Answer to `tempo`: how it is, or will be in a moment.
+    pub struct TempoNow {
+        /// Beats (quarter notes) a minute.
+        pub bpm: f64,
+        /// Whether the transport runs.
+        pub is_running: bool,
+        /// Where it is, in beats from the beginning.
+        pub beat: f64,
+        /// The tempo is that of the MIDI clock that comes in.
+        pub follows_clock: bool,
+        /// MIDI clock goes out.
+        pub sends_clock: bool,
+    }
+
     /// Answer to `panic`.
     pub struct Silenced {
         /// Runtimes that are muted now and were not before.

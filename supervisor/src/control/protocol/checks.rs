@@ -1,6 +1,7 @@
 //! What the types of parameters do not say: ranges, paths, one of two. Each check names the parameter and what it should be.
 
-use super::params::{Confirm, Gain, Get, Hello, List, Plan, Push, Record, ReplayInfo, Rollback, Set, Subscribe, Tape, Watch};
+use super::params::{Confirm, Gain, Get, Hello, List, Plan, Push, Record, ReplayInfo, Rollback, Set, Subscribe, Tape, Tempo, Watch};
+use ipc::tempo::{MAX_SIXTEENTHS, TEMPO_RANGE_BPM};
 
 /// Longest client name in bytes.
 const MAX_CLIENT_NAME_BYTES: usize = 64;
@@ -94,6 +95,15 @@ pub(super) fn check_gain(gain: &Gain) -> Result<(), Unfit> {
         return unfit("gain", format!("a linear gain from 0 to {MAX_GAIN}"));
     }
     check_time("rampMs", gain.ramp_ms)
+}
+
+pub(super) fn check_tempo(tempo: &Tempo) -> Result<(), Unfit> {
+    let (least, most) = (TEMPO_RANGE_BPM.start(), TEMPO_RANGE_BPM.end());
+    if tempo.bpm.is_some_and(|bpm| !TEMPO_RANGE_BPM.contains(&bpm)) {
+        return unfit("bpm", format!("{least} to {most} beats a minute"));
+    }
+    let last_beat = MAX_SIXTEENTHS / 4.0;
+    if tempo.beat.is_none_or(|beat| (0.0..=last_beat).contains(&beat)) { Ok(()) } else { unfit("beat", format!("0 to {last_beat} beats")) }
 }
 
 pub(super) fn check_list(list: &List) -> Result<(), Unfit> {

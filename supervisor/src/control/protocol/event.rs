@@ -109,7 +109,7 @@ impl Event {
             Self::Changes(event) => Some(&event.runtime),
             Self::Faults(event) => Some(&event.runtime),
             Self::Processes(event) => event.runtime(),
-            Self::Controls(event) => Some(event.runtime()),
+            Self::Controls(event) => event.runtime(),
             Self::Meters(_) => None,
             Self::Log(line) => line.runtime.as_ref(),
         }
@@ -172,6 +172,10 @@ pub enum ProcessEvent {
     TapeStarted { master: Option<String>, stems: Option<String>, part: u32, block: u64, missed_frames: Option<u64> },
     /// The sound is recorded up to this block; each file is complete, and has so many frames.
     TapeStopped { master: Option<String>, stems: Option<String>, block: u64, frames: u64 },
+    /// A port of another program is played on, or sent to, by one of the session's (counted from 1).
+    MidiPortFound { direction: MidiDirection, port: u8, name: String },
+    /// It has gone. What it held is ended; when it comes back it is connected again.
+    MidiPortLost { direction: MidiDirection, port: u8, name: String },
     /// A recording ended by itself.
     RecordingStopped { path: String, why: String },
     /// The session ends.
@@ -194,8 +198,28 @@ impl ProcessEvent {
             | Self::DeviceMoved { .. }
             | Self::TapeStarted { .. }
             | Self::TapeStopped { .. }
+            | Self::MidiPortFound { .. }
+            | Self::MidiPortLost { .. }
             | Self::RecordingStopped { .. }
             | Self::ShuttingDown {} => None,
+        }
+    }
+}
+
+/// Whether a port of the session hears or sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub enum MidiDirection {
+    In,
+    Out,
+}
+
+impl From<ipc::midi::Direction> for MidiDirection {
+    fn from(direction: ipc::midi::Direction) -> Self {
+        match direction {
+            ipc::midi::Direction::In => Self::In,
+            ipc::midi::Direction::Out => Self::Out,
         }
     }
 }
@@ -213,6 +237,8 @@ pub enum ControlEvent {
     Running { runtime: RuntimeName, tick: u64 },
     /// It began again from its defaults in this tick.
     Reset { runtime: RuntimeName, tick: u64 },
+    /// The session goes like this from a moment on: beats a minute, and where it is, in beats.
+    Tempo { bpm: f64, is_running: bool, beat: f64 },
     /// It is mixed like this now, whoever changed it: `gain`, `mute`, `output`, `panic`, or `solo` of any runtime.
     Mixed { runtime: RuntimeName, mix: Mix },
     /// It hears another runtime, or `@input`, from now on; or it does so no more.
@@ -220,14 +246,15 @@ pub enum ControlEvent {
 }
 
 impl ControlEvent {
-    fn runtime(&self) -> &RuntimeName {
+    fn runtime(&self) -> Option<&RuntimeName> {
         match self {
+            Self::Tempo { .. } => None,
             Self::Set { runtime, .. }
             | Self::Frozen { runtime, .. }
             | Self::Running { runtime, .. }
             | Self::Reset { runtime, .. }
             | Self::Mixed { runtime, .. }
-            | Self::Routed { runtime, .. } => runtime,
+            | Self::Routed { runtime, .. } => Some(runtime),
         }
     }
 }

@@ -255,6 +255,18 @@ params! {
         pub topics: Option<Vec<Topic>>,
     }
 
+    /// Parameters of `tempo`. Without any, nothing is changed.
+    pub struct Tempo {
+        /// Beats (quarter notes) a minute, 10 to 999.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub bpm: Option<f64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub transport: Option<Transport>,
+        /// Go there, in beats from the beginning, to the sixteenth note before it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub beat: Option<f64>,
+    }
+
     /// Parameters of `panic`.
     pub struct Panic {}
 
@@ -283,6 +295,19 @@ params! {
 
     /// Parameters of `shutdown`.
     pub struct Shutdown {}
+}
+
+/// What the transport is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub enum Transport {
+    /// Run, from the beginning.
+    Start,
+    /// Stand still.
+    Stop,
+    /// Run, from where it is.
+    Continue,
 }
 
 /// When a change is answered.

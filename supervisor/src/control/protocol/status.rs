@@ -94,6 +94,8 @@ pub struct MidiStatus {
     pub late: u64,
     /// Came in faster than they could be taken, and were left out. Never ends of notes.
     pub dropped: u64,
+    /// Pieces of bytes that came in and were no message, since the device host was started.
+    pub malformed: u64,
     /// Did not go out because they were too late, or too many, since the device host was started. Never ends of notes.
     pub unsent: u64,
 }

@@ -152,6 +152,8 @@ verbs! {
     Subscribe("subscribe") -> Subscription { check: check_subscribe };
     /// Asks for fewer events.
     Unsubscribe("unsubscribe") -> Subscription;
+    /// Asks how fast the session goes and where it is, or sets it.
+    Tempo("tempo") -> TempoNow { check: check_tempo };
     /// Silence now, notes off. Runtimes are muted and play on.
     Panic("panic") -> Silenced;
     /// Starts or ends a recording of revisions, seed and inputs.

@@ -37,10 +37,19 @@ impl SessionClock {
         *best = Some(best.map_or(ahead_ns, |best| best.max(ahead_ns)));
     }
 
+    /// When a frame would be next, on the same clock: what [`Self::frame_at`] is the inverse of.
+    pub fn time_of(&self, frame: u64) -> u64 {
+        let at_ns = i128::from(frame) * SECOND_NS / i128::from(self.sample_rate_hz) - self.ahead_ns();
+        u64::try_from(at_ns.max(0)).unwrap_or(u64::MAX)
+    }
+
+    fn ahead_ns(&self) -> i128 {
+        self.ahead_ns.iter().flatten().max().copied().unwrap_or(0)
+    }
+
     /// The frame that would be next to be given to a device that is never late and has no period.
     pub fn frame_at(&self, at_ns: u64) -> u64 {
-        let ahead_ns = self.ahead_ns.iter().flatten().max().copied().unwrap_or(0);
-        let frame = (i128::from(at_ns) + ahead_ns) * i128::from(self.sample_rate_hz) / SECOND_NS;
+        let frame = (i128::from(at_ns) + self.ahead_ns()) * i128::from(self.sample_rate_hz) / SECOND_NS;
         u64::try_from(frame.max(0)).unwrap_or(u64::MAX)
     }
 }
@@ -61,6 +70,7 @@ mod tests {
             clock.observe(periods * 960, now_ns);
             if step > 100 {
                 assert_eq!(clock.frame_at(now_ns), step * 48 + 960, "{step}");
+                assert_eq!(clock.time_of(step * 48 + 960), now_ns, "{step}");
             }
         }
     }

@@ -4,17 +4,22 @@
 //! |---|---|---|
 //! | control | begins and ends | this one |
 //! | midi-in | looks at all sources, stamps, hands on to the control thread | this one, [`clock`], [`score`] |
-//! | midi-in-jack | looks for a JACK server, and connects ports by name | [`jack`] |
+//! | midi-in-jack | looks for a JACK server, and connects ports by name | [`jack`], [`wiring`] |
 //! | JACK's own (real-time) | takes in what has come, with its time | [`jack`] |
 //!
 //! From the arrival of a message to its block there are always as many blocks: those that hosts have computed ahead of the
 //! device, and [`MARGIN_BLOCKS`] for the way. So what was played evenly sounds evenly, whatever the period of the device is
 //! and however busy the machine. A flood is taken in bit by bit; what finds no room is counted, and is never the end of a
-//! note. No user code runs here, and nobody is waited for.
+//! note ([`inbox`]). No user code runs here, and nobody is waited for.
+//!
+//! What the session itself sends can be listened to, too, without any driver: see [`looped_port`].
 
 pub mod clock;
+pub mod follower;
+pub mod inbox;
 pub mod jack;
 pub mod score;
+pub mod wiring;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,11 +30,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ipc::limits::BLOCK_FRAMES;
-use ipc::midi::{Arrived, Message, Ports, Received};
+use ipc::midi::{Arrived, Message, PortChange, Ports, Received};
+use ipc::tempo::Tempo;
 
 use crate::device::counters::Counters;
 use crate::realtime::{monotonic_ns_rt, tighten_timer_slack};
 use clock::SessionClock;
+use follower::{Followed, Follower};
+use inbox::Inbox;
 use jack::{ClientName, JackIn};
 use score::Score;
 
@@ -48,11 +56,41 @@ const FILE_AHEAD_FRAMES: u64 = 16 * BLOCK_FRAMES as u64;
 /// Input ports. Those of the file names and port names of a session, and as many of JACK.
 pub const PORTS: usize = 4;
 
+/// Name of an input port that hears what the session sends at its first output port; `loop:2` hears the second.
+const LOOP: &str = "loop";
+
+/// The output port that an input port of this name hears, where it is one of the session's own.
+pub fn looped_port(name: &str) -> Option<u8> {
+    let number = name.strip_prefix(LOOP)?;
+    if number.is_empty() {
+        return Some(1);
+    }
+    number.strip_prefix(':')?.parse().ok().filter(|port| (1..=PORTS as u8).contains(port))
+}
+
+/// Whether an input port of this name is to be connected to ports of other programs.
+fn is_port_name(name: &str) -> bool {
+    !score::is_file(name) && looped_port(name).is_none()
+}
+
 /// What has been counted.
 #[derive(Debug, Default)]
 pub struct InputCounters {
     pub received: AtomicU64,
     pub dropped: AtomicU64,
+    /// Pieces of bytes that were no message.
+    pub malformed: AtomicU64,
+}
+
+/// What there is to tell.
+#[derive(Clone, Debug, PartialEq)]
+pub enum News {
+    /// Messages, in order.
+    Arrived(Vec<Arrived>),
+    /// A port has come or gone. All that it has played has been told.
+    Port(PortChange),
+    /// What the clock that comes in says.
+    Tempo(Tempo),
 }
 
 /// A message from a source.
@@ -76,6 +114,8 @@ pub struct Setup {
     pub input_counters: Arc<InputCounters>,
     /// What JACK calls the client that sends, while there is one.
     pub sender_name: ClientName,
+    /// What the session sends, by output port.
+    pub looped: Option<Inbox>,
 }
 
 /// The control thread's end.
@@ -86,8 +126,8 @@ pub struct MidiInput {
 }
 
 impl MidiInput {
-    /// Listens from now on. `hand_on` is called on a thread of its own with what has come in; it must not wait.
-    pub fn start(setup: Setup, hand_on: impl Fn(Vec<Arrived>) + Send + 'static) -> std::io::Result<Self> {
+    /// Listens from now on. `hand_on` is called on a thread of its own with what has happened; it must not wait.
+    pub fn start(setup: Setup, hand_on: impl Fn(News) + Send + 'static) -> std::io::Result<Self> {
         let (end, ended) = channel();
         // Files are read there, too: they may take their time.
         let job = move || Listening::new(setup).run(&ended, &hand_on);
@@ -104,6 +144,30 @@ impl Drop for MidiInput {
     }
 }
 
+/// What a clock says with a message that is for this frame, as of the beginning of the frame's block. `None`: it has not said
+/// how fast it goes.
+fn tempo_of(followed: &Followed, frame: u64, sample_rate_hz: u32) -> Option<Tempo> {
+    let block = frame / BLOCK_FRAMES as u64;
+    let tempo = Tempo { block, bpm: followed.bpm?, is_running: followed.is_running, clocks: followed.clocks as f64 };
+    let passed = if tempo.is_running { (frame - tempo.first_frame()) as f64 * tempo.clocks_per_frame(sample_rate_hz) } else { 0.0 };
+    Some(Tempo { clocks: (tempo.clocks - passed).max(0.0), ..tempo })
+}
+
+/// Who has sent a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Outside,
+    /// The session itself: the port is one of its outputs.
+    Session,
+}
+
+/// A message that is no file's.
+struct Sourced {
+    at_ns: u64,
+    received: Received,
+    source: Source,
+}
+
 /// A file that is being played into a port.
 struct Playing {
     /// By the frame, counted from its beginning, in which they are due.
@@ -117,6 +181,12 @@ struct Listening {
     setup: Setup,
     clock: SessionClock,
     jack: Option<JackIn>,
+    /// Ports that have come and gone.
+    changes: Receiver<PortChange>,
+    /// Where the session follows a clock.
+    follower: Option<Follower>,
+    /// What it has said and is not yet told.
+    tempos: Vec<Tempo>,
     files: Vec<Playing>,
     /// Frame of the session at which files begin.
     origin: Option<u64>,
@@ -133,18 +203,29 @@ impl Listening {
             Some(Playing { messages: messages.collect(), port, next: 0 })
         });
         let files = files.collect();
-        // Without a thread that looks for a server there are the files still.
-        let jack = if setup.jack { JackIn::start(&setup).ok() } else { None };
-        Self { setup, clock, jack, files, origin: None }
+        let (changes_in, changes) = channel();
+        // Without a thread that looks for a server there are the files still. This thread outlives that one's notices.
+        let on_port = Box::new(move |change| drop(changes_in.send(change)));
+        let jack = if setup.jack { JackIn::start(&setup, on_port).ok() } else { None };
+        let follower = setup.ports.follows_clock.then(Follower::default);
+        Self { setup, clock, jack, changes, follower, tempos: Vec::new(), files, origin: None }
     }
 
-    fn run(&mut self, ended: &Receiver<()>, hand_on: &impl Fn(Vec<Arrived>)) {
+    fn run(&mut self, ended: &Receiver<()>, hand_on: &impl Fn(News)) {
         tighten_timer_slack();
+        let mut changes = Vec::new();
         while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(LOOK_INTERVAL) {
+            // What a port has played before it went is told before that.
+            changes.extend(self.changes.try_iter());
             let arrived = self.look(self.setup.counters.frames.load(Relaxed), monotonic_ns_rt());
+            let is_all = arrived.len() < MESSAGES_AT_A_TIME;
             if !arrived.is_empty() {
                 self.setup.input_counters.received.fetch_add(arrived.len() as u64, Relaxed);
-                hand_on(arrived);
+                hand_on(News::Arrived(arrived));
+            }
+            self.tempos.drain(..).for_each(|tempo| hand_on(News::Tempo(tempo)));
+            if is_all {
+                changes.drain(..).for_each(|change| hand_on(News::Port(change)));
             }
         }
     }
@@ -163,12 +244,34 @@ impl Listening {
             }
         }
         while arrived.len() < MESSAGES_AT_A_TIME
-            && let Some(heard) = self.jack.as_mut().and_then(JackIn::hear)
+            && let Some(heard) = self.hear()
         {
-            let block = (self.clock.frame_at(heard.at_ns) + latency) / BLOCK_FRAMES as u64;
-            arrived.push(Arrived { block, received: heard.received });
+            let frame = self.clock.frame_at(heard.at_ns) + latency;
+            let block = frame / BLOCK_FRAMES as u64;
+            let followed = self.follower.as_mut().filter(|_| heard.source == Source::Outside);
+            if let Some(followed) = followed.and_then(|follower| follower.take(heard.at_ns, heard.received)) {
+                self.tempos.extend(tempo_of(&followed, frame, self.setup.sample_rate_hz));
+            }
+            let arrived_at = |port| Arrived { block, received: Received { port, ..heard.received } };
+            match heard.source {
+                Source::Outside => arrived.push(arrived_at(heard.received.port)),
+                Source::Session => arrived.extend(self.ports_that_hear(heard.received.port).map(arrived_at)),
+            }
         }
         arrived
+    }
+
+    /// The next message of any source but files.
+    fn hear(&mut self) -> Option<Sourced> {
+        let outside = self.jack.as_mut().and_then(JackIn::hear).map(|heard| (heard, Source::Outside));
+        let (heard, source) = outside.or_else(|| self.setup.looped.as_mut()?.hear().map(|heard| (heard, Source::Session)))?;
+        Some(Sourced { at_ns: heard.at_ns, received: heard.received, source })
+    }
+
+    /// The input ports that hear what the session sends at this output port.
+    fn ports_that_hear(&self, output: u8) -> impl Iterator<Item = u8> {
+        let named = (1u8..).zip(&self.setup.ports.inputs).take(PORTS);
+        named.filter(move |(_, name)| looped_port(name) == Some(output)).map(|(number, _)| number)
     }
 }
 
@@ -199,6 +302,7 @@ mod tests {
             counters: Arc::default(),
             input_counters: Arc::default(),
             sender_name: ClientName::default(),
+            looped: None,
         };
         Listening { files, ..Listening::new(setup) }
     }
@@ -218,6 +322,24 @@ mod tests {
         let origin = listening.origin.unwrap() % 128;
         let expected: Vec<u64> = [0, 127, 128, 12_800, 48_000].map(|frame| first + (origin + frame) / 128).into();
         assert_eq!(blocks, expected);
+    }
+
+    #[test]
+    fn what_the_session_sends_is_heard_at_every_port_that_asks_for_it_and_nowhere_else() {
+        let (mut outbox, inbox) = inbox::queue();
+        let mut listening = listening(Vec::new());
+        listening.setup.looped = Some(inbox);
+        listening.setup.ports.inputs = ["loop:2", "keys", "loop", "loop:2"].map(str::to_owned).into();
+        let second = 1_000_000_000;
+        listening.look(48_000, second);
+        for (port, note) in [(1, 60), (2, 61), (3, 62)] {
+            assert!(outbox.put_rt(Heard { at_ns: second, received: Received { port, message: [0x90, note, 1] } }));
+        }
+        let arrived = listening.look(48_000, second);
+        let heard: Vec<(u8, u8)> = arrived.iter().map(|arrived| (arrived.received.port, arrived.received.message[1])).collect();
+        assert_eq!(heard, [(3, 60), (1, 61), (4, 61)]);
+        assert!(arrived.iter().all(|arrived| arrived.block == (48_000 + 7 * 128) / 128));
+        assert_eq!([looped_port("loop:5"), looped_port("loop:0"), looped_port("looper"), looped_port("loop:")], [None; 4]);
     }
 
     #[test]

@@ -1,0 +1,335 @@
+//! Ports that come and go, the session's own loop, and the ways in which a performer ends notes: with real processes and, where
+//! another program is needed, a JACK server.
+
+use std::time::{Duration, Instant};
+
+use midly::{MidiMessage, Smf, TrackEventKind};
+use rustix::process::Signal;
+use serde_json::Value;
+use tests::jack_midi::{LISTENER_PORT, Listener, Sender};
+use tests::jack_server::JackServer;
+use tests::playing::{Folder, PATIENCE, Playing, run, text};
+use tests::programs::audio_program;
+
+/// A program that holds a note for as long as it is told to.
+const HOLD: &str = "8f4e/v1
+constants env
+; @config runtime WebWorkerMIDIRuntime
+constantsEnd
+entry main
+module hold
+; ~midiNoteOutput gate note channel velocity
+int gate
+int note 64
+int channel 2
+int velocity 99
+int cycle
+push &cycle
+push cycle
+push 1
+add
+store
+moduleEnd
+entryEnd
+";
+
+/// The same without anything that leaves it.
+const MUTE: &str = "8f4e/v1
+constants env
+; @config runtime WebWorkerMIDIRuntime
+constantsEnd
+entry main
+module hold
+int gate
+int cycle
+push &cycle
+push cycle
+push 1
+add
+store
+moduleEnd
+entryEnd
+";
+
+/// A note every twelve cycles, of which it is held for six, each one semitone above the last.
+const SCALE: &str = "8f4e/v1
+constants env
+; @config runtime WebWorkerMIDIRuntime
+constantsEnd
+entry main
+module scale
+; ~midiNoteOutput gate note
+int gate
+int note
+int cycle -1
+push &cycle
+push cycle
+push 1
+add
+store
+push &note
+push cycle
+push 12
+div
+push 60
+remainder
+push 30
+add
+store
+push &gate
+push cycle
+push 12
+remainder
+push 6
+lessThan
+store
+moduleEnd
+entryEnd
+";
+
+/// A synthesiser whose output is the number of the note that sounds, in 128ths.
+fn synth() -> String {
+    let body = "; @config midi.inputs.keys.port 0
+; @config midi.inputs.keys.callback played
+float level 0.0
+int position
+push &left
+push position
+push 4
+mul
+add
+push level
+store
+push &position
+push position
+push 1
+add
+push 127
+and
+store";
+    let callback = "
+function played
+#impure
+#export
+param int status
+param int number
+param int velocity
+push &m:level
+push number
+castToFloat
+push 0.0078125
+mul
+push velocity
+push 0
+greaterThan
+castToFloat
+mul
+store
+functionEnd
+";
+    audio_program(body) + callback
+}
+
+const ON: [u8; 3] = [0x91, 64, 99];
+const OFF: [u8; 3] = [0x81, 64, 0];
+
+fn succeed(folder: &Folder, arguments: &[&str]) -> String {
+    let output = run(folder, arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("it says text")
+}
+
+fn number(folder: &Folder, runtime: &str, item: &str) -> f64 {
+    let value: Value = serde_json::from_str(&succeed(folder, &["get", runtime, item, "--json"])).expect("JSON");
+    value["values"][0]["values"][0].as_f64().expect("a number")
+}
+
+/// Waits until it is so.
+fn await_that(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < PATIENCE, "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn port_event<'a>(event: &'a str, direction: &'a str, name: &'a str) -> impl Fn(&Value) -> bool + 'a {
+    move |found| found["event"] == event && found["direction"] == direction && found["port"] == 1 && found["name"] == name
+}
+
+#[test]
+fn an_output_port_is_connected_to_what_its_name_says_whenever_that_is_there() {
+    let Some(server) = JackServer::start_with_patience(1_000) else { return };
+    let folder = Folder::new();
+    let program = folder.file("scale.8f4e", SCALE);
+    let arguments = ["--device", "jack", "--midi-out", "MIDI-Capture", text(&program)];
+    let mut playing = Playing::start(&folder, &arguments, &[("JACK_DEFAULT_SERVER", server.name())]);
+    playing.wait_for("sounding");
+    for _ in 0..2 {
+        let listener = Listener::start(&server, None);
+        playing.wait_until("of a found port", port_event("midiPortFound", "out", LISTENER_PORT));
+        (0..6).for_each(|_| drop(listener.hear()));
+        drop(listener);
+        playing.wait_until("of a lost port", port_event("midiPortLost", "out", LISTENER_PORT));
+    }
+    playing.signal(Signal::INT);
+    assert_eq!(playing.wait(), Some(0));
+}
+
+#[test]
+fn an_instrument_that_goes_is_told_and_the_notes_that_it_held_end() {
+    let Some(server) = JackServer::start_with_patience(1_000) else { return };
+    let folder = Folder::new();
+    let program = folder.file("synth.8f4e", synth());
+    let arguments = ["--device", "jack", "--midi-in", "keys", text(&program)];
+    let mut playing = Playing::start(&folder, &arguments, &[("JACK_DEFAULT_SERVER", server.name())]);
+    playing.wait_for("sounding");
+    for _ in 0..2 {
+        let mut sender = Sender::start(&server, "Keys");
+        playing.wait_until("of a found port", port_event("midiPortFound", "in", "Keys:out"));
+        await_that("the note is heard", || {
+            sender.send(&[(0, vec![0x90, 64, 9])]);
+            sender.hear("sent");
+            number(&folder, "synth", "m:level") == 0.5
+        });
+        drop(sender);
+        playing.wait_until("of a lost port", port_event("midiPortLost", "in", "Keys:out"));
+        await_that("the note ends", || number(&folder, "synth", "m:level") == 0.0);
+    }
+    playing.signal(Signal::INT);
+    assert_eq!(playing.wait(), Some(0));
+}
+
+#[test]
+fn a_server_that_goes_and_comes_back_finds_its_instruments_connected_again_and_no_note_hanging() {
+    let Some(server) = JackServer::start_with_patience(1_000) else { return };
+    let name = server.name().to_owned();
+    let folder = Folder::new();
+    let program = folder.file("synth.8f4e", synth());
+    let mut playing =
+        Playing::start(&folder, &["--device", "jack", "--midi-in", "keys", text(&program)], &[("JACK_DEFAULT_SERVER", &name)]);
+    playing.wait_for("sounding");
+    let mut sender = Sender::start(&server, "Keys");
+    playing.wait_until("of a found port", port_event("midiPortFound", "in", "Keys:out"));
+    await_that("the note is heard", || {
+        sender.send(&[(0, vec![0x90, 64, 9])]);
+        sender.hear("sent");
+        number(&folder, "synth", "m:level") == 0.5
+    });
+    drop(server);
+    drop(sender);
+    playing.wait_until("of a lost port", port_event("midiPortLost", "in", "Keys:out"));
+    await_that("the note ends", || number(&folder, "synth", "m:level") == 0.0);
+    let server = JackServer::start_as(&name);
+    let mut sender = Sender::start(&server, "Keys");
+    playing.wait_until("of a found port", port_event("midiPortFound", "in", "Keys:out"));
+    await_that("it is heard again", || {
+        sender.send(&[(0, vec![0x90, 32, 9])]);
+        sender.hear("sent");
+        number(&folder, "synth", "m:level") == 0.25
+    });
+    playing.signal(Signal::INT);
+    assert_eq!(playing.wait(), Some(0));
+}
+
+#[test]
+fn panic_mute_stop_and_another_program_end_what_sounds_at_once() {
+    let Some(server) = JackServer::start_with_patience(1_000) else { return };
+    let folder = Folder::new();
+    let (program, other) = (folder.file("hold.8f4e", HOLD), folder.file("mute.8f4e", MUTE));
+    let push = ["push", "hold", text(&other), "--acknowledge", "--wait"];
+    let endings: [&[&str]; 6] =
+        [&["panic"], &["mute", "hold"], &["freeze", "hold"], &["restart", "hold", "--reset"], &push, &["stop", "hold"]];
+    for ending in endings {
+        let (listener, mut playing) = listen_to(&server, &folder, text(&program));
+        succeed(&folder, &["set", "hold", "hold:gate=1"]);
+        listener.hear_until(&ON);
+        succeed(&folder, ending);
+        assert_eq!(listener.hear().bytes, OFF, "{ending:?}");
+        playing.signal(Signal::INT);
+        assert_eq!(playing.wait(), Some(0));
+        assert_eq!(listener.hear_rest(Duration::from_millis(300)), [], "{ending:?}");
+    }
+}
+
+/// A session that plays a program to a listener, once they are connected.
+fn listen_to(server: &JackServer, folder: &Folder, program: &str) -> (Listener, Playing) {
+    let listener = Listener::start(server, None);
+    let arguments = ["--device", "jack", "--midi-out", "midi-capture", program];
+    let mut playing = Playing::start(folder, &arguments, &[("JACK_DEFAULT_SERVER", server.name())]);
+    playing.wait_until("of a found port", |found| found["event"] == "midiPortFound" && found["direction"] == "out");
+    (listener, playing)
+}
+
+#[test]
+fn a_runtime_that_is_heard_again_goes_on_with_the_note_that_it_holds() {
+    let Some(server) = JackServer::start_with_patience(1_000) else { return };
+    let folder = Folder::new();
+    let program = folder.file("hold.8f4e", HOLD);
+    let (listener, mut playing) = listen_to(&server, &folder, text(&program));
+    succeed(&folder, &["mute", "hold"]);
+    succeed(&folder, &["set", "hold", "hold:gate=1"]);
+    await_that("the note is held", || number(&folder, "hold", "hold:gate") == 1.0);
+    succeed(&folder, &["mute", "hold", "--off"]);
+    assert_eq!(listener.hear().bytes, ON, "not before it is heard again");
+    playing.signal(Signal::INT);
+    assert_eq!(playing.wait(), Some(0));
+    assert_eq!(listener.hear().bytes, OFF);
+}
+
+/// The numbers of the notes that begin in a Standard MIDI File.
+fn notes_of(path: &std::path::Path) -> Vec<u8> {
+    let bytes = std::fs::read(path).expect("what is sent is written beside the recording");
+    let smf = Smf::parse(&bytes).expect("it is a MIDI file");
+    let begun = smf.tracks[0].iter().filter_map(|event| match event.kind {
+        TrackEventKind::Midi { message: MidiMessage::NoteOn { key, .. }, .. } => Some(key.as_int()),
+        _ => None,
+    });
+    begun.collect()
+}
+
+/// The numbers of the notes that begin in a recording of the synthesiser.
+fn notes_heard(path: &std::path::Path) -> Vec<u8> {
+    let mut reader = hound::WavReader::open(path).expect("the recording is a WAV file");
+    let mut notes = Vec::new();
+    let mut last = 0.0;
+    for sample in reader.samples::<f32>().map(|sample| sample.expect("it can be read")).step_by(2) {
+        // A sample of a fade at the beginning or the end is no note.
+        let note = sample * 128.0;
+        if sample != last && note > 0.0 && note.fract() == 0.0 {
+            notes.push(note as u8);
+        }
+        last = sample;
+    }
+    notes
+}
+
+#[test]
+fn what_one_program_sends_another_one_hears_inside_the_session() {
+    let folder = Folder::new();
+    let (scale, synth) = (folder.file("scale.8f4e", SCALE), folder.file("synth.8f4e", synth()));
+    let wav = folder.path().join("take.wav");
+    let arguments = ["--device", "null", "--seconds", "4", "--midi-in", "loop", "--wav", text(&wav), text(&scale), text(&synth)];
+    let mut playing = Playing::start(&folder, &arguments, &[]);
+    assert_eq!(playing.wait(), Some(0));
+    let (sent, heard) = (notes_of(&wav.with_extension("mid")), notes_heard(&wav));
+    assert!(sent.len() > 8, "{sent:?}");
+    // The first may have been before the synthesiser listened, the last at the end.
+    let begun = sent.iter().position(|note| Some(note) == heard.first()).expect("what is heard was sent");
+    assert!(begun <= 2 && heard.len() + begun + 1 >= sent.len(), "{sent:?} {heard:?}");
+    assert_eq!(sent[begun..begun + heard.len()], heard);
+}
+
+#[test]
+fn a_session_file_says_what_its_midi_ports_hear() {
+    let folder = Folder::new();
+    let (scale, synth) = (folder.file("scale.8f4e", SCALE), folder.file("synth.8f4e", synth()));
+    let runtime = |name: &str, file: &str| format!("[[runtime]]\nname = \"{name}\"\nfile = \"{file}\"\n");
+    let content = format!("device = \"null\"\nmidi_in = [\"loop\"]\n{}{}", runtime("scale", text(&scale)), runtime("synth", text(&synth)));
+    let file = folder.file("SESSION.toml", content);
+    let mut playing = Playing::up(&folder, &[text(&file)], &[]);
+    playing.wait_for("sounding");
+    await_that("notes are heard", || number(&folder, "synth", "m:level") > 0.0);
+    succeed(&folder, &["shutdown"]);
+    assert_eq!(playing.wait(), Some(0));
+}

@@ -1,0 +1,204 @@
+//! Musical time: what programs are told of it, the MIDI clock that goes out, and the one that is followed. With real processes
+//! and, where another program is needed, a JACK server, whose frames are what time is counted in.
+
+use std::path::Path;
+use std::time::Instant;
+
+use rustix::process::Signal;
+use serde_json::Value;
+use tests::jack_midi::{Captured, Listener, Sender};
+use tests::jack_server::JackServer;
+use tests::playing::{Folder, PATIENCE, Playing, run, text};
+use tests::programs::audio_program;
+
+/// A program whose output is its tempo in 1024ths, and as much again while the transport runs.
+fn metronome() -> String {
+    audio_program(
+        "; @config clock.tempoMemory tempo
+; @config clock.runningMemory running
+; @config clock.beatMemory beat
+float tempo 0.0
+int running
+float beat -1.0
+int position
+push &left
+push position
+push 4
+mul
+add
+push tempo
+push 0.0009765625
+mul
+push running
+push 1
+add
+castToFloat
+mul
+store
+push &position
+push position
+push 1
+add
+push 127
+and
+store",
+    )
+}
+
+fn succeed(folder: &Folder, arguments: &[&str]) -> String {
+    let output = run(folder, arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("it says text")
+}
+
+fn tempo(folder: &Folder, arguments: &[&str]) -> Value {
+    let all = [&["tempo", "--json"], arguments].concat();
+    serde_json::from_str(&succeed(folder, &all)).expect("JSON")
+}
+
+fn number(folder: &Folder, item: &str) -> f64 {
+    let value: Value = serde_json::from_str(&succeed(folder, &["get", "metronome", item, "--json"])).expect("JSON");
+    value["values"][0]["values"][0].as_f64().expect("a number")
+}
+
+/// Waits until it is so.
+fn await_that(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < PATIENCE, "{what}");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+/// The values of the left channel of a recording that follow each other, each with the frame it begins in.
+fn steps(path: &Path) -> Vec<(usize, f32)> {
+    let mut reader = hound::WavReader::open(path).expect("the recording is a WAV file");
+    let mut steps: Vec<(usize, f32)> = Vec::new();
+    for (frame, sample) in reader.samples::<f32>().step_by(2).enumerate() {
+        let value = sample.expect("it can be read");
+        if steps.last().is_none_or(|(_, last)| *last != value) {
+            steps.push((frame, value));
+        }
+    }
+    steps
+}
+
+/// The steps without the fade at the end and the silence at the beginning.
+fn values(path: &Path) -> Vec<f32> {
+    let is_whole = |value: &f32| (value * 1_024.0).fract() == 0.0 && *value > 0.0;
+    let mut values: Vec<f32> = steps(path).into_iter().map(|(_, value)| value).filter(is_whole).collect();
+    values.dedup();
+    values
+}
+
+#[test]
+fn every_program_is_told_how_fast_the_session_goes_in_one_block_and_replays_to_the_same_samples() {
+    let folder = Folder::new();
+    let program = folder.file("metronome.8f4e", metronome());
+    let other = folder.file("other.8f4e", metronome());
+    let (wav, log, again) = (folder.path().join("take.wav"), folder.path().join("take.continuo"), folder.path().join("again.wav"));
+    let arguments = ["--device", "null", "--tempo", "100", "--wav", text(&wav), text(&program), text(&other)];
+    let mut playing = Playing::start(&folder, &arguments, &[]);
+    playing.wait_for("sounding");
+    playing.wait_for("sounding");
+    succeed(&folder, &["record", text(&log)]);
+    await_that("it is told", || number(&folder, "m:tempo") == 100.0);
+    for (arguments, expected) in [
+        (&["150", "--start"][..], (150.0, 1.0)),
+        (&["90"], (90.0, 1.0)),
+        (&["--stop"], (90.0, 0.0)),
+        (&["200", "--continue", "--beat", "16"], (200.0, 1.0)),
+    ] {
+        let now = tempo(&folder, arguments);
+        assert_eq!((now["bpm"].as_f64(), now["isRunning"].as_bool()), (Some(expected.0), Some(expected.1 == 1.0)));
+        await_that("it is told", || (number(&folder, "m:tempo"), number(&folder, "m:running")) == expected);
+    }
+    assert_eq!(number(&folder, "m:beat"), 16.0);
+    playing.signal(Signal::INT);
+    assert_eq!(playing.wait(), Some(0));
+    // The programs begin, and are told first, when they do; from then on both are told together. Only where a busy machine
+    // has told one of them late, its block is another one.
+    let heard = values(&wav);
+    let together = [100.0, 300.0, 180.0, 90.0, 400.0].map(|value: f32| 2.0 * value / 1_024.0);
+    let places: Vec<usize> = together.iter().filter_map(|value| heard.iter().rposition(|other| other == value)).collect();
+    assert!(places.len() == together.len() && places.is_sorted(), "{heard:?}");
+    assert!(places.windows(2).filter(|pair| pair[1] == pair[0] + 1).count() >= 2, "{heard:?}");
+    succeed(&folder, &["replay", text(&log), "--runtime", "metronome", "-o", text(&again)]);
+    let replayed = values(&again);
+    let alone = together.map(|value| value / 2.0);
+    assert_eq!(replayed[replayed.len() - alone.len()..], alone, "{replayed:?}");
+}
+
+/// How many of these clocks are where they are to be, give or take a period.
+fn regular(clocks: &[Captured], spacing: u64) -> usize {
+    let places: Vec<u64> = (0u64..).zip(clocks).map(|(number, clock)| clock.frame.saturating_sub(number * spacing)).collect();
+    let is_near = |one: &u64, other: &u64| one.abs_diff(*other) <= 128;
+    places.iter().map(|place| places.iter().filter(|other| is_near(place, other)).count()).max().unwrap_or(0)
+}
+
+#[test]
+fn midi_clock_goes_out_with_start_stop_continue_and_position() {
+    let Some(server) = JackServer::start_with_patience(1_000) else { return };
+    let folder = Folder::new();
+    let program = folder.file("metronome.8f4e", metronome());
+    let listener = Listener::start(&server, None);
+    let arguments = ["--device", "jack", "--tempo", "120", "--clock-out", "--midi-out", "midi-capture", text(&program)];
+    let mut playing = Playing::start(&folder, &arguments, &[("JACK_DEFAULT_SERVER", server.name())]);
+    playing.wait_for("midiPortFound");
+    let clocks = |count: usize| -> Vec<Captured> {
+        let heard: Vec<Captured> = (0..count).map(|_| listener.hear()).collect();
+        assert!(heard.iter().all(|message| message.bytes == [0xf8]), "{heard:?}");
+        heard
+    };
+    clocks(10);
+    tempo(&folder, &["--start"]);
+    listener.hear_until(&[0xfa]);
+    let beats = clocks(96);
+    assert!(regular(&beats, 1_000) > 48, "{beats:?}");
+    // What is under way goes on at the tempo it had.
+    tempo(&folder, &["240"]);
+    clocks(48);
+    let beats = clocks(96);
+    assert!(regular(&beats, 500) > 48, "{beats:?}");
+    tempo(&folder, &["--stop"]);
+    listener.hear_until(&[0xfc]);
+    clocks(10);
+    tempo(&folder, &["--continue", "--beat", "33"]);
+    listener.hear_until(&[0xf2, 4, 1]);
+    assert_eq!(listener.hear().bytes, [0xfb]);
+    clocks(10);
+    playing.signal(Signal::INT);
+    assert_eq!(playing.wait(), Some(0));
+}
+
+#[test]
+fn a_session_that_follows_a_midi_clock_goes_as_fast_as_that_and_where_that_goes() {
+    let Some(server) = JackServer::start_with_patience(1_000) else { return };
+    let folder = Folder::new();
+    let program = folder.file("metronome.8f4e", metronome());
+    let mut master = Sender::start(&server, "Master");
+    let arguments = ["--device", "jack", "--midi-in", "master", "--tempo", "midi", text(&program)];
+    let mut playing = Playing::start(&folder, &arguments, &[("JACK_DEFAULT_SERVER", server.name())]);
+    playing.wait_for("midiPortFound");
+    let mut send = |messages: &[(u64, Vec<u8>)]| {
+        master.send(messages);
+        master.hear("sent");
+    };
+    let clocks = |count| vec![(800, vec![0xf8]); count];
+    await_that("the clock is followed", || {
+        send(&clocks(24));
+        (number(&folder, "m:tempo") - 150.0).abs() < 1.0
+    });
+    assert_eq!(number(&folder, "m:running"), 0.0);
+    send(&[(0, vec![0xfa])]);
+    send(&clocks(49));
+    await_that("it runs", || (number(&folder, "m:running"), number(&folder, "m:beat").round()) == (1.0, 2.0));
+    let now = tempo(&folder, &[]);
+    assert_eq!((now["isRunning"].as_bool(), now["followsClock"].as_bool()), (Some(true), Some(true)));
+    let refused = run(&folder, &["tempo", "99"]);
+    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("follows"), "{refused:?}");
+    send(&[(0, vec![0xfc]), (800, vec![0xf2, 8, 0])]);
+    await_that("it stands still", || (number(&folder, "m:running"), number(&folder, "m:beat")) == (0.0, 2.0));
+    playing.signal(Signal::INT);
+    assert_eq!(playing.wait(), Some(0));
+}
