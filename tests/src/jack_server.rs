@@ -39,15 +39,16 @@ impl JackServer {
 
     fn start_with(patience_ms: u32, outputs: u32) -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        Self::try_start(format!("continuo-test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)), patience_ms)
+        let name = format!("continuo-test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        Self::try_start(name, patience_ms, outputs)
     }
 
     /// Starts a server again that has ended.
     pub fn start_as(name: &str) -> Self {
-        Self::try_start(name.to_owned(), PATIENCE_MS).expect("it could be started before")
+        Self::try_start(name.to_owned(), PATIENCE_MS, 2).expect("it could be started before")
     }
 
-    fn try_start(name: String, patience_ms: u32) -> Option<Self> {
+    fn try_start(name: String, patience_ms: u32, outputs: u32) -> Option<Self> {
         let spawned = Command::new("jackd")
             .args(["-n", &name, "--port-max", "128", "-R", "-P", "70", "-S", "-t", &patience_ms.to_string()])
             .args(["-d", "dummy", "-r", "48000", "-p", &PERIOD_FRAMES.to_string(), "-C", "2", "-P", &outputs.to_string()])

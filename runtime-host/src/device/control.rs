@@ -12,12 +12,12 @@ use ipc::message::{DeviceDescription, DeviceReply, DeviceRequest, OpenDevice, Ta
 use ipc::segment::SessionId;
 
 use super::link::{Connection, Grace, Link};
-use super::midi::input::News;
+use super::midi;
 use super::output::listing;
 use super::output::search::Found;
 use super::output::stream::StreamLost;
 use super::session::Session;
-use super::tape::writer::News;
+use super::tape;
 
 /// How often the mixer's notices and the watchdog are looked at.
 const TICK: Duration = Duration::from_millis(20);
@@ -48,11 +48,11 @@ pub enum Event {
     /// The writer of a tape has something to tell.
     Tape {
         number: u64,
-        news: News,
+        news: tape::writer::News,
     },
     Listed(Vec<DeviceDescription>),
     /// Something has happened to MIDI that comes in.
-    Midi(News),
+    Midi(midi::input::News),
 }
 
 /// Whether the process goes on.
@@ -115,9 +115,9 @@ impl Control {
             Event::Rendered => self.session.as_mut().map(Session::on_rendered),
             Event::Tape { number, news } => self.session.as_mut().map(|session| session.on_tape_news(number, news)),
             Event::Listed(devices) => Some(vec![DeviceReply::Devices(devices)]),
-            Event::Midi(News::Arrived(arrived)) => Some(vec![DeviceReply::Midi(arrived)]),
-            Event::Midi(News::Port(change)) => Some(vec![DeviceReply::MidiPort(change)]),
-            Event::Midi(News::Tempo(tempo)) => Some(vec![DeviceReply::Tempo(tempo)]),
+            Event::Midi(midi::input::News::Arrived(arrived)) => Some(vec![DeviceReply::Midi(arrived)]),
+            Event::Midi(midi::input::News::Port(change)) => Some(vec![DeviceReply::MidiPort(change)]),
+            Event::Midi(midi::input::News::Tempo(tempo)) => Some(vec![DeviceReply::Tempo(tempo)]),
         };
         self.send_all(replies.unwrap_or_default())
     }
