@@ -24,6 +24,8 @@ use succession::Legacy;
 
 /// Events in one run of the test, over all sessions.
 const EVENTS: u64 = 400_000;
+/// Events in one run of the test of recordings.
+const TAPE_EVENTS: u64 = 60_000;
 /// Events within which everything must be well again once nothing goes wrong any more.
 const CALM_EVENTS: u32 = 4_000;
 /// Events after which the world behaves, so that what does not end is caught.
@@ -99,6 +101,10 @@ struct World {
 enum Letter {
     Change { runtime: RuntimeIndex, host: HostIndex, request: LiveRequest, state: Option<String> },
     TakeOver { host: HostIndex, order: Box<TakeOver>, state: Option<String> },
+    /// Clients record the sound.
+    has_tapes: bool,
+    /// Recordings that were begun and ended.
+    tapes: u64,
 }
 
 impl World {
@@ -151,6 +157,8 @@ impl World {
             gains: BTreeMap::new(),
             letters: Vec::new(),
             is_traced: std::env::var_os("CONTINUO_TRACE").is_some(),
+            has_tapes: false,
+            tapes: 0,
         }
     }
 
@@ -369,6 +377,7 @@ impl World {
             }
             Action::StartTape(tape) => self.tape(&tape),
             Action::StopTape { number } => {
+                self.tapes += 1;
                 let is_full = self.random.one_in(4);
                 self.device(match is_full {
                     true => DeviceReply::RecordingFailed { reason: String::new(), ended: Some(number) },
@@ -549,7 +558,7 @@ impl World {
             3 => Event::ChannelClosed { child },
             4 => Event::ChannelBroken { child, reason: String::new() },
             5 => Event::NotJoined { child, reason: String::new() },
-            6 => device(DeviceReply::RecordingFailed { reason: String::new(), ended: self.random.one_in(2).then_some(1) }),
+            6 => device(DeviceReply::RecordingFailed { reason: String::new(), ended: frames.is_multiple_of(2).then_some(1) }),
             7 => device(DeviceReply::LaneRefused { runtime: "p0".to_owned(), reason: String::new() }),
             8 => {
                 let (outcome, timings) = (CompileOutcome::Checked, CompileTimings::default());
@@ -700,6 +709,19 @@ fn whatever_happens_each_request_is_answered_once_no_lane_has_two_writers_and_it
     }
     println!("{events} events in {sessions} sessions, {successions} deaths of supervisors");
     assert!(successions > events / 2_000, "supervisors die seldom: {successions}");
+}
+
+#[test]
+fn whatever_happens_each_request_for_a_recording_is_answered_once_and_it_ends() {
+    let (mut events, mut seed, mut tapes) = (0, 0, 0);
+    while events < TAPE_EVENTS {
+        let mut world = World::new(seed);
+        world.has_tapes = true;
+        world.run();
+        (events, seed, tapes) = (events + world.events, seed + 1, tapes + world.tapes);
+    }
+    println!("{events} events in {seed} sessions, {tapes} recordings");
+    assert!(tapes > events / 1_000, "recordings are seldom: {tapes}");
 }
 
 #[test]

@@ -34,6 +34,9 @@ impl World {
         let item = || ItemName::new("a:level").unwrap();
         let name = runtime.as_str().to_owned();
         let verb = match self.random.below(16) {
+            _ if self.has_tapes && self.random.one_in(4) => {
+                Verb::Tape(Tape { master: self.random.one_in(2).then(|| "/take.wav".to_owned()), stems: None })
+            }
             0..=5 => Verb::Push(Push {
                 runtime,
                 text: Some(String::new()),
@@ -56,8 +59,7 @@ impl World {
             11 => Verb::Run(Run { runtime }),
             12 => Verb::Get(Get { runtime, items: vec![item()] }),
             13 => Verb::Rollback(Rollback { runtime, revision: None, boundary, acknowledge: false, crossfade_ms: None, answer }),
-            14 => match self.random.below(9) {
-                7 | 8 => Verb::Tape(Tape { master: self.random.one_in(2).then(|| "/take.wav".to_owned()), stems: None }),
+            14 => match self.random.below(7) {
                 0 => Verb::Stop(Stop { runtime }),
                 1 => Verb::Restart(Restart { runtime, reset: self.random.one_in(2), generation: None }),
                 2 => Verb::Mute(Mute { runtime, on: self.random.one_in(2) }),
