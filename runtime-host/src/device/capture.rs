@@ -114,11 +114,13 @@ pub struct Capture {
     gaps: u64,
 }
 
-impl Capture {
-    pub fn new() -> Self {
+impl Default for Capture {
+    fn default() -> Self {
         Self { tap: None, blocks: vec![SILENCE; KEPT_BLOCKS], end_frame: 0, gaps: 0 }
     }
+}
 
+impl Capture {
     /// Puts another queue in the place of the one there is, and returns that.
     pub fn tap_rt(&mut self, tap: Option<Tap>) -> Option<Tap> {
         std::mem::replace(&mut self.tap, tap)
@@ -192,7 +194,7 @@ mod tests {
     #[test]
     fn frames_come_out_in_order_at_a_constant_distance_in_whichever_order_the_streams_are_called() {
         for is_input_first in [true, false] {
-            let (mut capture, mut sent) = (Capture::new(), 0);
+            let (mut capture, mut sent) = (Capture::default(), 0);
             let (mut inlet, tap) = queue();
             assert!(capture.tap_rt(Some(tap)).is_none());
             for cycle in 0..64u64 {
@@ -216,7 +218,7 @@ mod tests {
 
     #[test]
     fn periods_of_any_length_go_into_blocks() {
-        let (mut capture, mut sent, mut at) = (Capture::new(), 0, 0);
+        let (mut capture, mut sent, mut at) = (Capture::default(), 0, 0);
         let (mut inlet, tap) = queue();
         capture.tap_rt(Some(tap));
         for _ in 0..20 {
@@ -232,7 +234,7 @@ mod tests {
 
     #[test]
     fn an_input_that_stops_is_silence_and_comes_back() {
-        let (mut capture, mut sent) = (Capture::new(), 0);
+        let (mut capture, mut sent) = (Capture::default(), 0);
         let (mut inlet, tap) = queue();
         capture.tap_rt(Some(tap));
         for cycle in 0..30u64 {
@@ -252,7 +254,7 @@ mod tests {
 
     #[test]
     fn an_input_that_is_faster_is_cut_and_counted() {
-        let (mut capture, mut sent) = (Capture::new(), 0);
+        let (mut capture, mut sent) = (Capture::default(), 0);
         let (mut inlet, tap) = queue();
         capture.tap_rt(Some(tap));
         for cycle in 0..100u64 {
@@ -266,7 +268,7 @@ mod tests {
 
     #[test]
     fn only_the_last_blocks_are_kept() {
-        let mut capture = Capture::new();
+        let mut capture = Capture::default();
         (0..300).for_each(|cycle| capture.advance_rt(cycle * 128, 128));
         let mut block = SILENCE;
         assert_eq!(capture.read_rt(300 - KEPT_BLOCKS as i64, &mut block), Taken::Gone);

@@ -225,7 +225,7 @@ mod tests {
     fn the_first_two_channels_are_heard_or_the_one_there_is_on_both() {
         for (channels, expected) in [(3, [0.5, -0.25]), (2, [0.5, -0.25]), (1, [0.5, 0.5])] {
             let (mut inlet, tap) = capture::queue();
-            let mut capture = capture::Capture::new();
+            let mut capture = capture::Capture::default();
             capture.tap_rt(Some(tap));
             let data: Vec<f32> = [0.5f32, -0.25, 1.0][..channels].repeat(256);
             take_in_rt(&mut inlet, &data, channels);

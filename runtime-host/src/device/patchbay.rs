@@ -73,7 +73,7 @@ pub struct Patchbay {
 
 impl Patchbay {
     pub fn new(is_unpaced: bool) -> Self {
-        Self { is_unpaced, bus_latency_blocks: 1, capture_latency_blocks: 1, capture: Capture::new(), block: SILENCE, scratch: SILENCE }
+        Self { is_unpaced, bus_latency_blocks: 1, capture_latency_blocks: 1, capture: Capture::default(), block: SILENCE, scratch: SILENCE }
     }
 
     /// Another device input takes the place of the one there is. Returns that, to be dropped elsewhere.

@@ -97,7 +97,9 @@ impl Outputs {
     /// Begins: `Opened` or `Failed` is returned now or when the first search is over.
     pub fn open(&mut self, now: Instant) -> Vec<DeviceReply> {
         if self.target == Target::Null || !self.search(now) {
-            return self.start_null().map_or_else(|failed| vec![failed], |()| vec![self.opened_null()]);
+            return self
+                .start_null()
+                .map_or_else(|reason| vec![DeviceReply::Failed { reason }], |()| vec![self.opened_null()]);
         }
         Vec::new()
     }
@@ -124,8 +126,8 @@ impl Outputs {
             }
             None if is_first => {
                 self.search_at = Some(now + SEARCH_INTERVAL);
-                if let Err(failed) = self.start_null() {
-                    return vec![failed];
+                if let Err(reason) = self.start_null() {
+                    return vec![DeviceReply::Failed { reason }];
                 }
                 let reason = format!(
                     "no sound device ({}): playing in real time without one; sound moves when one appears",
@@ -249,11 +251,12 @@ impl Outputs {
         let reason = format!("{} is lost ({why}): playing in real time without it until a device is back", driver.name);
         match started {
             Ok(()) => vec![DeviceReply::Moved { device: "null".into(), reason, channels: NULL_CHANNELS }],
-            Err(failed) => vec![failed],
+            Err(reason) => vec![DeviceReply::Failed { reason }],
         }
     }
 
-    fn start_null(&mut self) -> Result<(), DeviceReply> {
+    /// Moves to the null device, or says why that cannot be.
+    fn start_null(&mut self) -> Result<(), String> {
         match null::start(&self.baton, self.wanted.sample_rate_hz) {
             Ok(_) => {
                 self.playing = Playing::Null;
@@ -261,7 +264,7 @@ impl Outputs {
             }
             Err(error) => {
                 self.baton.withdraw();
-                Err(DeviceReply::Failed { reason: format!("the thread of the null device cannot be started: {error}") })
+                Err(format!("the thread of the null device cannot be started: {error}"))
             }
         }
     }
