@@ -44,8 +44,8 @@ impl JackServer {
     }
 
     /// Starts a server again that has ended.
-    pub fn start_as(name: &str) -> Self {
-        Self::try_start(name.to_owned(), PATIENCE_MS, 2).expect("it could be started before")
+    pub fn start_as(name: &str, patience_ms: u32) -> Self {
+        Self::try_start(name.to_owned(), patience_ms, 2).expect("it could be started before")
     }
 
     fn try_start(name: String, patience_ms: u32, outputs: u32) -> Option<Self> {

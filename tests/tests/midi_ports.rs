@@ -220,7 +220,7 @@ fn a_server_that_goes_and_comes_back_finds_its_instruments_connected_again_and_n
     drop(sender);
     playing.wait_until("of a lost port", port_event("midiPortLost", "in", "Keys:out"));
     await_that("the note ends", || number(&folder, "synth", "m:level") == 0.0);
-    let server = JackServer::start_as(&name);
+    let server = JackServer::start_as(&name, 1_000);
     let mut sender = Sender::start(&server, "Keys");
     playing.wait_until("of a found port", port_event("midiPortFound", "in", "Keys:out"));
     await_that("it is heard again", || {

@@ -83,7 +83,7 @@ fn steps(path: &Path) -> Vec<(usize, f32)> {
     steps
 }
 
-/// The steps without the fade at the end and the silence at the beginning.
+/// The values without the silence at the beginning. A fade at the end is among them.
 fn values(path: &Path) -> Vec<f32> {
     let is_whole = |value: &f32| (value * 1_024.0).fract() == 0.0 && *value > 0.0;
     let mut values: Vec<f32> = steps(path).into_iter().map(|(_, value)| value).filter(is_whole).collect();
@@ -120,7 +120,7 @@ fn every_program_is_told_how_fast_the_session_goes_in_one_block_and_replays_to_t
     // has told one of them late, its block is another one.
     let heard = values(&wav);
     let together = [100.0, 300.0, 180.0, 90.0, 400.0].map(|value: f32| 2.0 * value / 1_024.0);
-    let places: Vec<usize> = together.iter().filter_map(|value| heard.iter().rposition(|other| other == value)).collect();
+    let places: Vec<usize> = together.iter().filter_map(|value| heard.iter().position(|other| other == value)).collect();
     assert!(places.len() == together.len() && places.is_sorted(), "{heard:?}");
     assert!(places.windows(2).filter(|pair| pair[1] == pair[0] + 1).count() >= 2, "{heard:?}");
     succeed(&folder, &["replay", text(&log), "--runtime", "metronome", "-o", text(&again)]);

@@ -190,7 +190,7 @@ mod tests {
             (400 * 128, [SONG_POSITION, 2, 0]),
             (400 * 128, [TRANSPORT_CONTINUE, 0, 0]),
             (500 * 128, [TRANSPORT_STOP, 0, 0]),
-            (500 * 128, [SONG_POSITION, 300 & 0x7f, 300 >> 7]),
+            (500 * 128, [SONG_POSITION, 44, 2]),
             (500 * 128, [TRANSPORT_CONTINUE, 0, 0]),
         ];
         assert_eq!(said, expected);
