@@ -64,6 +64,7 @@ impl Policy {
             recording: None,
             control: ControlStatus::default(),
             osc: None,
+            wires: self.wire_statuses(),
         }
     }
 

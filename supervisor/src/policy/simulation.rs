@@ -82,6 +82,8 @@ struct World {
     /// The supervisor is about to be killed, and this is what it has noted.
     legacy: Option<Legacy>,
     successions: u64,
+    /// The last tick of each life of which it is logged what control wires brought.
+    wired: BTreeMap<usize, u64>,
 }
 
 impl World {
@@ -130,6 +132,7 @@ impl World {
             hosts: Hosts::default(),
             legacy: None,
             successions: 0,
+            wired: BTreeMap::new(),
         }
     }
 
@@ -264,6 +267,16 @@ impl World {
                     Event::LaneCreated { runtime, lane }
                 });
             }
+            Action::CreateBoard(runtime) => {
+                let (board, fails) = (self.segment(SegmentKind::Board), self.fails(30));
+                let reason = String::new();
+                self.pending.push_back(if fails {
+                    Event::BoardNotCreated { runtime, reason }
+                } else {
+                    Event::BoardCreated { runtime, board }
+                });
+            }
+            Action::Wire { host, wiring } => self.wire_host(host, wiring),
             Action::StartRuntime { runtime, host, artifact, plan, lane, is_protected } => {
                 self.promise(!self.settled.contains_key(&runtime), "a program that has failed is started");
                 self.writes(runtime, host, lane.as_ref());
@@ -318,7 +331,8 @@ impl World {
             Action::CompileEdit { .. } | Action::InspectEdit { .. } | Action::Live { .. } | Action::Answer { .. } => self.take_live(action),
             Action::Prepare { .. } | Action::Forget { .. } | Action::TakeOver { .. } => self.take_live(action),
             Action::SetGain { .. } => {}
-            Action::Watch { .. } | Action::Unwatch { .. } | Action::Record { .. } | Action::Log(_) => {}
+            Action::Log(entry) => self.check_log(&entry),
+            Action::Watch { .. } | Action::Unwatch { .. } | Action::Record { .. } => {}
         }
     }
 
@@ -502,6 +516,9 @@ impl World {
                 break;
             }
             self.deliver();
+        }
+        if self.finished.is_none() && self.is_settled() && self.policy.stage == Stage::Working {
+            self.check_wires();
         }
         if self.finished.is_none() && !self.is_settled() {
             let shown: Vec<_> = self.policy.programs.iter().map(|program| (&program.phase, program.host)).collect();

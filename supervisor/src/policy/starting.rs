@@ -39,6 +39,7 @@ impl Policy {
         }
         self.begin_rendering(actions);
         self.advance_midi(actions);
+        self.advance_wires(actions);
         self.advance_spare(now_ms, actions);
     }
 

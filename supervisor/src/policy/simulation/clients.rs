@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::control::protocol::{
     AnswerWhen, Boundary, Cancel, ChangeEvent, ChangeId, Confirm, Freeze, Get, ItemName, Mute, Panic, Progress, Push, Restart, Rollback,
-    Run, RuntimeName, Status, Stop, Verb,
+    Run, RuntimeName, Status, Stop, Unwire, Verb, Wire, WireEnd,
 };
 use crate::control::{Call, ClientId, Ticket};
 use crate::policy::programs_in_tests::{Shape, plan};
@@ -33,7 +33,9 @@ impl World {
         let answer = if self.random.one_in(2) { AnswerWhen::Planned } else { AnswerWhen::Committed };
         let item = || ItemName::new("a:level").unwrap();
         let name = runtime.as_str().to_owned();
-        let verb = match self.random.below(16) {
+        let end = |runtime: &RuntimeName| WireEnd { runtime: runtime.clone(), item: item() };
+        let other = RuntimeName::new(format!("p{}", self.random.below(3))).unwrap();
+        let verb = match self.random.below(18) {
             0..=5 => Verb::Push(Push {
                 runtime,
                 text: Some(String::new()),
@@ -62,6 +64,8 @@ impl World {
                 2 => Verb::Mute(Mute { runtime, on: self.random.one_in(2) }),
                 _ => Verb::Panic(Panic {}),
             },
+            15 => Verb::Wire(Wire { to: end(&runtime), from: end(&other) }),
+            16 if self.random.one_in(2) => Verb::Unwire(Unwire { to: end(&runtime) }),
             _ => Verb::Status(Status { runtime: None }),
         };
         let source = format!("text {}", self.random.below(40));
