@@ -46,6 +46,8 @@ pub fn resolve(record: &CrashRecord) -> Arc<OnceLock<Vec<String>>> {
         let base = containment::own_base();
         let named = addresses(&record).iter().enumerate().map(|(index, address)| name(&record, base, *address, index > 0)).collect();
         let _ = found.set(named);
+        // Some ten MiB of tables, which the next death may be hours away from needing again.
+        backtrace::clear_symbol_cache();
     };
     // Without a thread the offsets must do.
     let _ = std::thread::Builder::new().name("symbols".to_owned()).spawn(work);
