@@ -462,7 +462,7 @@ impl Control {
         // A reply that cannot be sent is noticed with the next one.
         let mut reply = |reply| drop(self.replies.send(&reply));
         running.desk.look(&mut running.tick_thread, &mut reply);
-        running.desk.report_wires(&running.tick_thread, &mut reply);
+        running.desk.report_wires(&running.tick_thread, true, &mut reply);
         send_status(&self.replies, &running)?;
         let tick = running.tick_thread.counters().ticks();
         if let Some(leftovers) = running.tick_thread.join() {
@@ -477,8 +477,9 @@ impl Control {
         let (State::Running(running) | State::Ending(running)) = &mut self.state else { return Ok(()) };
         let mut reply = |reply| drop(self.replies.send(&reply));
         running.desk.look(&mut running.tick_thread, &mut reply);
-        running.desk.report_wires(&running.tick_thread, &mut reply);
-        if Instant::now() >= running.next_status {
+        let is_due = Instant::now() >= running.next_status;
+        running.desk.report_wires(&running.tick_thread, is_due, &mut reply);
+        if is_due {
             running.next_status = Instant::now() + STATUS_INTERVAL;
             send_status(&self.replies, running)?;
             if running.tick_thread.counters().refused_growth() > 0 && !std::mem::replace(&mut running.has_said_refused, true) {

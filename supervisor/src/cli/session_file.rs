@@ -251,7 +251,7 @@ mod tests {
         let named = parse(&path, "osc = \"0.0.0.0:9001\"\n").unwrap();
         assert_eq!(named.osc, Some(SocketAddr::from(([0, 0, 0, 0], 9_001))));
         let error = parse(&path, &text.replace("drums.env", "drum.env")).unwrap_err();
-        assert_eq!((error.line, error.message.as_str()), (9, "wires: the file has no runtime `drum`"));
+        assert_eq!((error.line, error.message.as_str()), (10, "wires: the file has no runtime `drum`"));
     }
 
     #[test]

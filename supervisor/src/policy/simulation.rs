@@ -82,6 +82,9 @@ struct World {
     /// The supervisor is about to be killed, and this is what it has noted.
     legacy: Option<Legacy>,
     successions: u64,
+    /// Dice of their own for control wires, which are in some sessions only: the others are as they would be without.
+    wire_dice: Random,
+    has_wires: bool,
     /// The last tick of each life of which it is logged what control wires brought.
     wired: BTreeMap<usize, u64>,
 }
@@ -132,6 +135,8 @@ impl World {
             hosts: Hosts::default(),
             legacy: None,
             successions: 0,
+            wire_dice: Random(!seed),
+            has_wires: seed % 4 == 3,
             wired: BTreeMap::new(),
         }
     }
@@ -268,7 +273,7 @@ impl World {
                 });
             }
             Action::CreateBoard(runtime) => {
-                let (board, fails) = (self.segment(SegmentKind::Board), self.fails(30));
+                let (board, fails) = (self.segment(SegmentKind::Board), self.wire_dice.one_in(30) && !self.is_calm);
                 let reason = String::new();
                 self.pending.push_back(if fails {
                     Event::BoardNotCreated { runtime, reason }
@@ -555,6 +560,10 @@ impl World {
         for _ in 0..events {
             if self.finished.is_some() {
                 break;
+            }
+            if self.has_wires && self.policy.is_live() && self.wire_dice.one_in(10) {
+                let call = self.wire_call();
+                self.step(call);
             }
             match self.random.below(20) {
                 4..=9 if self.policy.is_live() => {

@@ -80,10 +80,14 @@ impl Circuit {
         }
     }
 
-    /// Tells what has been taken in the ticks before `ticks`, all of which are complete.
-    pub fn report(&mut self, runtime: &str, manifest: Option<&Manifest>, ticks: u64, reply: &mut dyn FnMut(HostReply)) {
+    /// Tells what has been taken in the ticks before `ticks`, all of which are complete. That nothing has been is told when
+    /// `is_due`.
+    pub fn report(&mut self, runtime: &str, manifest: Option<&Manifest>, ticks: u64, is_due: bool, reply: &mut dyn FnMut(HostReply)) {
         let Some(board) = self.board.as_ref().filter(|_| ticks > self.told_ticks) else { return };
         let (first, values) = board.untold(ticks);
+        if values.is_empty() && !is_due {
+            return;
+        }
         let end = first + values.len() as u64;
         self.told_ticks = ticks;
         reply(HostReply::Wired { first, values, to_tick: ticks });

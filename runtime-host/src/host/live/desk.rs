@@ -109,10 +109,10 @@ impl Desk {
         self.waiting += usize::from(!self.is_unwired);
     }
 
-    /// Tells what control wires have brought.
-    pub fn report_wires(&mut self, thread: &TickThread, reply: &mut dyn FnMut(HostReply)) {
+    /// Tells what control wires have brought; that they have brought nothing, when `is_due`.
+    pub fn report_wires(&mut self, thread: &TickThread, is_due: bool, reply: &mut dyn FnMut(HostReply)) {
         let manifest = self.layouts.of_revision(self.running.revision).map(Layout::manifest);
-        self.circuit.report(&self.office.runtime, manifest.map(|manifest| &**manifest), thread.counters().ticks(), reply);
+        self.circuit.report(&self.office.runtime, manifest.map(|manifest| &**manifest), thread.counters().ticks(), is_due, reply);
     }
 
     // ------------------------------------------------------------------------------------------------- requests

@@ -33,9 +33,7 @@ impl World {
         let answer = if self.random.one_in(2) { AnswerWhen::Planned } else { AnswerWhen::Committed };
         let item = || ItemName::new("a:level").unwrap();
         let name = runtime.as_str().to_owned();
-        let end = |runtime: &RuntimeName| WireEnd { runtime: runtime.clone(), item: item() };
-        let other = RuntimeName::new(format!("p{}", self.random.below(3))).unwrap();
-        let verb = match self.random.below(18) {
+        let verb = match self.random.below(16) {
             0..=5 => Verb::Push(Push {
                 runtime,
                 text: Some(String::new()),
@@ -64,8 +62,6 @@ impl World {
                 2 => Verb::Mute(Mute { runtime, on: self.random.one_in(2) }),
                 _ => Verb::Panic(Panic {}),
             },
-            15 => Verb::Wire(Wire { to: end(&runtime), from: end(&other) }),
-            16 if self.random.one_in(2) => Verb::Unwire(Unwire { to: end(&runtime) }),
             _ => Verb::Status(Status { runtime: None }),
         };
         let source = format!("text {}", self.random.below(40));
@@ -73,6 +69,20 @@ impl World {
         let text = ProgramText { name, path, source: source.into(), base_directory: PathBuf::from("/") };
         let has_text = matches!(verb, Verb::Push(_) | Verb::Plan(_));
         Event::Call { call: Box::new(Call { ticket, client: ClientId(1), verb }), text: has_text.then_some(text) }
+    }
+
+    /// Somebody makes a control wire, or takes one down.
+    pub fn wire_call(&mut self) -> Event {
+        let ticket = Ticket(self.clients.asked.len() as u64 + 1);
+        self.clients.asked.insert(ticket);
+        let mut end = || {
+            let runtime = RuntimeName::new(format!("p{}", self.wire_dice.below(3))).unwrap();
+            let item = ["a:level", "b:level"][self.wire_dice.below(2) as usize];
+            WireEnd { runtime, item: ItemName::new(item).unwrap() }
+        };
+        let (to, from) = (end(), end());
+        let verb = if self.wire_dice.one_in(4) { Verb::Unwire(Unwire { to }) } else { Verb::Wire(Wire { to, from }) };
+        Event::Call { call: Box::new(Call { ticket, client: ClientId(1), verb }), text: None }
     }
 
     pub fn take_live(&mut self, action: Action) {

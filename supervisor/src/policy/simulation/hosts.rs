@@ -287,7 +287,7 @@ impl World {
         for board in wiring.board.iter().chain(wiring.inlets.iter().map(|inlet| &inlet.board)) {
             self.promise(!self.released.contains(&board.name), "a wire begins or ends at a board that is gone");
         }
-        let again = self.random.below(3);
+        let again = self.wire_dice.below(3);
         let Some(life) = self.hosts.lives.values_mut().find(|life| life.host == host) else { return };
         let first = life.taken.saturating_sub(again);
         let wire = wiring.inlets.first().map_or(1, |inlet| inlet.wire);
@@ -295,7 +295,7 @@ impl World {
         let values = (first..life.taken).map(|number| Taken { tick: number, wire, bits: number }).collect();
         life.wiring = wiring;
         let to_tick = life.taken;
-        self.host_says(host, HostReply::Wired { first, values, to_tick });
+        self.pending.push_back(Event::HostSaid { host, reply: HostReply::Wired { first, values, to_tick } });
     }
 
     /// What wires bring is logged once.
