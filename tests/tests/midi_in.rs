@@ -379,7 +379,7 @@ fn notes_of_an_independent_client_are_heard_in_the_right_blocks() {
 
 #[test]
 fn an_instrument_that_is_unplugged_and_comes_back_is_heard_again() {
-    let Some(server) = JackServer::start() else { return };
+    let Some(server) = JackServer::start_with_patience(300) else { return };
     let folder = Folder::new();
     let program = folder.file("synth.8f4e", synth());
     let arguments = ["--device", "jack", "--midi-in", "keys", text(&program)];

@@ -212,7 +212,7 @@ impl Listener {
 
 #[test]
 fn row_43_a_midi_port_whose_listener_vanishes_is_played_to_again_when_it_returns() {
-    let Some(server) = JackServer::start() else { return };
+    let Some(server) = JackServer::start_with_patience(300) else { return };
     let folder = Folder::new();
     let mut playing = play(&folder, &["--device", "jack"], &[("JACK_DEFAULT_SERVER", server.name())]);
     let mut last = None;
