@@ -154,7 +154,7 @@ pub struct StartRuntime {
     /// not paced by a clock, whatever its type. `None`: no horizon.
     pub run_until: Option<u64>,
     /// What it has to do with control wires from its first tick on.
-    pub wiring: Wiring,
+    pub wiring: Box<Wiring>,
 }
 
 /// Initialise a program, call it some times, show its memory. Strict IEEE, no clock.

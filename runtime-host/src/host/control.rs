@@ -332,7 +332,7 @@ impl Control {
             base_directory: start.base_directory.clone(),
         };
         let mut desk = Desk::new(office, program.identity(), Layouts::new(program.engine().sizes(), revision));
-        desk.connect(start.wiring.clone(), &mut reply);
+        desk.connect((*start.wiring).clone(), &mut reply);
         let mut running = self.run_opening(start, desk, runtime_type, Opening::new(runtime, program, start.is_offline))?;
         if start.wiring.board.is_some() {
             running.desk.wire(&mut running.tick_thread);

@@ -153,7 +153,7 @@ impl TakingOver<'_> {
         let cut_short = found.head.trial.filter(|open| trial.is_none() && open.ticks_left > 0).map(|open| cut_short(open, end));
         let mut desk = Desk::new(self.office(candidate), identity, layouts);
         let mut log = Vec::new();
-        desk.connect(self.start.wiring.clone(), &mut |reply| log.push(reply));
+        desk.connect((*self.start.wiring).clone(), &mut |reply| log.push(reply));
         // What the checkpoint has stays; what the log has is put on the tape once more.
         desk.rewind(found.head.tick + u64::from(found.head.has_begun));
         let recalled = Recalled { head: found.head, sequence, ramps, applied, inputs, trial, wiring: desk.wiring() };
@@ -183,7 +183,7 @@ impl TakingOver<'_> {
         let revision = Revision { manifest: Arc::clone(program.engine().manifest()), image: Arc::new(image) };
         let mut desk = Desk::new(self.office(candidate), program.identity(), Layouts::new(program.engine().sizes(), revision));
         let mut told = Vec::new();
-        desk.connect(self.start.wiring.clone(), &mut |reply| told.push(reply));
+        desk.connect((*self.start.wiring).clone(), &mut |reply| told.push(reply));
         desk.rewind(0);
         let opening = Opening::new(runtime, program, self.start.is_offline);
         self.was_prepared = false;

@@ -13,7 +13,6 @@ use ipc::channel::{Doorway, Hello, PROTOCOL_VERSION, Sender, connect};
 use ipc::lane::{self, Block, LaneReader, SILENCE};
 use ipc::message::{HostReply, HostRequest, HostStatus, Role, RunJob, StartRuntime};
 use ipc::segment::{Segment, SegmentRef, Session};
-use ipc::wires::Wiring;
 
 /// Longest wait for anything. Only a broken host ever needs it.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -227,7 +226,7 @@ pub fn start(artifact: SegmentRef, lane: Option<SegmentRef>, runtime_type: &str,
         is_offline: true,
         state: None,
         run_until: None,
-        wiring: Wiring::default(),
+        wiring: Box::default(),
     }
 }
 

@@ -80,7 +80,7 @@ impl Player {
         let mut start = start(segment.clone(), Some(lane), "audio", 48_000);
         start.run_until = Some(0);
         start.state = Some(state.clone());
-        start.wiring = wiring;
+        start.wiring = Box::new(wiring);
         host.send(HostRequest::Start(start.clone()));
         host.wait_until_started();
         let mut player = Self {

@@ -20,7 +20,6 @@ use ipc::live::{LiveChange, LiveRequest, RequestId};
 use ipc::message::{CompileGoal, CompileRequest, DeviceRequest, HostRequest, OpenDevice, RunJob, StartRuntime, WorkerRequest};
 use ipc::recovery::TakeOver;
 use ipc::segment::SegmentRef;
-use ipc::wires::Wiring;
 
 use super::abandoned::Abandoned;
 use super::asset_notes::AssetNotes;
@@ -853,7 +852,7 @@ impl<'a> Shell<'a> {
             is_offline,
             state,
             run_until: self.job.is_scripted().then_some(0),
-            wiring: Wiring::default(),
+            wiring: Box::default(),
         };
         self.post(Child::Host(host), Letter::Host(HostRequest::Start(start)));
     }

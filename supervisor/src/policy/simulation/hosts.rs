@@ -364,7 +364,7 @@ impl World {
         let Some(life) = self.hosts.lives.get_mut(&runtime) else { return };
         life.host = host;
         life.generation = order.start.generation;
-        life.wiring = order.start.wiring.clone();
+        life.wiring = (*order.start.wiring).clone();
         life.pending = None;
         (life.last_request, life.answers) = (None, Vec::new());
         life.swap.take_if(|trial| trial.old.state.is_none());
