@@ -26,4 +26,5 @@ pub mod rendezvous;
 pub mod segment;
 pub mod state;
 pub mod tempo;
+pub mod wires;
 pub mod words;

@@ -8,3 +8,4 @@ mod input;
 mod lane;
 mod memory;
 mod midi;
+mod wires;

@@ -236,6 +236,7 @@ pub fn start(artifact: SegmentRef, lane: Option<SegmentRef>, runtime_type: &str,
         is_offline: true,
         state: None,
         run_until: None,
+        wiring: Box::default(),
     }
 }
 

@@ -18,6 +18,7 @@ use ipc::message::{DeviceReply, HostReply, Route};
 use ipc::recovery::Presence;
 use ipc::segment::SegmentRef;
 use ipc::tempo::Tempo;
+use ipc::wires::WireId;
 use serde::{Deserialize, Serialize};
 
 use super::gaps::Underruns;
@@ -29,6 +30,7 @@ use super::restarts::RestartLimits;
 use super::routes::{Route, Routes};
 use super::runtime::{Classified, Edit, EditStage, Flight, HistoryEntry, Later, Level, Probation, Revision, Runtime, Trial, Way, Wishes};
 use super::tape::TapeNote;
+use super::wires::{Board, Wire};
 use super::{
     Action, Child, CompileSettings, Device, Event, Goal, HostIndex, Plan, Policy, ProgramText, Report, RuntimeIndex, Stage, TempoSetup,
     edits,
@@ -78,6 +80,7 @@ pub struct SessionNote {
     tape: (u64, Option<TapeNote>),
     routes: Vec<Route>,
     tempo: (TempoSetup, Tempo),
+    wires: (Vec<Wire>, WireId),
 }
 
 /// What counts on all the time, and need not be noted for its own sake.
@@ -106,6 +109,8 @@ pub struct LifeNote {
     generation: u64,
     stage: LifeStage,
     lane: Option<SegmentRef>,
+    /// What it has for its control wires.
+    board: Option<SegmentRef>,
     is_lane_added: bool,
     was_lane_added: bool,
     is_retiring: bool,
@@ -249,7 +254,7 @@ impl Notes {
     /// Segments that go on being needed.
     pub fn segments(&self) -> impl Iterator<Item = &SegmentRef> {
         let kept = self.lives.iter().filter(|(life, note)| self.is_present(**life, note));
-        kept.flat_map(|(_, note)| note.lane.iter().chain(note.keep.segments()))
+        kept.flat_map(|(_, note)| note.lane.iter().chain(&note.board).chain(note.keep.segments()))
     }
 
     /// Every revision whose plan is needed, with its artifact.
@@ -317,7 +322,10 @@ pub fn is_noteworthy(event: &Event) -> bool {
     !matches!(
         event,
         Event::Looked { .. }
-            | Event::HostSaid { reply: HostReply::Status(_) | HostReply::Log { .. } | HostReply::Prepared { .. }, .. }
+            | Event::HostSaid {
+                reply: HostReply::Status(_) | HostReply::Log { .. } | HostReply::Prepared { .. } | HostReply::Wired { .. },
+                ..
+            }
             | Event::DeviceSaid { reply: DeviceReply::Status(_) | DeviceReply::Midi(_) | DeviceReply::MidiPort(_), .. }
     )
 }
@@ -350,12 +358,17 @@ impl Noting<'_> {
             Lane::Created(lane) => Some(lane.clone()),
             Lane::None | Lane::Asked | Lane::Gone => None,
         };
+        let board = match &program.board {
+            Board::There(board) => Some(board.clone()),
+            Board::None | Board::Asked | Board::Lacking(_) => None,
+        };
         Some(LifeNote {
             runtime: program.runtime?,
             lane_name: program.lane_name.clone(),
             generation: program.generation,
             stage,
             lane,
+            board,
             is_lane_added: program.is_lane_added,
             was_lane_added: program.was_lane_added,
             is_retiring: program.is_retiring || program.is_stop_sent,
@@ -456,6 +469,7 @@ impl Policy {
                 tape: self.tape_note(),
                 routes: self.routes.list.clone(),
                 tempo: self.noted_tempo(),
+                wires: self.wires.to_be_noted(),
             },
             reckoning: Reckoning { last_live_request: self.last_live_request, frames: self.frames, frames_at_ms: self.frames_at_ms },
             lives: lives.filter_map(|(life, (program, text))| Some((life, noting.life(program, text)?))).collect(),
@@ -586,6 +600,7 @@ impl Policy {
         policy.device_name.clone_from(&notes.session.device_name);
         policy.take_tape_back(notes.session.tape.clone());
         policy.routes = Routes::taken_back(notes.session.routes.clone());
+        policy.wires.restore(notes.session.wires.clone());
         let heard = found.hosts.values().filter_map(|(_, presence)| presence.last_request).max().unwrap_or(0);
         policy.last_live_request = notes.reckoning.last_live_request.max(heard);
         (policy.frames, policy.frames_at_ms) = (notes.reckoning.frames, notes.reckoning.frames_at_ms);
@@ -625,6 +640,7 @@ impl Policy {
         }
         program.keep = note.keep.clone();
         program.lane = note.lane.clone().map_or(Lane::None, Lane::Created);
+        program.board = note.board.clone().map_or(Board::None, Board::There);
         program.revision.clone_from(&runtime.current);
         let can_go_on = program.revision.is_some();
         program.phase = match note.stage {

@@ -66,6 +66,7 @@ impl Policy {
             tape: self.tape_status(),
             control: ControlStatus::default(),
             osc: None,
+            wires: self.wire_statuses(),
         }
     }
 

@@ -50,6 +50,7 @@ mod tests;
 mod tests_edits;
 mod trials;
 mod vocabulary;
+mod wires;
 
 use std::collections::BTreeMap;
 
@@ -180,6 +181,7 @@ pub struct Policy {
     taping: tape::Taping,
     routes: routes::Routes,
     musical: tempo::MusicalTime,
+    wires: wires::Wires,
     /// Edits that are only asked about.
     plans: Vec<Edit>,
     /// Whether the runtimes are mixed as if one that plays were soloed.
@@ -249,6 +251,7 @@ impl Policy {
             taping: tape::Taping::default(),
             routes: routes::Routes::default(),
             musical: tempo::MusicalTime::default(),
+            wires: wires::Wires::default(),
             plans: Vec::new(),
             is_solo_heard: false,
             script: None,
@@ -329,10 +332,12 @@ impl Policy {
         Some((program.generation, program.revision.as_ref()?.hash()))
     }
 
-    /// Every life of a runtime, and how far it has come.
-    pub fn lives(&self) -> Vec<(usize, u64)> {
+    /// Every life of a runtime, how far it has come, and whether nothing later than that may be recorded, although it plays on.
+    pub fn lives(&self) -> Vec<(usize, u64, bool)> {
         let lives = self.programs.iter().enumerate().filter(|(_, program)| program.ticks > 0);
-        lives.map(|(life, program)| (life, program.ticks)).collect()
+        // What control wires have brought later is not known yet.
+        let ticks = |program: &Program| program.heard.map_or((program.ticks, false), |heard| (heard.to_tick, true));
+        lives.map(|(life, program)| (life, ticks(program).0, ticks(program).1)).collect()
     }
 
     /// The life of a runtime that runs, and how many ticks it has in a second.
@@ -479,6 +484,8 @@ impl Policy {
                 // It has come to its end meanwhile.
                 Some(_) | None => actions.push(Action::Release { segment: lane.name }),
             },
+            Event::BoardCreated { runtime, board } => self.board_created(runtime, board, actions),
+            Event::BoardNotCreated { runtime, reason } => self.board_not_created(runtime, reason),
             Event::StateCreated { runtime, request, state } => self.state_created(runtime, request, state, actions),
             Event::StateNotCreated { runtime, reason } => self.state_not_created(runtime, reason, actions),
             Event::Looked { found } => self.looked(now_ms, &found, actions),

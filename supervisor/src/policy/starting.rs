@@ -45,6 +45,7 @@ impl Policy {
         (0..self.programs.len()).for_each(|slot| self.set_route(RuntimeIndex(slot), actions));
         self.advance_midi(actions);
         self.advance_tempo(now_ms, actions);
+        self.advance_wires(actions);
         self.advance_spare(now_ms, actions);
     }
 

@@ -11,6 +11,7 @@ use runtime_host::device::midi::input::score::Score;
 
 use crate::control::SessionName;
 use crate::control::protocol::Channels;
+use crate::control::protocol::WireEnd;
 pub use crate::policy::ProgramText;
 use crate::policy::log::{LogEntry, RevisionText};
 pub use crate::policy::routes::Route;
@@ -124,6 +125,8 @@ pub struct LiveSetup {
     pub tempo: TempoSetup,
     /// Where to listen for OSC; nowhere unless asked.
     pub osc: Option<SocketAddr>,
+    /// Control wires: which item follows which.
+    pub wires: Vec<(WireEnd, WireEnd)>,
 }
 
 /// How a runtime is mixed from the start.

@@ -97,9 +97,7 @@ impl Outputs {
     /// Begins: `Opened` or `Failed` is returned now or when the first search is over.
     pub fn open(&mut self, now: Instant) -> Vec<DeviceReply> {
         if self.target == Target::Null || !self.search(now) {
-            return self
-                .start_null()
-                .map_or_else(|reason| vec![DeviceReply::Failed { reason }], |()| vec![self.opened_null()]);
+            return self.start_null().map_or_else(|reason| vec![DeviceReply::Failed { reason }], |()| vec![self.opened_null()]);
         }
         Vec::new()
     }

@@ -6,7 +6,7 @@ use super::change::ChangeEvent;
 use super::diagnostic::Fault;
 use super::params::SetValue;
 use super::status::{Mix, ProcessRole};
-use super::values::{RevisionName, RuntimeName};
+use super::values::{RevisionName, RuntimeName, WireEnd};
 
 /// Something to subscribe to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -243,6 +243,10 @@ pub enum ControlEvent {
     Mixed { runtime: RuntimeName, mix: Mix },
     /// It hears another runtime, or `@input`, from now on; or it does so no more.
     Routed { from: RuntimeName, runtime: RuntimeName, on: bool, only: bool },
+    /// An item of it follows another one from now on.
+    Wired { runtime: RuntimeName, to: WireEnd, from: WireEnd },
+    /// It does not any more.
+    Unwired { runtime: RuntimeName, to: WireEnd },
 }
 
 impl ControlEvent {
@@ -254,7 +258,9 @@ impl ControlEvent {
             | Self::Running { runtime, .. }
             | Self::Reset { runtime, .. }
             | Self::Mixed { runtime, .. }
-            | Self::Routed { runtime, .. } => Some(runtime),
+            | Self::Routed { runtime, .. }
+            | Self::Wired { runtime, .. }
+            | Self::Unwired { runtime, .. } => Some(runtime),
         }
     }
 }
