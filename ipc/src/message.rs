@@ -289,7 +289,7 @@ pub enum DeviceRequest {
     SetRoute { runtime: String, route: Route },
     /// From now on lanes listen to each other, and to the device's input, like this and not otherwise. Names lanes that are there
     /// and lanes that are still to come. Not answered.
-    Wire(Wiring),
+    Connect(Buses),
     /// Listen to MIDI from now on, tell what comes in (`DeviceReply::Midi`), and connect what goes out. The ports are those of
     /// the first time.
     Listen(Ports),
@@ -307,8 +307,8 @@ pub enum DeviceRequest {
 
 /// Who listens to whom, by the names of lanes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Wiring {
-    pub buses: Vec<Bus>,
+pub struct Buses {
+    pub list: Vec<Bus>,
     /// Lanes that are only heard through those who listen to them.
     pub unheard: Vec<String>,
 }

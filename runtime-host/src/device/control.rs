@@ -186,11 +186,11 @@ impl Control {
                 None
             }
             (DeviceRequest::SetGain { .. } | DeviceRequest::SetRoute { .. }, None) => None,
-            (DeviceRequest::Wire(wiring), Some(session)) => {
-                session.wire(wiring);
+            (DeviceRequest::Connect(buses), Some(session)) => {
+                session.connect(buses);
                 None
             }
-            (DeviceRequest::Wire(_), None) => None,
+            (DeviceRequest::Connect(_), None) => None,
             (DeviceRequest::Listen(ports), Some(session)) => {
                 session.listen(ports);
                 None

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use ipc::input::InputWriter;
 use ipc::lane::LaneReader;
 use ipc::limits::MAX_LANES;
-use ipc::message::{DeviceReply, LaneStatus, Route, Wiring};
+use ipc::message::{Buses, DeviceReply, LaneStatus, Route};
 use ipc::segment::{SegmentError, SegmentRef, SessionId};
 
 use super::counters::Counters;
@@ -50,13 +50,13 @@ struct Entry {
 pub struct Lanes {
     session: SessionId,
     /// Who listens to whom.
-    wiring: Wiring,
+    buses: Buses,
     slots: [Option<Entry>; MAX_LANES],
 }
 
 impl Lanes {
     pub fn new(session: SessionId) -> Self {
-        Self { session, wiring: Wiring::default(), slots: std::array::from_fn(|_| None) }
+        Self { session, buses: Buses::default(), slots: std::array::from_fn(|_| None) }
     }
 
     /// The track for a lane's sound: that of another lane of its runtime, or a free one. `taken` are those of runtimes that are
@@ -120,8 +120,8 @@ impl Lanes {
     }
 
     /// Connects the lanes, those that are still to come included.
-    pub fn wire(&mut self, wiring: Wiring, mixer: &mut MixerControl) {
-        self.wiring = wiring;
+    pub fn connect(&mut self, buses: Buses, mixer: &mut MixerControl) {
+        self.buses = buses;
         self.tell_wires(mixer);
     }
 
@@ -142,19 +142,19 @@ impl Lanes {
 
     fn wire_of(&self, runtime: &str) -> (Wire, bool) {
         let mut wire = Wire::default();
-        for bus in self.wiring.buses.iter().filter(|bus| bus.to == runtime) {
+        for bus in self.buses.list.iter().filter(|bus| bus.to == runtime) {
             match bus.from.as_deref().map(|from| self.slot_of(from)) {
                 None => wire.hears_device = true,
                 Some(Some(source)) => wire.sources |= 1 << source,
                 Some(None) => wire.awaits_source = true,
             }
         }
-        (wire, !self.wiring.unheard.iter().any(|unheard| unheard == runtime))
+        (wire, !self.buses.unheard.iter().any(|unheard| unheard == runtime))
     }
 
     /// Whether anybody listens to the device's input.
     pub fn hears_device(&self) -> bool {
-        self.wiring.buses.iter().any(|bus| bus.from.is_none() && self.slot_of(&bus.to).is_some())
+        self.buses.list.iter().any(|bus| bus.from.is_none() && self.slot_of(&bus.to).is_some())
     }
 
     /// Lets a lane fade out; false when the runtime has none.

@@ -8,7 +8,7 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use ipc::limits::{BLOCK_FRAMES, LANE_CHANNELS, MAX_LEAD_BLOCKS, SAMPLE_RATE_RANGE_HZ};
-use ipc::message::{DeviceReply, DeviceStatus, InputStatus, OpenDevice, Output, Route, Tape, Wiring};
+use ipc::message::{Buses, DeviceReply, DeviceStatus, InputStatus, OpenDevice, Output, Route, Tape};
 use ipc::midi::{MidiCounters, Ports};
 use ipc::segment::{SegmentKind, SegmentRef, SessionId};
 use ipc::tempo::Tempo;
@@ -204,8 +204,8 @@ impl Session {
     }
 
     /// Connects the lanes with each other, and with the device's input.
-    pub fn wire(&mut self, wiring: Wiring) {
-        self.lanes.wire(wiring, &mut self.mixer);
+    pub fn connect(&mut self, buses: Buses) {
+        self.lanes.connect(buses, &mut self.mixer);
     }
 
     /// Listens to MIDI from now on. What a session without a clock is to hear, its hosts are told otherwise.

@@ -14,7 +14,7 @@ use toml::Spanned;
 use super::midi::TempoChoice;
 use super::restart_limits::RestartsTable;
 use crate::control::SessionName;
-use crate::control::protocol::{Channels, {RuntimeName}, WireEnd};
+use crate::control::protocol::{Channels, RuntimeName, WireEnd};
 use crate::policy::RestartLimits;
 use crate::policy::routes::{DEVICE_INPUT, Route};
 

@@ -13,8 +13,8 @@ use super::program::Phase;
 use super::runtime::{Asker, ChangeVerb, Classified, FreezeAsker, Question, Recall, Runtime, Way, Wishes};
 use super::{Action, EditNews, Policy, ProgramText, Report, Stage, TapeFiles, looking};
 use crate::control::protocol::{
-    Answer, AnswerWhen, Boundary, Cancel, Cancelled, ChangeEvent, ChangeId, Channels, Confirm, Deaths, ErrorCode, ErrorReply, Get, Midi, MidiMessage, Pong,
-    Progress, Push, Restart, Rollback, RuntimeName, RuntimeNow, Set, ShuttingDown, Verb, Watch, Watching,
+    Answer, AnswerWhen, Boundary, Cancel, Cancelled, ChangeEvent, ChangeId, Channels, Confirm, Deaths, ErrorCode, ErrorReply, Get, Midi,
+    MidiMessage, Pong, Progress, Push, Restart, Rollback, RuntimeName, RuntimeNow, Set, ShuttingDown, Verb, Watch, Watching,
 };
 use crate::control::{Call, Ticket};
 

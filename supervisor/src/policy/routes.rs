@@ -3,7 +3,7 @@
 //! Routes are kept by the names of runtimes, whatever becomes of their hosts, and are told to the device host as the names of the
 //! lanes that those have at the time. A program that wants to hear something, and that no route leads to, hears the device's input.
 
-use ipc::message::{Bus, InputStatus, Wiring};
+use ipc::message::{Bus, Buses, InputStatus};
 use serde::{Deserialize, Serialize};
 
 use super::edits::{find, runtime_name};
@@ -31,14 +31,14 @@ pub struct Route {
 pub(super) struct Routes {
     pub list: Vec<Route>,
     /// What the device host of this generation has been told; `None` where that is not known.
-    told: Option<(u64, Wiring)>,
+    told: Option<(u64, Buses)>,
     pub input: InputStatus,
     pub bus_latency_blocks: u64,
 }
 
 impl Default for Routes {
     fn default() -> Self {
-        Self { list: Vec::new(), told: Some((1, Wiring::default())), input: InputStatus::default(), bus_latency_blocks: 1 }
+        Self { list: Vec::new(), told: Some((1, Buses::default())), input: InputStatus::default(), bus_latency_blocks: 1 }
     }
 }
 
@@ -166,47 +166,47 @@ impl Policy {
     }
 
     /// The routes as the device host is to have them.
-    pub(super) fn wiring(&self) -> Wiring {
-        let mut wiring = Wiring::default();
+    pub(super) fn buses(&self) -> Buses {
+        let mut buses = Buses::default();
         for route in &self.routes.list {
             if let Some(to) = self.lane_of(&route.to) {
                 let from = if route.from == DEVICE_INPUT { None } else { self.lane_of(&route.from) };
                 if from.is_some() || route.from == DEVICE_INPUT {
-                    wiring.buses.push(Bus { from, to });
+                    buses.list.push(Bus { from, to });
                 }
             }
             let lane = self.lane_of(&route.from).filter(|_| route.is_only);
-            wiring.unheard.extend(lane.filter(|lane| !wiring.unheard.contains(lane)));
+            buses.unheard.extend(lane.filter(|lane| !buses.unheard.contains(lane)));
         }
         for program in &self.programs {
             let is_routed = self.routes.list.iter().any(|route| route.to == program.name);
             if let Some(slot) = self.voice(&program.name).filter(|slot| !is_routed && self.hears_sound(*slot))
                 && self.programs[slot.0].lane_name == program.lane_name
             {
-                wiring.buses.push(Bus { from: None, to: program.lane_name.clone() });
+                buses.list.push(Bus { from: None, to: program.lane_name.clone() });
             }
         }
-        wiring
+        buses
     }
 
     /// Tells the device host who listens to whom, where that has changed. Before it is told of the lanes: they are connected
     /// from their first block on.
-    pub(super) fn wire(&mut self, actions: &mut Vec<Action>) {
+    pub(super) fn connect_buses(&mut self, actions: &mut Vec<Action>) {
         match self.device {
             Device::Opening { .. } | Device::Open => {}
             Device::Closed | Device::Stopping | Device::Stopped => return,
         }
-        let wiring = self.wiring();
+        let buses = self.buses();
         let generation = self.device_generation;
         let is_known = match &self.routes.told {
-            Some((told_to, told)) if *told_to == generation => *told == wiring,
+            Some((told_to, told)) if *told_to == generation => *told == buses,
             // A new one knows of nothing.
-            Some(_) => wiring == Wiring::default(),
+            Some(_) => buses == Buses::default(),
             None => false,
         };
-        self.routes.told = Some((generation, wiring.clone()));
+        self.routes.told = Some((generation, buses.clone()));
         if !is_known {
-            actions.push(Action::Wire(wiring));
+            actions.push(Action::Connect(buses));
         }
     }
 }

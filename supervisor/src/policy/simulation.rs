@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ipc::fault::{Fault, FaultKind};
 use ipc::live::LiveRequest;
-use ipc::message::{CompileOutcome, CompileTimings, DeviceReply, DeviceStatus, HostReply, HostStatus, Refusal, Wiring, WorkerReply};
+use ipc::message::{Buses, CompileOutcome, CompileTimings, DeviceReply, DeviceStatus, HostReply, HostStatus, Refusal, WorkerReply};
 use ipc::recovery::TakeOver;
 use ipc::segment::{SegmentKind, SegmentRef};
 
@@ -85,7 +85,7 @@ struct World {
     clients: Clients,
     hosts: Hosts,
     /// What the device host has been told of who listens to whom.
-    wiring: Wiring,
+    buses: Buses,
     /// The supervisor is about to be killed, and this is what it has noted.
     legacy: Option<Legacy>,
     successions: u64,
@@ -95,12 +95,6 @@ struct World {
     letters: Vec<Letter>,
     /// Everything that happens is printed.
     is_traced: bool,
-}
-
-/// Something that a host is told.
-enum Letter {
-    Change { runtime: RuntimeIndex, host: HostIndex, request: LiveRequest, state: Option<String> },
-    TakeOver { host: HostIndex, order: Box<TakeOver>, state: Option<String> },
     /// Clients record the sound.
     has_tapes: bool,
     /// Recordings that were begun and ended.
@@ -110,6 +104,12 @@ enum Letter {
     has_wires: bool,
     /// The last tick of each life of which it is logged what control wires brought.
     wired: BTreeMap<usize, u64>,
+}
+
+/// Something that a host is told.
+enum Letter {
+    Change { runtime: RuntimeIndex, host: HostIndex, request: LiveRequest, state: Option<String> },
+    TakeOver { host: HostIndex, order: Box<TakeOver>, state: Option<String> },
 }
 
 impl World {
@@ -156,7 +156,7 @@ impl World {
             is_calm: false,
             clients: Clients::default(),
             hosts: Hosts::default(),
-            wiring: Wiring::default(),
+            buses: Buses::default(),
             legacy: None,
             successions: 0,
             gains: BTreeMap::new(),
@@ -236,19 +236,19 @@ impl World {
             self.take(action);
         }
         self.check_keep();
-        self.check_wiring();
+        self.check_buses();
         self.check_what_plays();
     }
 
     /// The device host knows who listens to whom, and connects nobody who is not there.
-    fn check_wiring(&self) {
+    fn check_buses(&self) {
         let is_told = matches!(self.policy.device, Device::Opening { .. } | Device::Open);
         if self.policy.stage != Stage::Working || !is_told {
             return;
         }
-        self.promise(self.wiring == self.policy.wiring(), "the device host connects otherwise than it should");
-        let listeners = self.wiring.buses.iter().map(|bus| &bus.to);
-        for lane in listeners.chain(self.wiring.buses.iter().filter_map(|bus| bus.from.as_ref())) {
+        self.promise(self.buses == self.policy.buses(), "the device host connects otherwise than it should");
+        let listeners = self.buses.list.iter().map(|bus| &bus.to);
+        for lane in listeners.chain(self.buses.list.iter().filter_map(|bus| bus.from.as_ref())) {
             let is_there = self.policy.programs.iter().any(|program| program.lane_name == *lane && !program.phase.is_over());
             self.promise(is_there, "a lane is connected that nobody has");
         }
@@ -320,7 +320,7 @@ impl World {
                 let is_first = self.spawned.insert(child);
                 self.promise(is_first, "a process is started twice");
                 if matches!(child, Child::Device(_)) {
-                    self.wiring = Wiring::default();
+                    self.buses = Buses::default();
                 }
                 if self.fails(40) {
                     return self.pending.push_back(Event::NotSpawned { child, reason: String::new() });
@@ -445,7 +445,7 @@ impl World {
                 self.gains.entry(runtime).and_modify(|now| *now = gain);
             }
             Action::SetRoute { .. } => {}
-            Action::Wire(wiring) => self.wiring = wiring,
+            Action::Connect(buses) => self.buses = buses,
             Action::Log(entry) => self.check_log(&entry),
             Action::Watch { .. } | Action::Unwatch { .. } | Action::Record { .. } => {}
         }

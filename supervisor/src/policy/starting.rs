@@ -29,7 +29,7 @@ impl Policy {
         self.advance_script(now_ms, actions);
         self.settle_sample_rate();
         self.open_device(now_ms, actions);
-        self.wire(actions);
+        self.connect_buses(actions);
         for runtime in (0..self.programs.len()).map(RuntimeIndex) {
             self.start_program(now_ms, runtime, actions);
             let is_over = self.programs[runtime.0].phase.is_over() && (self.is_live() || self.programs[runtime.0].phase == Phase::Failed);
@@ -40,7 +40,7 @@ impl Policy {
             }
         }
         // What has come to its end meanwhile is heard by nobody.
-        self.wire(actions);
+        self.connect_buses(actions);
         self.begin_rendering(actions);
         (0..self.programs.len()).for_each(|slot| self.set_route(RuntimeIndex(slot), actions));
         self.advance_midi(actions);

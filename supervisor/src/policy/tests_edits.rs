@@ -923,8 +923,8 @@ fn a_host_that_takes_no_keys_is_told_how_the_keyboard_is_when_it_does() {
 
 /// What the device host was told last of who listens to whom: the lanes that are heard and those that hear them.
 fn wired(stage: &Stage) -> Option<Vec<(Option<String>, String)>> {
-    let told = stage.all.iter().rev().find_map(|action| if let Action::Wire(wiring) = action { Some(wiring.clone()) } else { None });
-    told.map(|wiring| wiring.buses.into_iter().map(|bus| (bus.from, bus.to)).collect())
+    let told = stage.all.iter().rev().find_map(|action| if let Action::Connect(buses) = action { Some(buses.clone()) } else { None });
+    told.map(|buses| buses.list.into_iter().map(|bus| (bus.from, bus.to)).collect())
 }
 
 fn route(from: &str, to: &str, only: bool) -> Verb {
@@ -939,7 +939,7 @@ fn a_route_is_told_to_the_device_host_and_names_what_is_not_there() {
     let bus = |from: &str| (Some(from.to_owned()), "a".to_owned());
     assert_eq!(wired(&stage), Some(vec![bus("a")]));
     assert!(
-        matches!(stage.all.iter().rev().find(|action| matches!(action, Action::Wire(_))), Some(Action::Wire(wiring)) if wiring.unheard == ["a"])
+        matches!(stage.all.iter().rev().find(|action| matches!(action, Action::Connect(_))), Some(Action::Connect(buses)) if buses.unheard == ["a"])
     );
     let Some(Action::Answer { outcome, .. }) = stage.all.iter().rev().find(|action| matches!(action, Action::Answer { .. })) else {
         panic!("it is answered")
@@ -947,9 +947,9 @@ fn a_route_is_told_to_the_device_host_and_names_what_is_not_there() {
     let Ok(Answer::Route(routing)) = outcome.as_ref() else { panic!("{outcome:?}") };
     let why = routing.routes[0].silent_because.as_deref().unwrap_or_default();
     assert!(why.contains("audioRuntime.audioInBufferLAddress"), "a program that listens to nothing is named: {why}");
-    let told = stage.all.iter().filter(|action| matches!(action, Action::Wire(_))).count();
+    let told = stage.all.iter().filter(|action| matches!(action, Action::Connect(_))).count();
     stage.call(route("a", "a", true));
-    assert_eq!(stage.all.iter().filter(|action| matches!(action, Action::Wire(_))).count(), told, "what changes nothing is not told");
+    assert_eq!(stage.all.iter().filter(|action| matches!(action, Action::Connect(_))).count(), told, "what changes nothing is not told");
     for (from, to) in [("b", "a"), ("a", "b"), ("a", "@input")] {
         stage.call(route(from, to, false));
         let refused = stage.all.iter().rev().find_map(|action| match action {

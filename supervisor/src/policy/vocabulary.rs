@@ -13,7 +13,7 @@ use ipc::hash::ContentHash;
 use ipc::live::{LiveRequest, RequestId};
 use ipc::manifest::Manifest;
 use ipc::message::{
-    CompileTimings, DeviceDescription, DeviceReply, DeviceStatus, HostReply, HostStatus, ItemValue, Refusal, Role, Route, Tape, Wiring,
+    Buses, CompileTimings, DeviceDescription, DeviceReply, DeviceStatus, HostReply, HostStatus, ItemValue, Refusal, Role, Route, Tape,
     WorkerReply,
 };
 use ipc::midi::PortChange;
@@ -524,7 +524,7 @@ pub enum Action {
     },
     RemoveLane(RuntimeIndex),
     /// From now on lanes listen to each other like this.
-    Wire(Wiring),
+    Connect(Buses),
     /// Listen to MIDI, and tell what comes in.
     Listen,
     /// Send MIDI clock at this tempo, from its block on.

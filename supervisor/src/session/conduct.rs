@@ -499,7 +499,7 @@ impl<'a> Shell<'a> {
                 self.tell_device(DeviceRequest::AddLane { runtime: self.policy.lane_name(runtime), lane, resumes });
             }
             Action::RemoveLane(runtime) => self.tell_device(DeviceRequest::RemoveLane { runtime: self.policy.lane_name(runtime) }),
-            Action::Wire(wiring) => self.tell_device(DeviceRequest::Wire(wiring)),
+            Action::Connect(buses) => self.tell_device(DeviceRequest::Connect(buses)),
             Action::Listen => self.tell_device(DeviceRequest::Listen(self.job.midi.clone())),
             Action::SetTempo(tempo) => self.tell_device(DeviceRequest::Tempo(tempo)),
             Action::BeginRendering => self.tell_device(DeviceRequest::Begin),
