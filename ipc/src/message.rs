@@ -286,7 +286,7 @@ pub enum DeviceRequest {
     /// first sample on. Not answered.
     SetGain { runtime: String, gain: f32, ramp_frames: u32 },
     /// Bring this lane to other channels of the device. One that has not begun is there from its first sample on. Not answered.
-    SetRoute { runtime: String, route: Route },
+    SetOutput { runtime: String, route: OutputMap },
     /// From now on lanes listen to each other, and to the device's input, like this and not otherwise. Names lanes that are there
     /// and lanes that are still to come. Not answered.
     Connect(Buses),
@@ -355,14 +355,14 @@ pub struct Tape {
 
 /// Which channels of the device the two channels of a lane go to: bit n stands for channel n + 1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Route {
+pub struct OutputMap {
     pub left: u32,
     pub right: u32,
     /// What both are multiplied with.
     pub gain: f32,
 }
 
-impl Route {
+impl OutputMap {
     /// Left to channel 1, right to channel 2.
     pub const STRAIGHT: Self = Self { left: 1, right: 2, gain: 1.0 };
 }

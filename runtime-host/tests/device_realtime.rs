@@ -156,7 +156,7 @@ fn the_device_hosts_renderer_never_allocates_or_frees_whatever_happens() {
                 assert!(control.send(Command::Capture(Some(tap))));
             }
             200 => baton.pass_to(second.generation()),
-            100 => assert!(control.send(Command::AddStem { track: 2, tap: recorder.add_stem("resumed", &counters) })),
+            120 => assert!(control.send(Command::AddStem { track: 2, tap: recorder.add_stem("resumed", &counters) })),
             220 => assert!(control.send(Command::EndTape)),
             250 => assert!(control.send(Command::Remove { slot: 1 })),
             300 => {

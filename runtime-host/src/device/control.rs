@@ -181,11 +181,11 @@ impl Control {
                 session.set_gain(&runtime, gain, ramp_frames);
                 None
             }
-            (DeviceRequest::SetRoute { runtime, route }, Some(session)) => {
-                session.set_route(&runtime, route);
+            (DeviceRequest::SetOutput { runtime, route }, Some(session)) => {
+                session.set_output(&runtime, route);
                 None
             }
-            (DeviceRequest::SetGain { .. } | DeviceRequest::SetRoute { .. }, None) => None,
+            (DeviceRequest::SetGain { .. } | DeviceRequest::SetOutput { .. }, None) => None,
             (DeviceRequest::Connect(buses), Some(session)) => {
                 session.connect(buses);
                 None

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use ipc::input::InputWriter;
 use ipc::lane::LaneReader;
 use ipc::limits::MAX_LANES;
-use ipc::message::{Buses, DeviceReply, LaneStatus, Route};
+use ipc::message::{Buses, DeviceReply, LaneStatus, OutputMap};
 use ipc::segment::{SegmentError, SegmentRef, SessionId};
 
 use super::counters::Counters;
@@ -41,7 +41,7 @@ struct Entry {
     /// A gain, and the frames to get there, that the mixer has not been told yet.
     untold_gain: Option<(f32, u32)>,
     /// Channels that the mixer has not been told yet.
-    untold_route: Option<Route>,
+    untold_route: Option<OutputMap>,
     /// What the mixer has been told of its input, and of whether it is heard directly.
     told_wire: (Wire, bool),
 }
@@ -178,10 +178,10 @@ impl Lanes {
     }
 
     /// Brings a lane to other channels of the device. A gain that is no number is silence. A runtime without a lane is fine.
-    pub fn set_route(&mut self, runtime: &str, route: Route, mixer: &mut MixerControl) {
+    pub fn set_output(&mut self, runtime: &str, route: OutputMap, mixer: &mut MixerControl) {
         let gain = if route.gain.is_finite() { route.gain.max(0.0) } else { 0.0 };
         if let Some(entry) = self.slot_of(runtime).and_then(|slot| self.slots[slot].as_mut()) {
-            entry.untold_route = Some(Route { gain, ..route });
+            entry.untold_route = Some(OutputMap { gain, ..route });
         }
         self.tell_levels(mixer);
     }
@@ -196,7 +196,7 @@ impl Lanes {
                 entry.untold_gain = None;
             }
             if let Some(route) = entry.untold_route
-                && mixer.send_if_quiet(Command::Route { slot, route })
+                && mixer.send_if_quiet(Command::Output { slot, route })
             {
                 entry.untold_route = None;
             }

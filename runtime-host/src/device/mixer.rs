@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use ipc::lane::{Block, SILENCE};
 use ipc::limits::{BLOCK_FRAMES, LANE_BLOCKS, LANE_CHANNELS, MAX_LANES};
-use ipc::message::Route;
+use ipc::message::OutputMap;
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::capture;
@@ -56,7 +56,7 @@ pub enum Command {
     /// Record no further block, and hand the tape back.
     EndTape,
     /// Bring the slot's lane to these channels of the device.
-    Route { slot: usize, route: Route },
+    Output { slot: usize, route: OutputMap },
     /// Connect the input of the slot's lane, and say whether the lane is heard directly.
     Wire { slot: usize, wire: Wire, is_direct: bool },
     /// Take the device's input in by this queue; the one before comes back.
@@ -309,7 +309,7 @@ impl Mixer {
                         strip.set_gain_rt(gain, ramp_frames);
                     }
                 }
-                Command::Route { slot, route } => {
+                Command::Output { slot, route } => {
                     let is_heard = self.strips[slot].as_ref().is_some_and(Strip::is_heard_rt);
                     self.routings[slot].go_to_rt(route, is_heard);
                 }

@@ -702,7 +702,7 @@ fn a_tape_begins_and_ends_with_a_whole_block_and_its_stems_add_up_to_its_master(
                 drop(reel);
                 ended = Some(block);
             }
-            Notice::Started { .. } | Notice::Removed { .. } => {}
+            Notice::Started { .. } | Notice::Removed { .. } | Notice::CaptureLeft(_) => {}
         }
     }
     assert_eq!((begun, ended), (Some(2), Some(9)), "from the block after frame 200, up to that after frame 1,149");

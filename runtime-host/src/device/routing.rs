@@ -5,7 +5,7 @@
 
 use ipc::lane::{Block, SILENCE};
 use ipc::limits::{BLOCK_FRAMES, LANE_CHANNELS, MAX_DEVICE_CHANNELS};
-use ipc::message::Route;
+use ipc::message::OutputMap;
 
 /// One frame of the device: a sample for each of its channels.
 pub type DeviceFrame = [f32; MAX_DEVICE_CHANNELS];
@@ -16,16 +16,16 @@ const ALL_CHANNELS: u32 = (1 << MAX_DEVICE_CHANNELS as u32) - 1;
 /// Where one lane goes, perhaps on its way to somewhere else.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Routing {
-    now: Route,
-    next: Option<Route>,
+    now: OutputMap,
+    next: Option<OutputMap>,
 }
 
 impl Routing {
-    pub const STRAIGHT: Self = Self { now: Route::STRAIGHT, next: None };
+    pub const STRAIGHT: Self = Self { now: OutputMap::STRAIGHT, next: None };
 
     /// Goes to other channels with the next block; `is_heard`: fading.
-    pub fn go_to_rt(&mut self, route: Route, is_heard: bool) {
-        let route = Route { left: route.left & ALL_CHANNELS, right: route.right & ALL_CHANNELS, ..route };
+    pub fn go_to_rt(&mut self, route: OutputMap, is_heard: bool) {
+        let route = OutputMap { left: route.left & ALL_CHANNELS, right: route.right & ALL_CHANNELS, ..route };
         match is_heard {
             true => self.next = Some(route).filter(|route| *route != self.now),
             false => *self = Self { now: route, next: None },
@@ -68,7 +68,7 @@ impl Bus {
         self.width = LANE_CHANNELS;
     }
 
-    fn add_rt(&mut self, block: &Block, route: Route, level: impl Fn(usize) -> f32) {
+    fn add_rt(&mut self, block: &Block, route: OutputMap, level: impl Fn(usize) -> f32) {
         for (samples, channels) in block.iter().zip([route.left, route.right]) {
             for channel in channels_of_rt(channels) {
                 self.width = self.width.max(channel + 1);
@@ -105,8 +105,8 @@ fn channels_of_rt(bits: u32) -> impl Iterator<Item = usize> {
 
 /// What of a block is on the pair of channels that its route goes to: 1 and 2, 3 and 4, …; where it goes to two channels of
 /// different pairs, on the lower of them and on the other one.
-fn stem_of_rt(block: &Block, route: Route) -> Block {
-    if route == Route::STRAIGHT {
+fn stem_of_rt(block: &Block, route: OutputMap) -> Block {
+    if route == OutputMap::STRAIGHT {
         return *block;
     }
     let bits = route.left | route.right;
@@ -133,7 +133,7 @@ mod tests {
     const BLOCK: Block = [[0.5; BLOCK_FRAMES], [-0.25; BLOCK_FRAMES]];
 
     /// What channels have after a block of 0.5 and -0.25 went there, and the stem.
-    fn routed(route: Route) -> ([f32; 4], [f32; 2]) {
+    fn routed(route: OutputMap) -> ([f32; 4], [f32; 2]) {
         let (mut bus, mut routing) = (Bus::SILENT, Routing::STRAIGHT);
         routing.go_to_rt(route, false);
         let stem = routing.add_rt(&BLOCK, &mut bus);
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn both_channels_go_where_the_route_says_and_the_stem_is_what_is_on_their_pair() {
-        let to = |left, right, gain| routed(Route { left, right, gain });
+        let to = |left, right, gain| routed(OutputMap { left, right, gain });
         assert_eq!(to(0b0001, 0b0010, 1.0), ([0.5, -0.25, 0.0, 0.0], [0.5, -0.25]));
         assert_eq!(to(0b0100, 0b1000, 1.0), ([0.0, 0.0, 0.5, -0.25], [0.5, -0.25]));
         assert_eq!(to(0b0011, 0, 1.0), ([0.5, 0.5, 0.0, 0.0], [0.5, 0.5]), "one channel on both");
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn a_change_fades_within_one_block() {
         let (mut bus, mut routing) = (Bus::SILENT, Routing::STRAIGHT);
-        routing.go_to_rt(Route { left: 4, right: 8, gain: 1.0 }, true);
+        routing.go_to_rt(OutputMap { left: 4, right: 8, gain: 1.0 }, true);
         let stem = routing.add_rt(&BLOCK, &mut bus);
         assert!(stem[0].iter().all(|sample| (sample - 0.5).abs() < 1e-6));
         let steps = |channel: usize| (1..BLOCK_FRAMES).map(move |frame| (frame, channel));

@@ -8,7 +8,7 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use ipc::limits::{BLOCK_FRAMES, LANE_CHANNELS, MAX_LEAD_BLOCKS, SAMPLE_RATE_RANGE_HZ};
-use ipc::message::{Buses, DeviceReply, DeviceStatus, InputStatus, OpenDevice, Output, Route, Tape};
+use ipc::message::{Buses, DeviceReply, DeviceStatus, InputStatus, OpenDevice, Output, OutputMap, Tape};
 use ipc::midi::{MidiCounters, Ports};
 use ipc::segment::{SegmentKind, SegmentRef, SessionId};
 use ipc::tempo::Tempo;
@@ -182,8 +182,8 @@ impl Session {
     }
 
     /// Brings a lane to other channels of the device.
-    pub fn set_route(&mut self, runtime: &str, route: Route) {
-        self.lanes.set_route(runtime, route, &mut self.mixer);
+    pub fn set_output(&mut self, runtime: &str, route: OutputMap) {
+        self.lanes.set_output(runtime, route, &mut self.mixer);
     }
 
     /// Records from the next block on, all runtimes that have a lane and those that get one later.

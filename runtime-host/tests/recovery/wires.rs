@@ -117,7 +117,7 @@ impl Player {
     /// The block of the last tick.
     fn block(&self) -> Block {
         let (mut block, began, number) = (SILENCE, Instant::now(), self.ticks - 1);
-        while !self.reader.wait_until_written(number, Duration::from_millis(100)) {
+        while !self.reader.wait_until_written_rt(number, Duration::from_millis(100)) {
             assert!(began.elapsed() < DEADLINE, "block {number} never came");
         }
         assert!(self.reader.read_rt(number, &mut block), "block {number}");

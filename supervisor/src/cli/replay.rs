@@ -130,7 +130,7 @@ fn hears_sound(what: &Logged) -> bool {
     match what {
         Logged::Start { revision, .. } | Logged::Change { revision, .. } => revision.hears_sound,
         Logged::Set { .. } | Logged::Midi { .. } | Logged::Reset {} | Logged::Freeze {} | Logged::Run {} => false,
-        Logged::RolledBack { .. } | Logged::Asset { .. } | Logged::Seen {} => false,
+        Logged::RolledBack { .. } | Logged::Asset { .. } | Logged::Seen {} | Logged::Wired { .. } => false,
     }
 }
 

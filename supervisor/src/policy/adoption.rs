@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use ipc::hash::ContentHash;
 use ipc::live::{LiveChange, RequestId};
-use ipc::message::{DeviceReply, HostReply, Route};
+use ipc::message::{DeviceReply, HostReply, OutputMap};
 use ipc::recovery::Presence;
 use ipc::segment::SegmentRef;
 use ipc::tempo::Tempo;
@@ -115,7 +115,7 @@ pub struct LifeNote {
     was_lane_added: bool,
     is_retiring: bool,
     gain: f32,
-    route: Route,
+    route: OutputMap,
     keep: Keep,
     host: Option<usize>,
     text: TextNote,
@@ -684,7 +684,7 @@ impl Policy {
             state.generation = state.last_generation;
             program.generation = state.generation;
             program.lane_name = format!("{}/{}", program.name, program.generation);
-            (program.lane, program.gain, program.route) = (Lane::None, 1.0, Route::STRAIGHT);
+            (program.lane, program.gain, program.route) = (Lane::None, 1.0, OutputMap::STRAIGHT);
         }
         if program.phase == Phase::Failed {
             homecoming.lost.push((note.runtime, text.clone()));

@@ -1,6 +1,6 @@
 //! How loud which runtime is, and on which channels of the device. Part of the state machine: see the parent module.
 
-use ipc::message::Route;
+use ipc::message::OutputMap;
 
 use super::edits::runtime_name;
 use super::program::Phase;
@@ -113,7 +113,7 @@ impl Policy {
     }
 
     /// Brings one lane to its runtime's channels.
-    pub(super) fn set_route(&mut self, slot: RuntimeIndex, actions: &mut Vec<Action>) {
+    pub(super) fn map_output(&mut self, slot: RuntimeIndex, actions: &mut Vec<Action>) {
         let Some(runtime) = self.programs[slot.0].runtime else { return };
         let program = &self.programs[slot.0];
         let current = self.runtimes[runtime].current.as_ref().filter(|_| self.runtimes[runtime].slot == Some(slot));
@@ -122,7 +122,7 @@ impl Policy {
         let program = &mut self.programs[slot.0];
         if program.is_lane_added && program.route != route {
             program.route = route;
-            actions.push(Action::SetRoute { runtime: slot, route });
+            actions.push(Action::SetOutput { runtime: slot, route });
         }
     }
 
@@ -142,13 +142,13 @@ impl Policy {
 
 /// The way of a program's two channels. One that has an output on one side only is heard on both channels, and one that goes to a
 /// single channel is heard there whole: with half the level of each side, if it has two.
-fn route(channels: Channels, sides: [bool; 2]) -> Route {
+fn route(channels: Channels, sides: [bool; 2]) -> OutputMap {
     let bit = |channel: u8| 1 << (channel.max(1) - 1);
     let (left, right) = (bit(channels.left), bit(channels.right));
     match sides {
-        [true, false] => Route { left: left | right, right: 0, gain: 1.0 },
-        [false, true] => Route { left: 0, right: left | right, gain: 1.0 },
-        [true, true] | [false, false] => Route { left, right, gain: if left == right { 0.5 } else { 1.0 } },
+        [true, false] => OutputMap { left: left | right, right: 0, gain: 1.0 },
+        [false, true] => OutputMap { left: 0, right: left | right, gain: 1.0 },
+        [true, true] | [false, false] => OutputMap { left, right, gain: if left == right { 0.5 } else { 1.0 } },
     }
 }
 
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn a_program_with_one_output_is_heard_on_both_channels_and_one_channel_has_both_sides() {
         let way = |text: &str, sides| {
-            let Route { left, right, gain } = route(Channels::new(text).unwrap(), sides);
+            let OutputMap { left, right, gain } = route(Channels::new(text).unwrap(), sides);
             (left, right, gain)
         };
         assert_eq!(way("1-2", [true, true]), (0b01, 0b10, 1.0));

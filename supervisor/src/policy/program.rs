@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ipc::hash::ContentHash;
-use ipc::message::Route;
+use ipc::message::OutputMap;
 use ipc::segment::SegmentRef;
 use ipc::wires::Wiring;
 
@@ -123,7 +123,7 @@ pub struct Program {
     /// Gain the device host has been told for its lane.
     pub gain: f32,
     /// Channels the device host has been told for its lane.
-    pub route: Route,
+    pub route: OutputMap,
     /// Ticks its host has told of.
     pub ticks: u64,
     /// It is being replaced or stopped.
@@ -174,7 +174,7 @@ impl Program {
             generation: 1,
             revision: None,
             gain: 1.0,
-            route: Route::STRAIGHT,
+            route: OutputMap::STRAIGHT,
             ticks: 0,
             is_retiring: false,
             host: None,

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use ipc::live::{Carried, LiveChange, LiveReply, LiveRequest, SwapProgress};
-use ipc::message::{Route, StartRuntime, WorkerReply};
+use ipc::message::{OutputMap, StartRuntime, WorkerReply};
 use ipc::recovery::{TakeOver, TookOver};
 use ipc::segment::SegmentRef;
 use runtime_host::registry;
@@ -489,7 +489,7 @@ impl Policy {
             program.is_lane_mapped = false;
             program.underruns.device_lost();
             program.gain = 1.0;
-            program.route = Route::STRAIGHT;
+            program.route = OutputMap::STRAIGHT;
             // Whoever waited for its fade need not wait any more.
         }
         for runtime in (0..self.programs.len()).map(RuntimeIndex) {

@@ -444,7 +444,7 @@ impl World {
                 // One that fades out is as loud as it was.
                 self.gains.entry(runtime).and_modify(|now| *now = gain);
             }
-            Action::SetRoute { .. } => {}
+            Action::SetOutput { .. } => {}
             Action::Connect(buses) => self.buses = buses,
             Action::Log(entry) => self.check_log(&entry),
             Action::Watch { .. } | Action::Unwatch { .. } | Action::Record { .. } => {}

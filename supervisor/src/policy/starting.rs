@@ -42,7 +42,7 @@ impl Policy {
         // What has come to its end meanwhile is heard by nobody.
         self.connect_buses(actions);
         self.begin_rendering(actions);
-        (0..self.programs.len()).for_each(|slot| self.set_route(RuntimeIndex(slot), actions));
+        (0..self.programs.len()).for_each(|slot| self.map_output(RuntimeIndex(slot), actions));
         self.advance_midi(actions);
         self.advance_tempo(now_ms, actions);
         self.advance_wires(actions);
@@ -168,7 +168,7 @@ impl Policy {
             let resumes = std::mem::replace(&mut program.was_lane_added, true);
             actions.push(Action::AddLane { runtime, lane: lane.clone(), resumes });
             self.set_gain(runtime, 0, actions);
-            self.set_route(runtime, actions);
+            self.map_output(runtime, actions);
         }
     }
 

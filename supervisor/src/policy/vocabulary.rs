@@ -13,7 +13,7 @@ use ipc::hash::ContentHash;
 use ipc::live::{LiveRequest, RequestId};
 use ipc::manifest::Manifest;
 use ipc::message::{
-    Buses, CompileTimings, DeviceDescription, DeviceReply, DeviceStatus, HostReply, HostStatus, ItemValue, Refusal, Role, Route, Tape,
+    Buses, CompileTimings, DeviceDescription, DeviceReply, DeviceStatus, HostReply, HostStatus, ItemValue, OutputMap, Refusal, Role, Tape,
     WorkerReply,
 };
 use ipc::midi::PortChange;
@@ -493,9 +493,9 @@ pub enum Action {
         gain: f32,
         ramp_frames: u32,
     },
-    SetRoute {
+    SetOutput {
         runtime: RuntimeIndex,
-        route: Route,
+        route: OutputMap,
     },
     /// Answered by `LaneCreated` or `LaneNotCreated`.
     CreateLane(RuntimeIndex),

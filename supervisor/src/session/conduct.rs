@@ -480,9 +480,9 @@ impl<'a> Shell<'a> {
                 let runtime = self.policy.lane_name(runtime);
                 self.tell_device(DeviceRequest::SetGain { runtime, gain, ramp_frames });
             }
-            Action::SetRoute { runtime, route } => {
+            Action::SetOutput { runtime, route } => {
                 let runtime = self.policy.lane_name(runtime);
-                self.tell_device(DeviceRequest::SetRoute { runtime, route });
+                self.tell_device(DeviceRequest::SetOutput { runtime, route });
             }
             Action::CreateLane(runtime) => self.create_lane(runtime),
             Action::CreateBoard(runtime) => {
