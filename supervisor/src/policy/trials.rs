@@ -62,7 +62,7 @@ impl Policy {
     /// A change has been committed: what it goes back to if it fails.
     pub(super) fn begin_trial(&mut self, runtime: usize, tried: Tried) {
         let Tried { change, request, revision, class, is_patch, base, good } = tried;
-        let is_nothing = class == ChangeClass::None;
+        let is_nothing = class == ChangeClass::None && is_patch;
         let is_base_good = self.is_good(runtime, base.hash());
         let state = &mut self.runtimes[runtime];
         match &mut state.trial {
@@ -203,14 +203,7 @@ impl Policy {
     }
 
     /// Refuses the texts that failed, and tells of each. The newest is the one that ran: its line is the one to blame.
-    pub(super) fn tell_rolled_back(
-        &mut self,
-        runtime: usize,
-        failed: &[Failed],
-        to: &Revision,
-        fall: Fall,
-        actions: &mut Vec<Action>,
-    ) {
+    pub(super) fn tell_rolled_back(&mut self, runtime: usize, failed: &[Failed], to: &Revision, fall: Fall, actions: &mut Vec<Action>) {
         let Fall { fault, why, tick, is_late } = fall;
         for (change, revision) in failed {
             let name = RevisionName::from(revision.hash());

@@ -139,7 +139,15 @@ impl Stage {
             let request = patch.request;
             self.tell_rt(Outcome::Patched { request, tick, patch_ns: 0, carried, now });
             let trial = Trial::Patch(patch);
-            return self.tell_rt(Outcome::RolledBack { tick, failure, failed: now, now: self.identity_rt(), is_partial: false, is_late: false, trial });
+            return self.tell_rt(Outcome::RolledBack {
+                tick,
+                failure,
+                failed: now,
+                now: self.identity_rt(),
+                is_partial: false,
+                is_late: false,
+                trial,
+            });
         }
         self.program.write_rt(&patch.assets);
         self.program.set_revision(patch.revision);

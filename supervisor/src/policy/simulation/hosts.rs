@@ -257,7 +257,11 @@ impl World {
         let (to, tick) = (life.running.revision, life.tick);
         let fault = Fault { kind: FaultKind::Runaway, tick, block: None, line: Some(3), repeats: 0 };
         for request in patches.into_iter().map(|patch| patch.request).chain(swap.map(|trial| trial.request)) {
-            self.says_of_swap(runtime, request, SwapProgress::RolledBack { tick, fault: fault.clone(), to, is_partial: false, is_late: false });
+            self.says_of_swap(
+                runtime,
+                request,
+                SwapProgress::RolledBack { tick, fault: fault.clone(), to, is_partial: false, is_late: false },
+            );
         }
     }
 
