@@ -236,6 +236,8 @@ pub(super) struct Homecoming {
     lost: Vec<(usize, ProgramText)>,
     /// Changes that waited for an answer which nobody can give any more.
     dropped: Vec<(RuntimeIndex, u64)>,
+    /// Lanes of lives that begin once more, under other names: each is the life of nobody, until it is gone.
+    nobodys: Vec<(String, ProgramText)>,
 }
 
 impl Notes {
@@ -328,6 +330,11 @@ pub fn is_noteworthy(event: &Event) -> bool {
             }
             | Event::DeviceSaid { reply: DeviceReply::Status(_) | DeviceReply::Midi(_) | DeviceReply::MidiPort(_), .. }
     )
+}
+
+/// Whether what is to be done must be noted, whatever brought it about: no number of a process is given twice.
+pub fn is_consequential(actions: &[Action]) -> bool {
+    actions.iter().any(|action| matches!(action, Action::Spawn(_)))
 }
 
 /// Takes notes; knows the hashes of texts.
@@ -616,6 +623,11 @@ impl Policy {
             policy.take_back_life(notes, *life, note, &found, &mut homecoming);
         }
         policy.take_back_tempo(notes.session.tempo);
+        for (lane_name, text) in std::mem::take(&mut homecoming.nobodys) {
+            homecoming.lanes.push(RuntimeIndex(policy.programs.len()));
+            policy.programs.push(Program { lane_name, phase: Phase::Done, ..Program::new(text.name.clone()) });
+            policy.texts.push(text);
+        }
         policy.homecoming = Some(homecoming);
         policy
     }
@@ -673,7 +685,10 @@ impl Policy {
         }
         if program.phase.is_over() || program.phase == Phase::Queued {
             // What it had nobody goes on with: its lane is taken from the device host, and its name from its segments.
-            homecoming.lanes.extend(program.is_lane_added.then_some(slot));
+            match program.phase {
+                Phase::Queued if program.is_lane_added => homecoming.nobodys.push((program.lane_name.clone(), text.clone())),
+                _ => homecoming.lanes.extend(program.is_lane_added.then_some(slot)),
+            }
             homecoming.released.extend(program.end());
             (program.is_lane_added, program.was_lane_added) = (false, false);
         }
@@ -702,7 +717,7 @@ impl Policy {
     /// The session goes on under another supervisor.
     pub(super) fn come_home(&mut self, now_ms: u64, homecoming: Homecoming, actions: &mut Vec<Action>) {
         self.stage = Stage::Working;
-        let Homecoming { present, unheard, lanes, released, lost, dropped } = homecoming;
+        let Homecoming { present, unheard, lanes, released, lost, dropped, nobodys: _ } = homecoming;
         actions.extend(lanes.into_iter().map(Action::RemoveLane));
         actions.extend(released.into_iter().map(|segment| Action::Release { segment }));
         for (slot, presence) in present {

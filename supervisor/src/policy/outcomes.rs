@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ipc::live::{Carried, LiveReply, RequestId, SwapProgress};
 use ipc::message::{ElementValues, Refusal};
 
-use super::edits::{answer_error, crossfade_frames, is_patch, runtime_name, swap_trial_ticks, trial_ticks};
+use super::edits::{answer_error, crossfade_frames, runtime_name, swap_trial_ticks, trial_ticks};
 use super::log::{LogEntry, Logged, RevisionText};
 use super::program::{Phase, Program};
 use super::runtime::{Asker, EditStage, FreezeAsker, HistoryEntry, Question, Recall, Revision, Way};
@@ -161,12 +161,13 @@ impl Policy {
         let (change, revision) = (flight.what.edit.change, Arc::clone(&flight.what.revision));
         let (base, good, class) = (flight.what.base.clone(), flight.good.clone(), flight.what.class());
         let wishes = flight.what.edit.wishes;
-        let is_patch = is_patch(flight.what.report.as_ref().map_or(ipc::plan::ChangeClass::B, |report| report.class), wishes.boundary);
+        // Not by its class: what is to take the place of a revision that kills is always another program.
+        let is_patch = self.runtimes[runtime].slot.is_some_and(|slot| self.programs[slot.0].keep.is_patch(request));
         let logged = Logged::Change {
             revision: RevisionText::of(&revision),
             is_patch,
             trial_ticks: match class {
-                ChangeClass::None => 0,
+                ChangeClass::None if is_patch => 0,
                 _ if is_patch => trial_ticks(&revision),
                 _ => swap_trial_ticks(&revision, wishes),
             },

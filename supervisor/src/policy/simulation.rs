@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use ipc::fault::{Fault, FaultKind};
 use ipc::live::LiveRequest;
 use ipc::message::{Buses, CompileOutcome, CompileTimings, DeviceReply, DeviceStatus, HostReply, HostStatus, Refusal, WorkerReply};
+use ipc::message::{CompileOutcome, CompileTimings, DeviceReply, DeviceStatus, HostReply, HostStatus, Refusal, WorkerReply};
 use ipc::recovery::TakeOver;
 use ipc::segment::{SegmentKind, SegmentRef};
 
@@ -223,6 +224,8 @@ impl World {
         }
         if is_noteworthy {
             self.legacy = self.last_notes();
+        } else if self.legacy.is_some() && adoption::is_consequential(&actions) {
+            self.legacy = Some(self.legacy());
         }
         // Notes are taken before anything is done: a supervisor may die with some of it done.
         let dies_after = self.legacy.as_ref().map(|_| self.random.below(2 * actions.len() as u64 + 1) as usize);

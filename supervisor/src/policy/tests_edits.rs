@@ -778,6 +778,40 @@ fn a_new_host_that_dies_of_its_program_hands_the_runtime_back_at_once_and_says_o
 }
 
 #[test]
+fn a_runtime_that_is_handed_back_plays_what_its_old_host_had_gone_back_to_meanwhile() {
+    let mut stage = Stage::proven();
+    let old = stage.slot();
+    let swap = stage.commit(code(1), 400);
+    stage.edit(Shape { is_worker: true, ..code(1) });
+    let new = RuntimeIndex(stage.policy.programs.len() - 1);
+    stage.join_all();
+    stage.host(new, HostReply::Started { runtime: "a".to_owned() });
+    assert_eq!(stage.slot(), new);
+    // In its last blocks, before it was frozen.
+    let progress = SwapProgress::RolledBack { tick: 410, fault: fault(410), to: hash(FIRST), is_partial: false, is_late: false };
+    stage.host(old, HostReply::Live(LiveReply::Swap { request: swap, progress }));
+    assert_eq!(stage.current(), hash(Shape { is_worker: true, ..code(1) }), "the new one plays");
+    stage.host(new, HostReply::Faulted { runtime: "a".to_owned(), fault: fault(3), held: false });
+    assert_eq!((stage.slot(), stage.current()), (old, hash(FIRST)));
+    let again = stage.push(&format!("{:?}", code(1)));
+    assert_eq!(stage.error(again), ErrorCode::Refused, "it failed");
+}
+
+#[test]
+fn a_trial_goes_on_in_the_host_that_a_runtime_is_handed_back_to() {
+    let mut stage = Stage::proven();
+    let swap = stage.commit(code(1), 400);
+    stage.edit(Shape { is_worker: true, ..code(1) });
+    let new = RuntimeIndex(stage.policy.programs.len() - 1);
+    stage.join_all();
+    stage.host(new, HostReply::Started { runtime: "a".to_owned() });
+    stage.host(new, HostReply::Faulted { runtime: "a".to_owned(), fault: fault(3), held: false });
+    assert_eq!(stage.current(), hash(code(1)));
+    stage.fail(swap, 500, hash(FIRST));
+    assert_eq!(stage.current(), hash(FIRST));
+}
+
+#[test]
 fn a_new_host_that_is_killed_from_outside_is_gone_on_with_in_another_one() {
     let (mut stage, _, new) = handed_over();
     stage.step(Event::StateCreated { runtime: new, request: None, state: stage.segment(SegmentKind::State) });

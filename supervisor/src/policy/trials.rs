@@ -62,7 +62,7 @@ impl Policy {
     /// A change has been committed: what it goes back to if it fails.
     pub(super) fn begin_trial(&mut self, runtime: usize, tried: Tried) {
         let Tried { change, request, revision, class, is_patch, base, good } = tried;
-        let is_nothing = class == ChangeClass::None;
+        let is_nothing = class == ChangeClass::None && is_patch;
         let is_base_good = self.is_good(runtime, base.hash());
         let state = &mut self.runtimes[runtime];
         match &mut state.trial {

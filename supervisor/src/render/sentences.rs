@@ -247,6 +247,20 @@ mod tests {
     }
 
     #[test]
+    fn an_edit_that_is_taken_back_too_late_is_not_said_to_be_unheard() {
+        let kind = ipc::fault::FaultKind::DeadlineExceeded;
+        let said = |is_late| {
+            let text = ProgramText { name: "drums".to_owned(), path: PathBuf::new(), source: "".into(), base_directory: PathBuf::new() };
+            let fault = ipc::fault::Fault { kind, tick: 7, block: None, line: None, repeats: 0 };
+            let news = EditNews::RolledBack { fault, why: kind.explanation().to_owned(), is_late };
+            let sentences = Sentences { programs: &[], has_colour: false, session: None };
+            sentences.of(&Report::Edit { text, news }).unwrap()
+        };
+        assert!(said(false).contains("nothing of the failure was heard"), "{}", said(false));
+        assert!(!said(true).contains("nothing of the failure was heard"), "{}", said(true));
+    }
+
+    #[test]
     fn a_death_is_reported_by_name() {
         let program = ProgramText {
             name: "drums".to_owned(),

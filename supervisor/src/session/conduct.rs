@@ -315,7 +315,7 @@ impl<'a> Shell<'a> {
                 let now_ms = self.now_ms();
                 let is_noteworthy = scribe::is_noteworthy(&event);
                 let actions = self.policy.step(now_ms, event);
-                if is_noteworthy {
+                if is_noteworthy || scribe::is_consequential(&actions) {
                     self.scribe.note(&self.policy);
                     self.scribe.mourn(&mut self.obituaries);
                 }

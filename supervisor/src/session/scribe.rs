@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::ledger::{Entries, Ledger};
 use super::obituaries::{DeathNote, Obituaries};
 use crate::policy::adoption::Notes;
-pub use crate::policy::adoption::is_noteworthy;
+pub use crate::policy::adoption::{is_consequential, is_noteworthy};
 use crate::policy::{Child, HostIndex, Policy};
 use crate::render;
 

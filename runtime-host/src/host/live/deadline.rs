@@ -121,6 +121,13 @@ mod tests {
     }
 
     #[test]
+    fn a_tick_that_failed_after_its_deadline_has_missed_it_whatever_it_failed_of() {
+        let deadline = Deadline::new(TICK_NS);
+        assert!(!deadline.is_missed(MAX_TICK_LENGTHS * TICK_NS));
+        assert!(deadline.is_missed(200_000_000));
+    }
+
+    #[test]
     fn earlier_ticks_are_not_counted_against_a_late_one() {
         let mut deadline = Deadline { seen_cpu_ns: 5, ..Deadline::new(TICK_NS) };
         let late = (0..u64::from(WINDOW_TICKS) - 1).filter(|_| deadline.is_exceeded_rt(1_000_000, true)).count();

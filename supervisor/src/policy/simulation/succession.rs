@@ -56,7 +56,7 @@ impl World {
         self.check_what_plays();
     }
 
-    fn legacy(&self) -> Legacy {
+    pub fn legacy(&self) -> Legacy {
         let notes = reread(&self.policy.notes(&mut |text| ContentHash::of(&[text.as_bytes()])));
         let artifacts = notes.revisions().into_iter();
         let kept: Vec<ContentHash> = artifacts
