@@ -284,7 +284,7 @@ fn a_recording_of_who_listens_is_not_replayed_into_something_else() {
     let mut peer = scene.peer();
     let path = folder.path().join("take.continuo");
     peer.expect("record", json!({ "path": text(&path) }));
-    play_on(&mut peer, 4_800);
+    play_on(&mut peer, 24_000);
     peer.expect("record", json!({}));
     scene.heard();
     let replay = |runtime: &str| {

@@ -227,8 +227,8 @@ mod tests {
             let (mut inlet, tap) = capture::queue();
             let mut capture = capture::Capture::default();
             capture.tap_rt(Some(tap));
-            let data: Vec<f32> = [0.5f32, -0.25, 1.0][..channels].repeat(256);
-            take_in_rt(&mut inlet, &data, channels);
+            let data: Vec<f32> = [0.5f32, -0.25, 1.0][..channels].repeat(128);
+            (0..2).for_each(|_| take_in_rt(&mut inlet, &data, channels));
             take_in_rt::<f32>(&mut inlet, &[], 0);
             capture.advance_rt(0, 128);
             let mut block = ipc::lane::SILENCE;
