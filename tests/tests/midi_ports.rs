@@ -246,8 +246,9 @@ fn panic_mute_stop_and_another_program_end_what_sounds_at_once() {
         (&[hold], &["panic"]),
         (&[&["mute", "hold", "--off"]], &["freeze", "hold"]),
         (&[&["unfreeze", "hold"]], &["restart", "hold", "--reset"]),
-        (&[hold], &["stop", "hold"]),
-        (&[&again, hold], &without),
+        (&[hold], &without),
+        // Without a runtime there is no play.
+        (&[&again, hold], &["stop", "hold"]),
     ];
     for (beginning, ending) in pairs {
         beginning.iter().for_each(|verb| drop(succeed(&folder, verb)));
@@ -255,7 +256,6 @@ fn panic_mute_stop_and_another_program_end_what_sounds_at_once() {
         succeed(&folder, ending);
         assert_eq!(listener.hear().bytes, OFF, "{ending:?}");
     }
-    playing.signal(Signal::INT);
     assert_eq!(playing.wait(), Some(0));
     assert_eq!(listener.hear_rest(Duration::from_millis(300)), [], "nothing more is begun or ended");
 }
