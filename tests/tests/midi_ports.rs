@@ -237,19 +237,27 @@ fn panic_mute_stop_and_another_program_end_what_sounds_at_once() {
     let Some(server) = JackServer::start_with_patience(1_000) else { return };
     let folder = Folder::new();
     let (program, other) = (folder.file("hold.8f4e", HOLD), folder.file("mute.8f4e", MUTE));
-    let push = ["push", "hold", text(&other), "--acknowledge", "--wait"];
-    let endings: [&[&str]; 6] =
-        [&["panic"], &["mute", "hold"], &["freeze", "hold"], &["restart", "hold", "--reset"], &push, &["stop", "hold"]];
-    for ending in endings {
-        let (listener, mut playing) = listen_to(&server, &folder, text(&program));
-        succeed(&folder, &["set", "hold", "hold:gate=1"]);
-        listener.hear_until(&ON);
+    let (listener, mut playing) = listen_to(&server, &folder, text(&program));
+    let hold: &[&str] = &["set", "hold", "hold:gate=1"];
+    let again = ["push", "hold", text(&program), "--acknowledge", "--wait"];
+    let without = ["push", "hold", text(&other), "--acknowledge", "--wait"];
+    // What begins the note, and what ends it.
+    let pairs: [(&[&[&str]], &[&str]); 5] = [
+        (&[hold], &["panic"]),
+        (&[&["mute", "hold", "--off"]], &["freeze", "hold"]),
+        (&[&["unfreeze", "hold"]], &["restart", "hold", "--reset"]),
+        (&[hold], &without),
+        // Without a runtime there is no play.
+        (&[&again, hold], &["stop", "hold"]),
+    ];
+    for (beginning, ending) in pairs {
+        beginning.iter().for_each(|verb| drop(succeed(&folder, verb)));
+        assert_eq!(listener.hear().bytes, ON, "{beginning:?}");
         succeed(&folder, ending);
         assert_eq!(listener.hear().bytes, OFF, "{ending:?}");
-        playing.signal(Signal::INT);
-        assert_eq!(playing.wait(), Some(0));
-        assert_eq!(listener.hear_rest(Duration::from_millis(300)), [], "{ending:?}");
     }
+    assert_eq!(playing.wait(), Some(0));
+    assert_eq!(listener.hear_rest(Duration::from_millis(300)), [], "nothing more is begun or ended");
 }
 
 /// A session that plays a program to a listener, once they are connected.

@@ -163,15 +163,15 @@ mod tests {
     #[test]
     fn another_tempo_goes_on_where_the_first_one_was() {
         let mut clock = ClockOut::new(48_000);
-        let first = Tempo { block: 0, bpm: 120.0, is_running: true, clocks: 0.0 };
+        let first = Tempo { block: 100, bpm: 120.0, is_running: true, clocks: 0.0 };
         clock.take(first);
-        let clocks = first.clocks_at(375 * 128, 48_000);
+        let clocks = first.clocks_at(475 * 128, 48_000);
         assert_eq!(clocks, 48.0);
-        clock.take(Tempo { block: 375, bpm: 60.0, is_running: true, clocks });
+        clock.take(Tempo { block: 475, bpm: 60.0, is_running: true, clocks });
         let events = sent(&mut clock, 0..3_000, 128);
         assert!(events[1..].iter().all(|(_, message)| *message == CLOCK), "{events:?}");
-        let frames: Vec<u64> = events.iter().map(|(frame, _)| *frame).filter(|frame| *frame >= 46_000).take(4).collect();
-        assert_eq!(frames, [46_000, 47_000, 48_000, 50_000]);
+        let frames: Vec<u64> = events.iter().map(|(frame, _)| *frame).filter(|frame| *frame >= 58_800).take(4).collect();
+        assert_eq!(frames, [58_800, 59_800, 60_800, 62_800]);
     }
 
     #[test]
