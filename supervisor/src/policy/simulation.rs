@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use ipc::fault::{Fault, FaultKind};
 use ipc::live::LiveRequest;
 use ipc::message::{Buses, CompileOutcome, CompileTimings, DeviceReply, DeviceStatus, HostReply, HostStatus, Refusal, WorkerReply};
-use ipc::message::{CompileOutcome, CompileTimings, DeviceReply, DeviceStatus, HostReply, HostStatus, Refusal, WorkerReply};
 use ipc::recovery::TakeOver;
 use ipc::segment::{SegmentKind, SegmentRef};
 
