@@ -69,6 +69,9 @@ pub enum Verb {
     /// Silence all runtimes that are not soloed.
     #[command(after_help = "Examples:\n  continuo solo drums\n  continuo solo drums --off")]
     Solo(Switch),
+    /// Bring a runtime to other channels of the device.
+    #[command(after_help = "Examples:\n  continuo output drums 3-4\n  continuo output drums                  back to 1-2")]
+    Output(Output),
     /// Silence now.
     #[command(after_help = "Example:\n  continuo panic                        and `continuo mute drums --off` to hear it again")]
     Panic(Talk),
@@ -98,6 +101,9 @@ pub enum Verb {
         after_help = "Examples:\n  continuo record tonight.continuo       begins it\n  continuo record                        ends it; `continuo replay` plays it again"
     )]
     Record(Record),
+    /// Record the sound into WAV files while the session plays.
+    #[command(after_help = "Examples:\n  continuo tape start --master take.wav --stems stems\n  continuo tape stop")]
+    Tape(Tape),
     /// Tell what a recording holds.
     #[command(after_help = "Example:\n  continuo replay-info tonight.continuo")]
     ReplayInfo(ReplayInfo),
@@ -376,6 +382,18 @@ pub struct Switch {
 }
 
 #[derive(Args)]
+pub struct Output {
+    /// The runtime, such as `drums`; `status` lists all.
+    pub runtime: String,
+    /// From 1: `3-4` is left to 3 and right to 4, `3` is both to 3; without it, 1-2. A program with one output only is heard on
+    /// both channels. The master of a recording has channels 1 and 2; each stem has the pair that its runtime goes to.
+    #[arg(value_parser = |text: &str| protocol::Channels::new(text))]
+    pub channels: Option<protocol::Channels>,
+    #[command(flatten)]
+    pub talk: Talk,
+}
+
+#[derive(Args)]
 pub struct Restart {
     /// The runtime, such as `drums`; `status` lists all.
     pub runtime: String,
@@ -446,6 +464,42 @@ pub struct Record {
 impl Record {
     pub fn params(&self) -> Result<protocol::Record, CommandError> {
         Ok(protocol::Record { path: self.file.as_ref().map(path).transpose()? })
+    }
+}
+
+#[derive(Args)]
+pub struct Tape {
+    #[command(subcommand)]
+    pub order: TapeOrder,
+}
+
+/// What is to be done about the recording of the sound.
+#[derive(Subcommand)]
+pub enum TapeOrder {
+    /// Record from the next block on; the answer names it. Files are new, and may lie below the folder that the session was
+    /// started in, beside its own recording, or where its `--tapes` said.
+    Start(TapeStart),
+    /// Record no further block; the answer comes when the files are complete.
+    Stop(Talk),
+}
+
+#[derive(Args)]
+#[group(id = "what", required = true, multiple = true, args = ["master", "stems"])]
+pub struct TapeStart {
+    /// What the device is given, behind the limit at full scale.
+    #[arg(long, value_name = "FILE")]
+    master: Option<PathBuf>,
+    /// A folder for one file of each runtime, `RUNTIME.wav`: what it adds to the master, behind gain, mute and solo. All files are
+    /// equally long and aligned to the sample.
+    #[arg(long, value_name = "FOLDER")]
+    stems: Option<PathBuf>,
+    #[command(flatten)]
+    pub talk: Talk,
+}
+
+impl TapeStart {
+    pub fn params(&self) -> Result<protocol::Tape, CommandError> {
+        Ok(protocol::Tape { master: self.master.as_ref().map(path).transpose()?, stems: self.stems.as_ref().map(path).transpose()? })
     }
 }
 

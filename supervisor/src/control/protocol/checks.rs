@@ -2,7 +2,7 @@
 
 use ipc::limits::MAX_RECEIVED;
 
-use super::params::{Confirm, Gain, Get, Hello, List, Midi, Plan, Push, Record, ReplayInfo, Rollback, Set, Subscribe, Watch};
+use super::params::{Confirm, Gain, Get, Hello, List, Midi, Plan, Push, Record, ReplayInfo, Rollback, Set, Subscribe, Tape, Watch};
 
 /// Longest client name in bytes.
 const MAX_CLIENT_NAME_BYTES: usize = 64;
@@ -126,6 +126,11 @@ pub(super) fn check_subscribe(subscribe: &Subscribe) -> Result<(), Unfit> {
 
 pub(super) fn check_record(record: &Record) -> Result<(), Unfit> {
     record.path.as_deref().map_or(Ok(()), |path| check_path("path", path))
+}
+
+pub(super) fn check_tape(tape: &Tape) -> Result<(), Unfit> {
+    tape.master.as_deref().map_or(Ok(()), |path| check_path("master", path))?;
+    tape.stems.as_deref().map_or(Ok(()), |path| check_path("stems", path))
 }
 
 pub(super) fn check_replay_info(info: &ReplayInfo) -> Result<(), Unfit> {
