@@ -70,6 +70,7 @@ pub enum Verb {
     #[command(after_help = "Examples:\n  continuo solo drums\n  continuo solo drums --off")]
     Solo(Switch),
     /// Bring a runtime to other channels of the device.
+    #[command(after_help = "Examples:\n  continuo output drums 3-4\n  continuo output drums                  back to 1-2")]
     Output(Output),
     /// Let a runtime hear what another one delivers, or the device's input.
     Route(Route),
@@ -107,6 +108,7 @@ pub enum Verb {
     )]
     Record(Record),
     /// Record the sound into WAV files while the session plays.
+    #[command(after_help = "Examples:\n  continuo tape start --master take.wav --stems stems\n  continuo tape stop")]
     Tape(Tape),
     /// Tell what a recording holds.
     #[command(after_help = "Example:\n  continuo replay-info tonight.continuo")]
@@ -387,6 +389,7 @@ pub struct Switch {
 
 #[derive(Args)]
 pub struct Output {
+    /// The runtime, such as `drums`; `status` lists all.
     pub runtime: String,
     /// From 1: `3-4` is left to 3 and right to 4, `3` is both to 3; without it, 1-2. A program with one output only is heard on
     /// both channels. The master of a recording has channels 1 and 2; each stem has the pair that its runtime goes to.
