@@ -640,11 +640,12 @@ impl Policy {
         program.runtime = Some(note.runtime);
         program.lane_name.clone_from(&note.lane_name);
         program.generation = note.generation;
-        program.route = note.route;
         program.was_lane_added = note.was_lane_added;
         program.is_lane_added = note.is_lane_added && found.device.is_some();
-        // Another device host begins with every lane as loud as it is.
-        program.gain = if program.is_lane_added { note.gain } else { 1.0 };
+        if program.is_lane_added {
+            // Another device host begins with every lane as it is.
+            (program.gain, program.route) = (note.gain, note.route);
+        }
         program.last_death = note.last_death;
         program.underruns = note.underruns;
         if found.device.is_none() {
