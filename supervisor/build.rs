@@ -1,6 +1,8 @@
-//! Names the build: a hash over the sources of all crates and the lock file, so that two processes can tell whether they
-//! stem from the same one (`ipc::channel::Hello`). The same sources give the same name on every machine.
+//! Names the build: a hash over the sources of all crates, the lock file and how they are compiled, so that two processes can tell
+//! whether they stem from the same one (`ipc::channel::Hello`). The same sources, compiled in the same way, give the same name on
+//! every machine.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +10,8 @@ use std::path::{Path, PathBuf};
 const PARTS: [&str; 6] = ["Cargo.toml", "Cargo.lock", "ipc", "compiler-worker", "runtime-host", "supervisor"];
 /// Folders in them that are not part of the binary.
 const LEFT_OUT: [&str; 3] = ["tests", "benches", "target"];
+/// What Cargo says of how the binary is compiled: of one source, each makes another one.
+const SETTINGS: [&str; 6] = ["TARGET", "PROFILE", "OPT_LEVEL", "DEBUG", "CARGO_ENCODED_RUSTFLAGS", "CARGO_CFG_TARGET_FEATURE"];
 
 fn main() {
     let workspace = PathBuf::from("..");
@@ -17,12 +21,19 @@ fn main() {
         collect(&workspace.join(part), &mut files);
     }
     files.sort();
+    let sources = files.iter().map(|file| (file.to_string_lossy().into_owned(), fs::read(file).unwrap_or_default()));
+    let settings = SETTINGS.map(|name| (name.to_owned(), env::var(name).unwrap_or_default().into_bytes()));
+    println!("cargo::rustc-env=CONTINUO_BUILD={}-{:016x}", env!("CARGO_PKG_VERSION"), identity(sources.chain(settings)));
+}
+
+/// A number for all of these, each with its name.
+fn identity(parts: impl IntoIterator<Item = (String, Vec<u8>)>) -> u64 {
     let mut hash = Fnv::new();
-    for file in &files {
-        hash.add(file.to_string_lossy().as_bytes());
-        hash.add(&fs::read(file).unwrap_or_default());
+    for (name, content) in parts {
+        hash.add(name.as_bytes());
+        hash.add(&content);
     }
-    println!("cargo::rustc-env=CONTINUO_BUILD={}-{:016x}", env!("CARGO_PKG_VERSION"), hash.0);
+    hash.0
 }
 
 fn collect(path: &Path, files: &mut Vec<PathBuf>) {
@@ -51,5 +62,21 @@ impl Fnv {
         for byte in (bytes.len() as u64).to_le_bytes().iter().chain(bytes) {
             self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_sources_with_another_profile_are_another_build() {
+        let compiled = |profile: &str| {
+            let parts = [("lib.rs", "fn main() {}"), ("PROFILE", profile)];
+            identity(parts.map(|(name, content)| (name.to_owned(), content.as_bytes().to_vec())))
+        };
+        assert_ne!(compiled("debug"), compiled("release"));
+        assert_eq!(compiled("debug"), compiled("debug"));
+        assert!(SETTINGS.contains(&"PROFILE") && SETTINGS.contains(&"OPT_LEVEL"));
     }
 }

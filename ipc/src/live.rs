@@ -195,11 +195,13 @@ pub enum SwapProgress {
     },
     /// The new revision failed in this tick, and the revision `to` computed it instead, with the state of the tick's start.
     /// `is_partial`: with the state that the failed tick left, because the program is too large to be kept every tick.
+    /// `is_late`: the failed tick took so long that the lead may have drained before `to` had computed it.
     RolledBack {
         tick: u64,
         fault: Fault,
         to: ContentHash,
         is_partial: bool,
+        is_late: bool,
     },
     /// The trial ended because another swap was committed, or the runtime ended.
     TrialCutShort {

@@ -17,7 +17,7 @@ use crate::exit;
 use crate::session::Membership;
 
 /// Identity of this build; all processes of a session are of the same one.
-pub const BUILD: &str = env!("CONTINUO_BUILD");
+pub const BUILD: &str = if crash::HAS_FAULTS { concat!(env!("CONTINUO_BUILD"), "-faults") } else { env!("CONTINUO_BUILD") };
 
 /// What a child is told on its command line.
 #[derive(clap::Args)]
@@ -101,4 +101,19 @@ fn refuse(why: &str) -> ExitCode {
     // Whoever started us may not listen any more.
     let _ = writeln!(std::io::stderr(), "continuo: {why}");
     exit::ENVIRONMENT.into()
+}
+
+#[cfg(test)]
+#[allow(dead_code, reason = "its tests are run here, and what Cargo runs is not")]
+#[path = "../build.rs"]
+mod build;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_that_dies_on_demand_says_so() {
+        assert_eq!(BUILD.ends_with("-faults"), crash::HAS_FAULTS);
+    }
 }

@@ -239,6 +239,120 @@ fn a_host_that_died_while_there_was_no_supervisor_is_taken_over_by_the_next_one(
     assert_eq!(second.wait(), Some(0));
 }
 
+/// Waits until `quiet` runs in this generation of its host, with the value that was set.
+fn quiet_goes_on(peer: &mut Peer, generation: u64) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let now = runtime(peer, "quiet");
+        if now["state"] == "running" && now["generation"] == generation {
+            break;
+        }
+        assert!(Instant::now() < deadline, "it does not come back: {now}");
+    }
+    assert_eq!(peer.expect("get", json!({ "runtime": "quiet", "items": ["m:unused"] }))["values"][0]["values"], json!([5]));
+}
+
+fn set_quiet(peer: &mut Peer) {
+    peer.expect("set", json!({ "runtime": "quiet", "values": [{ "item": "m:unused", "value": 5 }] }));
+}
+
+fn pid_of_quiet(peer: &mut Peer) -> u32 {
+    runtime(peer, "quiet")["pid"].as_u64().expect("a process") as u32
+}
+
+/// What is known of the deaths of `quiet`'s hosts, the newest first. The names in a backtrace come a little later.
+fn deaths_of_quiet(peer: &mut Peer) -> Vec<Value> {
+    let mut deaths = peer.expect("whyDied", json!({ "runtime": "quiet" }))["deaths"].as_array().expect("a list of deaths").clone();
+    deaths.iter_mut().filter_map(Value::as_object_mut).for_each(|death| drop(death.remove("backtrace")));
+    deaths
+}
+
+#[test]
+fn a_host_that_stands_still_is_given_up_by_the_next_supervisor_and_its_runtime_goes_on_from_its_state() {
+    let gig = Gig::new(60.0);
+    let mut first = gig.begin();
+    let mut peer = gig.peer();
+    set_quiet(&mut peer);
+    let pid = pid_of_quiet(&mut peer);
+    kill_supervisor(&mut first);
+    send_signal(pid, Signal::STOP);
+    let mut second = gig.up();
+    assert_eq!(second.wait_for("takenBack")["runtimes"], json!(["one", "two"]));
+    second.wait_for("listening");
+    let mut peer = gig.peer();
+    quiet_goes_on(&mut peer, 2);
+    assert!(!first.processes().iter().any(|process| process.pid == pid), "it may not write beside the next one");
+    let death = &deaths_of_quiet(&mut peer)[0];
+    assert_eq!(death["pid"], pid);
+    assert!(death["cause"].as_str().is_some_and(|cause| cause.contains("stood still")), "{death}");
+    peer.expect("shutdown", json!({}));
+    assert_eq!(second.wait(), Some(0));
+}
+
+#[test]
+fn a_session_in_which_everything_stands_still_goes_on_from_its_state() {
+    let gig = Gig::new(60.0);
+    let mut first = gig.begin();
+    let mut peer = gig.peer();
+    set_quiet(&mut peer);
+    let directory = gig.directory();
+    let ticks = ["one", "two", "quiet"].map(|name| runtime(&mut peer, name)["tick"].as_u64().expect("a tick"));
+    kill_supervisor(&mut first);
+    let stopped: Vec<u32> = first.processes().iter().map(|process| process.pid).collect();
+    stopped.iter().for_each(|pid| send_signal(*pid, Signal::STOP));
+    let mut second = gig.up();
+    assert_eq!(second.wait_for("takenBack")["runtimes"], json!([]));
+    second.wait_for("listening");
+    let mut peer = gig.peer();
+    quiet_goes_on(&mut peer, 2);
+    for (name, before) in ["one", "two", "quiet"].into_iter().zip(ticks) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut now = runtime(&mut peer, name);
+        while now["state"] != "running" || now["tick"] == 0 {
+            assert!(Instant::now() < deadline, "{name} does not come back: {now}");
+            now = runtime(&mut peer, name);
+        }
+        assert!(now["tick"].as_u64() > Some(before), "{name} has begun anew: {now}");
+    }
+    assert!(!first.processes().iter().any(|process| stopped.contains(&process.pid)), "who stood still has been ended");
+    peer.expect("shutdown", json!({}));
+    assert_eq!(second.wait(), Some(0));
+    second.wait_until_gone();
+    gig.nothing_is_left(&directory);
+}
+
+#[test]
+fn why_somebody_died_is_known_to_every_supervisor_that_follows() {
+    let gig = Gig::new(60.0);
+    let mut first = gig.begin();
+    let mut peer = gig.peer();
+    set_quiet(&mut peer);
+    send_signal(pid_of_quiet(&mut peer), Signal::KILL);
+    quiet_goes_on(&mut peer, 2);
+    let pid = pid_of_quiet(&mut peer);
+    let known = deaths_of_quiet(&mut peer);
+    assert_eq!(known.len(), 1);
+    kill_supervisor(&mut first);
+    // This death nobody sees but the page it leaves.
+    send_signal(pid, Signal::SEGV);
+    wait_until("the host is dead", || !first.processes().iter().any(|host| host.pid == pid));
+
+    let mut second = gig.up();
+    second.wait_for("listening");
+    let mut peer = gig.peer();
+    quiet_goes_on(&mut peer, 3);
+    let told = deaths_of_quiet(&mut peer);
+    assert_eq!((told.len(), &told[1], &told[0]["pid"], &told[0]["signal"]), (2, &known[0], &json!(pid), &json!("SIGSEGV")));
+    kill_supervisor(&mut second);
+
+    let mut third = gig.up();
+    third.wait_for("listening");
+    let mut peer = gig.peer();
+    assert_eq!(deaths_of_quiet(&mut peer), told);
+    peer.expect("shutdown", json!({}));
+    assert_eq!(third.wait(), Some(0));
+}
+
 #[test]
 fn when_no_supervisor_comes_everything_fades_out_and_leaves_nothing() {
     let gig = Gig::new(0.5);

@@ -22,6 +22,9 @@ use crate::segment::{Segment, SegmentError, SegmentKind, SegmentRef, SessionId};
 
 pub use record::{AddressClass, CrashRecord, Phase, SignalRecord};
 
+/// Whether this build dies on demand: another one than a build of the same sources that does not.
+pub const HAS_FAULTS: bool = cfg!(any(debug_assertions, feature = "faults"));
+
 /// Return addresses that a page holds.
 pub const MAX_FRAMES: usize = 32;
 /// Bytes of a panic's message that a page holds.

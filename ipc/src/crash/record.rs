@@ -5,6 +5,8 @@
 
 use std::sync::atomic::Ordering::Acquire;
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     ADDRESS, CODE, FRAME_COUNT, FRAMES, INSTRUCTION, MAX_FRAMES, MAX_NAME_BYTES, MAX_PANIC_BYTES, MODULE_BASE, MODULE_BYTES, PANIC,
     PANIC_LENGTH, PHASE, REVISION, RUNTIME, RUNTIME_LENGTH, SENDER, SIGNAL, STACK, SYSCALL, THREAD, THREAD_NAME, THREAD_NAME_BYTES, TICK,
@@ -20,7 +22,7 @@ const NEAR_STACK_BYTES: u64 = 64 << 10;
 const END_OF_ADDRESSES: u64 = 1 << 57;
 
 /// What a process was doing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
     /// It had not come to anything yet.
     #[default]
@@ -64,7 +66,7 @@ impl Phase {
 }
 
 /// What kind of address a fatal signal was about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AddressClass {
     /// The signal is not about an address.
     None,
@@ -105,7 +107,7 @@ impl AddressClass {
 }
 
 /// A fatal signal that was caught.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignalRecord {
     pub signal: i32,
     pub code: i32,
@@ -122,7 +124,7 @@ pub struct SignalRecord {
 }
 
 /// What a process has left behind.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CrashRecord {
     pub phase: Phase,
     /// The tick that was being executed, or the last one that was.

@@ -213,6 +213,17 @@ mod tests {
     }
 
     #[test]
+    fn the_help_of_those_who_take_limits_on_restarts_says_how_high_they_may_be() {
+        for name in ["play", "up"] {
+            let mut command = Cli::command();
+            let help = command.find_subcommand_mut(name).unwrap().render_long_help().to_string();
+            let (deaths, seconds) = (restart_limits::MAX_DEATHS, restart_limits::MAX_WINDOW_SECONDS);
+            let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(help.contains(&format!("At most {deaths} deaths each, and 1 to {seconds} seconds")), "{help}");
+        }
+    }
+
+    #[test]
     fn seconds_are_positive_and_finite() {
         assert_eq!(seconds("2.5"), Ok(2.5));
         for wrong in ["0", "-1", "nan", "inf", "86401", "x", ""] {

@@ -64,7 +64,8 @@ pub struct Arguments {
     /// How many seconds the programs play on when this process dies; `continuo up` can take them back in that time.
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = grace)]
     grace: Duration,
-    /// How many deaths a runtime, and the session, may have within how many seconds before they are left alone; 5,25,10 without it.
+    /// How many deaths a runtime, and the session, may have within how many seconds before they are left alone; 5,25,10
+    /// without it. At most 1000 deaths each, and 1 to 3600 seconds.
     #[arg(long, value_name = "RUNTIME,SESSION,SECONDS", value_parser = restart_limits::parse)]
     restarts: Option<RestartLimits>,
     /// Do not follow the files: saving them changes nothing.

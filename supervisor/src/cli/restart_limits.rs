@@ -6,10 +6,10 @@ use serde::Deserialize;
 use crate::policy::{Intensity, RestartLimits};
 
 /// Most deaths that anybody may ask for: each is remembered for as long as it counts.
-const MAX_DEATHS: u32 = 1_000;
+pub const MAX_DEATHS: u32 = 1_000;
 
 /// Longest time within which they count, in seconds.
-const MAX_WINDOW_SECONDS: u32 = 3_600;
+pub const MAX_WINDOW_SECONDS: u32 = 3_600;
 
 /// The table of a session file.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]

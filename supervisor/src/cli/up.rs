@@ -30,9 +30,9 @@ The file:
   recording = \"take.wav\"
   grace = 30                          seconds that everything plays on without its supervisor
   [restarts]                          deaths after which processes are left alone:
-  runtime = 5                         of one runtime
-  session = 25                        of all together
-  seconds = 10                        within this time
+  runtime = 5                         of one runtime, at most 1000
+  session = 25                        of all together, at most 1000
+  seconds = 10                        within this time, 1 to 3600
   [[runtime]]
   name = \"drums\"
   file = \"drums.8f4e\"
@@ -57,7 +57,7 @@ pub struct Arguments {
     #[arg(long, value_name = "SECONDS", value_parser = grace)]
     grace: Option<Duration>,
     /// How many deaths a runtime, and the session, may have within how many seconds before they are left alone, in place of
-    /// the file's.
+    /// the file's. At most 1000 deaths each, and 1 to 3600 seconds.
     #[arg(long, value_name = "RUNTIME,SESSION,SECONDS", value_parser = restart_limits::parse)]
     restarts: Option<RestartLimits>,
     #[command(flatten)]

@@ -201,6 +201,8 @@ pub struct Found {
     pub plans: HashMap<ContentHash, Plan>,
     /// The hosts that have come, by their numbers, with their process ids.
     pub hosts: BTreeMap<usize, (u32, Presence)>,
+    /// Hosts that were there and stood still, so that they have been killed.
+    pub given_up: BTreeSet<usize>,
     /// Process id of the device host, if it has come.
     pub device: Option<u32>,
 }
@@ -219,6 +221,8 @@ pub(super) struct Homecoming {
     lost: Vec<(usize, ProgramText)>,
     /// Changes that waited for an answer which nobody can give any more.
     dropped: Vec<(RuntimeIndex, u64)>,
+    /// Lanes of lives that begin once more, under other names: each is the life of nobody, until it is gone.
+    nobodys: Vec<(String, ProgramText)>,
 }
 
 impl Notes {
@@ -308,6 +312,11 @@ pub fn is_noteworthy(event: &Event) -> bool {
             | Event::HostSaid { reply: HostReply::Status(_) | HostReply::Log { .. } | HostReply::Prepared { .. }, .. }
             | Event::DeviceSaid { reply: DeviceReply::Status(_) | DeviceReply::Midi(_), .. }
     )
+}
+
+/// Whether what is to be done must be noted, whatever brought it about: no number of a process is given twice.
+pub fn is_consequential(actions: &[Action]) -> bool {
+    actions.iter().any(|action| matches!(action, Action::Spawn(_)))
 }
 
 /// Takes notes; knows the hashes of texts.
@@ -581,6 +590,11 @@ impl Policy {
         for (life, note) in &notes.lives {
             policy.take_back_life(notes, *life, note, &found, &mut homecoming);
         }
+        for (lane_name, text) in std::mem::take(&mut homecoming.nobodys) {
+            homecoming.lanes.push(RuntimeIndex(policy.programs.len()));
+            policy.programs.push(Program { lane_name, phase: Phase::Done, ..Program::new(text.name.clone()) });
+            policy.texts.push(text);
+        }
         policy.homecoming = Some(homecoming);
         policy
     }
@@ -593,9 +607,10 @@ impl Policy {
         program.runtime = Some(note.runtime);
         program.lane_name.clone_from(&note.lane_name);
         program.generation = note.generation;
-        program.gain = note.gain;
         program.was_lane_added = note.was_lane_added;
         program.is_lane_added = note.is_lane_added && found.device.is_some();
+        // Another device host begins with every lane as loud as it is.
+        program.gain = if program.is_lane_added { note.gain } else { 1.0 };
         program.last_death = note.last_death;
         program.underruns = note.underruns;
         if found.device.is_none() {
@@ -625,14 +640,20 @@ impl Policy {
             }
         }
         if matches!(program.phase, Phase::Recovering { .. }) {
-            let is_news = note.host.is_some();
-            self.runtimes[note.runtime].restarts.total += u64::from(is_news);
-            let message = if is_news { "its host died while there was no supervisor" } else { "its host died, and then the supervisor" };
+            self.runtimes[note.runtime].restarts.total += u64::from(note.host.is_some());
+            let message = match note.host {
+                Some(host) if found.given_up.contains(&host) => "its host was killed: it stood still when the supervisor came back",
+                Some(_) => "its host died while there was no supervisor",
+                None => "its host died, and then the supervisor",
+            };
             program.loss = Some(Cause { message: message.to_owned(), revision: None, tick: None, line: None });
         }
         if program.phase.is_over() || program.phase == Phase::Queued {
             // What it had nobody goes on with: its lane is taken from the device host, and its name from its segments.
-            homecoming.lanes.extend(program.is_lane_added.then_some(slot));
+            match program.phase {
+                Phase::Queued if program.is_lane_added => homecoming.nobodys.push((program.lane_name.clone(), text.clone())),
+                _ => homecoming.lanes.extend(program.is_lane_added.then_some(slot)),
+            }
             homecoming.released.extend(program.end());
             (program.is_lane_added, program.was_lane_added) = (false, false);
         }
@@ -661,7 +682,7 @@ impl Policy {
     /// The session goes on under another supervisor.
     pub(super) fn come_home(&mut self, now_ms: u64, homecoming: Homecoming, actions: &mut Vec<Action>) {
         self.stage = Stage::Working;
-        let Homecoming { present, unheard, lanes, released, lost, dropped } = homecoming;
+        let Homecoming { present, unheard, lanes, released, lost, dropped, nobodys: _ } = homecoming;
         actions.extend(lanes.into_iter().map(Action::RemoveLane));
         actions.extend(released.into_iter().map(|segment| Action::Release { segment }));
         for (slot, presence) in present {

@@ -775,7 +775,7 @@ fn sentences(what: &Classified) -> Vec<String> {
 }
 
 /// Whether a change only patches the running memory.
-pub(super) fn is_patch(class: ipc::plan::ChangeClass, boundary: Boundary) -> bool {
+fn is_patch(class: ipc::plan::ChangeClass, boundary: Boundary) -> bool {
     class <= ipc::plan::ChangeClass::A && boundary == Boundary::Frame
 }
 

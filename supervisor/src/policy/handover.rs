@@ -12,7 +12,8 @@ use nix::sys::signal::Signal;
 
 use super::log::Logged;
 use super::program::Phase;
-use super::runtime::{Revision, Way};
+use super::runtime::{Revision, Trial, Way};
+use super::trials::Fall;
 use super::{Action, Failure, Loss, Policy, ProcessEnd, RuntimeIndex, Stage, looking};
 use crate::control::protocol::ChangeId;
 
@@ -36,6 +37,8 @@ pub(super) struct Standby {
     pub change: ChangeId,
     /// When it has faded out and can be frozen; `None` once it has been.
     pub freeze_at_ms: Option<u64>,
+    /// What was on trial in it.
+    pub trial: Option<Trial>,
 }
 
 impl Policy {
@@ -50,6 +53,7 @@ impl Policy {
         state.generation = self.programs[slot.0].generation;
         let revision = Arc::clone(&flight.what.revision);
         let change = flight.what.edit.change;
+        let trial = state.trial.take();
         let crossfade_ms = flight.what.edit.wishes.crossfade_ms.max(CROSSFADE_MS);
         self.forget_host(runtime, actions);
         self.log_start(slot, &revision, actions);
@@ -57,8 +61,8 @@ impl Policy {
         self.begin_probation(runtime, change, &revision, 0);
         if let (Some(old_slot), Some(old)) = (old_slot, old) {
             self.crossfade(old_slot, slot, crossfade_ms, actions);
-            let standby =
-                Standby { slot: old_slot, revision: old, change, freeze_at_ms: Some(now_ms + u64::from(crossfade_ms) + AHEAD_MS) };
+            let freeze_at_ms = Some(now_ms + u64::from(crossfade_ms) + AHEAD_MS);
+            let standby = Standby { slot: old_slot, revision: old, change, freeze_at_ms, trial };
             match self.runtimes[runtime].standby {
                 // The one in between never was known to be good.
                 Some(_) => self.retire(old_slot, actions),
@@ -170,13 +174,17 @@ impl Policy {
         self.forget_host(runtime, actions);
         let tick = self.programs[standby.slot.0].ticks;
         self.run_again(runtime, &standby.revision, tick);
+        self.runtimes[runtime].probation.take_if(|_| standby.trial.as_ref().is_some_and(|trial| !trial.is_patch));
+        self.runtimes[runtime].trial = standby.trial;
         if standby.freeze_at_ms.is_none() {
             self.tell_unasked(runtime, standby.slot, LiveChange::Run, Logged::Run {}, actions);
         }
         self.crossfade(slot, standby.slot, CROSSFADE_MS, actions);
         if let Some(last) = last {
             let failed: Vec<_> = failed.into_iter().map(|change| (change, Arc::clone(&last))).collect();
-            self.tell_rolled_back(runtime, &failed, &standby.revision, (fault, why), fault.tick, actions);
+            // The new host was heard, and then it was not.
+            let fall = Fall { fault: fault.clone(), why, tick: fault.tick, is_late: true };
+            self.tell_rolled_back(runtime, &failed, &standby.revision, fall, actions);
         }
         self.retire(slot, actions);
         true

@@ -126,6 +126,11 @@ impl Keep {
         self.unanswered.iter().any(|asked| asked.request == request)
     }
 
+    /// Whether the program of this request is a patch of another one.
+    pub fn is_patch(&self, request: RequestId) -> bool {
+        self.programs.iter().any(|kept| kept.request == Some(request) && kept.swap.is_none())
+    }
+
     /// The program of this request runs.
     pub fn committed(&mut self, request: RequestId) -> Released {
         let Some(new) = self.programs.iter().position(|kept| kept.request == Some(request) && kept.standing == Standing::Sent) else {

@@ -1,6 +1,7 @@
 //! How loud which runtime is. Part of the state machine: see the parent module.
 
 use super::edits::runtime_name;
+use super::program::Phase;
 use super::{Action, Policy, Report, RuntimeIndex};
 use crate::control::protocol::{ControlEvent, Mix, Silenced};
 
@@ -13,9 +14,24 @@ const PANIC_RAMP_MS: u32 = 3;
 impl Policy {
     pub(super) fn mix_of(&self, runtime: usize) -> Mix {
         let level = self.runtimes[runtime].level;
-        let is_any_soloed = self.runtimes.iter().any(|runtime| runtime.level.is_soloed);
-        let is_audible = !level.is_muted && (level.is_soloed || !is_any_soloed);
+        let is_audible = !level.is_muted && (level.is_soloed || !self.is_solo_heard);
         Mix { gain: level.gain, is_muted: level.is_muted, is_soloed: level.is_soloed, is_audible }
+    }
+
+    /// Whether a runtime plays that is soloed. One that does not run any more silences nobody.
+    fn has_solo(&self) -> bool {
+        let plays = |slot: RuntimeIndex| {
+            let program = &self.programs[slot.0];
+            matches!(program.phase, Phase::Running | Phase::Held | Phase::Recovering { .. }) && !program.is_retiring
+        };
+        self.runtimes.iter().any(|runtime| runtime.level.is_soloed && runtime.slot.is_some_and(plays))
+    }
+
+    /// A runtime that is soloed has begun to play, or plays no more: everybody is mixed anew.
+    pub(super) fn advance_mix(&mut self, actions: &mut Vec<Action>) {
+        if self.is_solo_heard != self.has_solo() {
+            self.change_levels(None, actions, |_| {});
+        }
     }
 
     /// Linear gain of a runtime's lanes as the device host is to have it.
@@ -40,6 +56,7 @@ impl Policy {
 
     /// Tells the device host of every lane whose level has changed.
     pub(super) fn mix(&mut self, ramp_ms: Option<u32>, actions: &mut Vec<Action>) {
+        self.is_solo_heard = self.has_solo();
         let rate = self.sample_rate.as_ref().map_or(ipc::limits::DEFAULT_SAMPLE_RATE_HZ, |(rate, _)| *rate);
         let ramp_frames = u64::from(ramp_ms.unwrap_or(RAMP_MS)) * u64::from(rate) / 1_000;
         let ramp_frames = u32::try_from(ramp_frames).unwrap_or(u32::MAX);

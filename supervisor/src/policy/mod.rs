@@ -174,6 +174,8 @@ pub struct Policy {
     midi: midi::Midi,
     /// Edits that are only asked about.
     plans: Vec<Edit>,
+    /// Whether the runtimes are mixed as if one that plays were soloed.
+    is_solo_heard: bool,
     script: Option<script::Script>,
     compiling: Option<Compiling>,
     last_request: u64,
@@ -233,6 +235,7 @@ impl Policy {
             keys: keys::Keys::default(),
             midi: midi::Midi::default(),
             plans: Vec::new(),
+            is_solo_heard: false,
             script: None,
             compiling: None,
             last_request: 0,

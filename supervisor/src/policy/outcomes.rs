@@ -6,11 +6,11 @@ use std::sync::Arc;
 use ipc::live::{Carried, LiveReply, RequestId, SwapProgress};
 use ipc::message::{ElementValues, Refusal};
 
-use super::edits::{answer_error, crossfade_frames, is_patch, runtime_name, swap_trial_ticks, trial_ticks};
+use super::edits::{answer_error, crossfade_frames, runtime_name, swap_trial_ticks, trial_ticks};
 use super::log::{LogEntry, Logged, RevisionText};
 use super::program::{Phase, Program};
 use super::runtime::{Asker, EditStage, FreezeAsker, HistoryEntry, Question, Recall, Revision, Way};
-use super::trials::Tried;
+use super::trials::{Tried, Undone};
 use super::{Action, Failure, Policy, Report, RuntimeIndex, looking};
 use crate::control::protocol::{
     Answer, Boundary, Cancelled, ChangeClass, ControlEvent, ErrorCode, ErrorReply, ItemKind, ItemName, ItemValue, ItemValues, Number,
@@ -23,7 +23,15 @@ impl Policy {
         if self.note_unasked(slot, &reply, actions) {
             return;
         }
-        let Some(runtime) = self.programs[slot.0].runtime.filter(|runtime| self.runtimes[*runtime].slot == Some(slot)) else { return };
+        let Some(runtime) = self.programs[slot.0].runtime else { return };
+        if let LiveReply::Swap { request, progress } = &reply
+            && self.trial_said(runtime, slot, *request, progress, actions)
+        {
+            return;
+        }
+        if self.runtimes[runtime].slot != Some(slot) {
+            return;
+        }
         match reply {
             LiveReply::Swap { request, progress } => self.swap_said(now_ms, runtime, request, progress, actions),
             LiveReply::Applied { request, tick, carried } => {
@@ -104,10 +112,32 @@ impl Policy {
                     self.flight_recalled(runtime, actions);
                 }
             }
-            SwapProgress::TrialPassed { .. } => self.trial_passed(runtime, request, actions),
-            SwapProgress::RolledBack { tick, fault, to, .. } => self.rolled_back(runtime, request, tick, fault, to, actions),
-            SwapProgress::TrialCutShort { .. } => self.trial_cut_short(runtime, request),
+            // Heard before, from whichever of a runtime's hosts.
+            SwapProgress::TrialPassed { .. } | SwapProgress::RolledBack { .. } | SwapProgress::TrialCutShort { .. } => {}
         }
+    }
+
+    /// What comes of a trial counts also in a host that is only kept: it may have to go on. Returns whether this is about one.
+    fn trial_said(
+        &mut self,
+        runtime: usize,
+        slot: RuntimeIndex,
+        request: RequestId,
+        progress: &SwapProgress,
+        actions: &mut Vec<Action>,
+    ) -> bool {
+        match progress {
+            SwapProgress::TrialPassed { .. } => self.trial_passed(runtime, slot, request, actions),
+            SwapProgress::RolledBack { tick, fault, to, is_late, .. } => {
+                let undone = Undone { tick: *tick, fault: fault.clone(), to: *to, is_late: *is_late };
+                self.rolled_back(runtime, slot, request, undone, actions);
+            }
+            SwapProgress::TrialCutShort { .. } => self.trial_cut_short(runtime, slot, request),
+            SwapProgress::Pending { .. } | SwapProgress::Committed { .. } | SwapProgress::Superseded | SwapProgress::Cancelled => {
+                return false;
+            }
+        }
+        true
     }
 
     #[allow(clippy::too_many_arguments, reason = "what is known of a commit")]
@@ -131,12 +161,13 @@ impl Policy {
         let (change, revision) = (flight.what.edit.change, Arc::clone(&flight.what.revision));
         let (base, good, class) = (flight.what.base.clone(), flight.good.clone(), flight.what.class());
         let wishes = flight.what.edit.wishes;
-        let is_patch = is_patch(flight.what.report.as_ref().map_or(ipc::plan::ChangeClass::B, |report| report.class), wishes.boundary);
+        // Not by its class: what is to take the place of a revision that kills is always another program.
+        let is_patch = self.runtimes[runtime].slot.is_some_and(|slot| self.programs[slot.0].keep.is_patch(request));
         let logged = Logged::Change {
             revision: RevisionText::of(&revision),
             is_patch,
             trial_ticks: match class {
-                ChangeClass::None => 0,
+                ChangeClass::None if is_patch => 0,
                 _ if is_patch => trial_ticks(&revision),
                 _ => swap_trial_ticks(&revision, wishes),
             },
@@ -384,6 +415,8 @@ impl Policy {
             return self.flight_failed(runtime, failure, actions);
         }
         if self.runtimes[runtime].slot != Some(slot) {
+            // Nothing can be handed back to one that is over.
+            self.runtimes[runtime].standby.take_if(|standby| standby.slot == slot);
             return;
         }
         let tick = self.programs[slot.0].ticks;

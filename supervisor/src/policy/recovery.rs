@@ -14,6 +14,7 @@ use runtime_host::registry;
 use super::blame::Opening;
 use super::hosts::Duty;
 use super::program::{Lane, Phase, Program};
+use super::trials::Undone;
 use super::{Action, Child, Device, Failure, HostIndex, Loss, Policy, Report, RuntimeIndex, Stage, Target, Verdict, deadlines, looking};
 use crate::control::protocol::{Cause, ErrorCode};
 
@@ -315,32 +316,34 @@ impl Policy {
     }
 
     /// The dead host may have ended trials without a word, and those of patches have ended with it.
-    fn settle_trial(&mut self, runtime: RuntimeIndex, took: &TookOver, actions: &mut Vec<Action>) {
-        let Some(named) = self.programs[runtime.0].runtime.filter(|named| self.runtimes[*named].slot == Some(runtime)) else { return };
+    fn settle_trial(&mut self, slot: RuntimeIndex, took: &TookOver, actions: &mut Vec<Action>) {
+        let Some(named) = self.programs[slot.0].runtime else { return };
         let open = took.trial.map(|(open, _)| open);
-        while let Some(trial) = &self.runtimes[named].trial {
+        while let Some(Some(trial)) = self.trial_in(named, slot) {
             let (request, tick) = (trial.request, took.next_tick);
             if Some(request) == open {
-                return self.cut_later_short(runtime, named, request, tick, actions);
+                return self.cut_later_short(named, slot, request, tick, actions);
             }
             if took.revision == trial.base.hash() && took.revision != trial.revision.hash() {
                 let fault = ipc::fault::Fault { kind: ipc::fault::FaultKind::Trap, tick, block: None, line: None, repeats: 0 };
-                let progress = SwapProgress::RolledBack { tick, fault: fault.clone(), to: took.revision, is_partial: false };
-                self.keep_up(runtime, &LiveReply::Swap { request, progress }, actions);
-                self.rolled_back(named, request, tick, fault, took.revision, actions);
+                // What the takeover cost is told of its own.
+                let undone = Undone { tick, fault: fault.clone(), to: took.revision, is_late: true };
+                let progress = SwapProgress::RolledBack { tick, fault, to: took.revision, is_partial: false, is_late: true };
+                self.keep_up(slot, &LiveReply::Swap { request, progress }, actions);
+                self.rolled_back(named, slot, request, undone, actions);
             } else {
-                self.keep_up(runtime, &LiveReply::Swap { request, progress: SwapProgress::TrialPassed { tick } }, actions);
-                self.trial_passed(named, request, actions);
+                self.keep_up(slot, &LiveReply::Swap { request, progress: SwapProgress::TrialPassed { tick } }, actions);
+                self.trial_passed(named, slot, request, actions);
             }
         }
     }
 
     /// The trial of a swap goes on in the next host, those of the patches since have ended with the last one.
-    fn cut_later_short(&mut self, runtime: RuntimeIndex, named: usize, open: u64, tick: u64, actions: &mut Vec<Action>) {
-        let later = self.runtimes[named].trial.iter().flat_map(|trial| &trial.later).filter_map(|later| later.request);
+    fn cut_later_short(&mut self, named: usize, slot: RuntimeIndex, open: u64, tick: u64, actions: &mut Vec<Action>) {
+        let later = self.trial_in(named, slot).into_iter().flatten().flat_map(|trial| &trial.later).filter_map(|later| later.request);
         for request in later.filter(|request| *request != open).collect::<Vec<_>>() {
-            self.keep_up(runtime, &LiveReply::Swap { request, progress: SwapProgress::TrialCutShort { tick } }, actions);
-            self.trial_cut_short(named, request);
+            self.keep_up(slot, &LiveReply::Swap { request, progress: SwapProgress::TrialCutShort { tick } }, actions);
+            self.trial_cut_short(named, slot, request);
         }
     }
 

@@ -1,10 +1,13 @@
 //! The policy against a world that misbehaves at random: children that answer, lie, hang, die or never come. Whatever
-//! happens, the promises hold. Each failure prints its seed; `CONTINUO_SEED=<seed>` runs that one alone.
+//! happens, the promises hold. Each failure prints its seed; `CONTINUO_SEED=<seed>` runs that one alone, with
+//! `CONTINUO_TRACE=1` telling what happens, and with `CONTINUO_SIMULATION=<events>` so many events from that seed on.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ipc::fault::{Fault, FaultKind};
+use ipc::live::LiveRequest;
 use ipc::message::{CompileOutcome, CompileTimings, DeviceReply, DeviceStatus, HostReply, HostStatus, Refusal, WorkerReply};
+use ipc::recovery::TakeOver;
 use ipc::segment::{SegmentKind, SegmentRef};
 
 use super::program::COMPILE_ATTEMPTS;
@@ -19,7 +22,7 @@ use clients::Clients;
 use hosts::Hosts;
 use succession::Legacy;
 
-/// Events in one run of the test, over all sessions; `CONTINUO_SIMULATION=<events>` asks for more.
+/// Events in one run of the test, over all sessions.
 const EVENTS: u64 = 400_000;
 /// Events within which everything must be well again once nothing goes wrong any more.
 const CALM_EVENTS: u32 = 4_000;
@@ -82,6 +85,18 @@ struct World {
     /// The supervisor is about to be killed, and this is what it has noted.
     legacy: Option<Legacy>,
     successions: u64,
+    /// What the device host was told of the lanes that it has, by their names: how loud each is.
+    gains: BTreeMap<String, f32>,
+    /// What hosts are told once their state segments have been noted.
+    letters: Vec<Letter>,
+    /// Everything that happens is printed.
+    is_traced: bool,
+}
+
+/// Something that a host is told.
+enum Letter {
+    Change { runtime: RuntimeIndex, host: HostIndex, request: LiveRequest, state: Option<String> },
+    TakeOver { host: HostIndex, order: Box<TakeOver>, state: Option<String> },
 }
 
 impl World {
@@ -130,6 +145,9 @@ impl World {
             hosts: Hosts::default(),
             legacy: None,
             successions: 0,
+            gains: BTreeMap::new(),
+            letters: Vec::new(),
+            is_traced: std::env::var_os("CONTINUO_TRACE").is_some(),
         }
     }
 
@@ -145,8 +163,24 @@ impl World {
 
     fn step(&mut self, event: Event) {
         self.step_one(event);
+        self.send_letters();
         while let Some(event) = self.pending.pop_front() {
             self.step_one(event);
+            self.send_letters();
+        }
+        self.check_mix();
+    }
+
+    /// Delivers what waits for nothing to be noted any more.
+    fn send_letters(&mut self) {
+        if self.pending.iter().any(|event| matches!(event, Event::StateCreated { .. })) {
+            return;
+        }
+        for letter in std::mem::take(&mut self.letters) {
+            match letter {
+                Letter::Change { runtime, host, request, state } => self.change_host(runtime, host, request, state),
+                Letter::TakeOver { host, order, state } => self.take_over(host, *order, state),
+            }
         }
     }
 
@@ -155,13 +189,23 @@ impl World {
         if let Event::Died { child, .. } = &event {
             self.alive.remove(child);
         }
+        if matches!(&event, Event::Died { child, .. } if *child == self.policy.device()) {
+            self.gains.clear();
+        }
         let is_noteworthy = adoption::is_noteworthy(&event);
         if is_noteworthy && let Some(legacy) = self.legacy.take() {
             return self.succeed(legacy);
         }
+        let shown = self.is_traced.then(|| shorten(&format!("{event:?}")));
         let actions = self.policy.step(self.now_ms, event);
+        if let Some(shown) = shown {
+            println!("{} ms: {shown}", self.now_ms);
+            actions.iter().for_each(|action| println!("    {}", shorten(&format!("{action:?}"))));
+        }
         if is_noteworthy {
             self.legacy = self.last_notes();
+        } else if self.legacy.is_some() && adoption::is_consequential(&actions) {
+            self.legacy = Some(self.legacy());
         }
         // Notes are taken before anything is done: a supervisor may die with some of it done.
         let dies_after = self.legacy.as_ref().map(|_| self.random.below(2 * actions.len() as u64 + 1) as usize);
@@ -194,6 +238,25 @@ impl World {
             if is_there && self.policy.is_live() {
                 self.promise(program.keep.current().is_some(), "the revision that runs is not kept");
             }
+        }
+    }
+
+    /// Every lane is as loud as its runtime is to be, whoever came or went.
+    fn check_mix(&self) {
+        let policy = &self.policy;
+        if policy.stage != Stage::Working || !policy.is_live() {
+            return;
+        }
+        let plays = |slot: &RuntimeIndex| {
+            let program = &policy.programs[slot.0];
+            matches!(program.phase, Phase::Running | Phase::Held | Phase::Recovering { .. }) && !program.is_retiring
+        };
+        let is_any_soloed = policy.runtimes.iter().any(|runtime| runtime.level.is_soloed && runtime.slot.as_ref().is_some_and(plays));
+        for runtime in &policy.runtimes {
+            let Some(slot) = runtime.slot.filter(plays) else { continue };
+            let Some(gain) = self.gains.get(&policy.programs[slot.0].lane_name) else { continue };
+            let is_heard = !runtime.level.is_muted && (runtime.level.is_soloed || !is_any_soloed);
+            self.promise((*gain > 0.0) == is_heard, &format!("{} is mixed otherwise than it is to be: {gain}", runtime.name));
         }
     }
 
@@ -286,6 +349,7 @@ impl World {
             Action::AddLane { runtime, lane, .. } => {
                 self.promise(!self.released.contains(&lane.name), "a lane is read that is gone");
                 let runtime = self.policy.lane_name(runtime);
+                self.gains.insert(runtime.clone(), 1.0);
                 self.device(DeviceReply::LaneMapped { runtime: runtime.clone() });
                 self.device(DeviceReply::LaneStarted { runtime, block: 0 });
             }
@@ -303,6 +367,7 @@ impl World {
             Action::Finish(verdict) => self.finished = Some(verdict),
             Action::RemoveLane(runtime) => {
                 let runtime = self.policy.lane_name(runtime);
+                self.gains.remove(&runtime);
                 self.device(DeviceReply::LaneRemoved { runtime });
             }
             Action::Release { segment } => {
@@ -317,7 +382,11 @@ impl World {
             }
             Action::CompileEdit { .. } | Action::InspectEdit { .. } | Action::Live { .. } | Action::Answer { .. } => self.take_live(action),
             Action::Prepare { .. } | Action::Forget { .. } | Action::TakeOver { .. } => self.take_live(action),
-            Action::SetGain { .. } => {}
+            Action::SetGain { runtime, gain, .. } => {
+                let runtime = self.policy.lane_name(runtime);
+                // One that fades out is as loud as it was.
+                self.gains.entry(runtime).and_modify(|now| *now = gain);
+            }
             Action::Watch { .. } | Action::Unwatch { .. } | Action::Record { .. } | Action::Log(_) => {}
         }
     }
@@ -566,22 +635,28 @@ impl World {
     }
 }
 
+/// What a line holds of something that is long.
+fn shorten(text: &str) -> String {
+    text.chars().take(600).collect()
+}
+
 #[test]
 fn whatever_happens_each_request_is_answered_once_no_lane_has_two_writers_and_it_ends() {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
-    if let Some(seed) = number("CONTINUO_SEED") {
+    let (first, wanted) = (number("CONTINUO_SEED"), number("CONTINUO_SIMULATION"));
+    if let (Some(seed), None) = (first, wanted) {
         return World::new(seed).run();
     }
-    let wanted = number("CONTINUO_SIMULATION").unwrap_or(EVENTS);
-    let (mut events, mut seed, mut successions) = (0, 0, 0);
+    let wanted = wanted.unwrap_or(EVENTS);
+    let (mut events, mut sessions, mut successions) = (0, 0, 0);
     while events < wanted {
-        let mut world = World::new(seed);
+        let mut world = World::new(first.unwrap_or(0) + sessions);
         world.run();
         events += world.events;
         successions += world.successions;
-        seed += 1;
+        sessions += 1;
     }
-    println!("{events} events in {seed} sessions, {successions} deaths of supervisors");
+    println!("{events} events in {sessions} sessions, {successions} deaths of supervisors");
     assert!(successions > events / 2_000, "supervisors die seldom: {successions}");
 }
 

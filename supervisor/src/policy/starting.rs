@@ -25,6 +25,7 @@ impl Policy {
         self.compile_next(now_ms, actions);
         self.compile_next_edit(now_ms, actions);
         self.advance_edits(now_ms, actions);
+        self.advance_mix(actions);
         self.advance_script(now_ms, actions);
         self.settle_sample_rate();
         self.open_device(now_ms, actions);

@@ -7,6 +7,7 @@ use ipc::segment::{SegmentKind, SegmentRef};
 
 use super::*;
 
+mod mixing;
 mod recovery;
 
 const FIRST: RuntimeIndex = RuntimeIndex(0);

@@ -167,7 +167,10 @@ impl Stage {
     }
 
     fn fail(&mut self, request: u64, tick: u64, to: ContentHash) {
-        self.live(LiveReply::Swap { request, progress: SwapProgress::RolledBack { tick, fault: fault(tick), to, is_partial: false } });
+        self.live(LiveReply::Swap {
+            request,
+            progress: SwapProgress::RolledBack { tick, fault: fault(tick), to, is_partial: false, is_late: false },
+        });
     }
 
     fn logged(&self) -> Vec<&log::LogEntry> {
@@ -237,6 +240,16 @@ impl Stage {
 
     fn current(&self) -> ContentHash {
         self.policy.runtimes[0].current.as_ref().expect("it runs").hash()
+    }
+
+    /// A supervisor that dies now leaves nothing to the next one that is gone.
+    #[track_caller]
+    fn artifacts_of_all_revisions_are_kept(&self) {
+        let notes = self.policy.notes(&mut |text| ContentHash::of(&[text.as_bytes()]));
+        let kept: Vec<_> = notes.revisions().into_iter().map(|(revision, _)| revision.hash).collect();
+        for revision in notes.runtimes.values().flat_map(|runtime| runtime.revisions()) {
+            assert!(kept.contains(&revision.hash), "the artifact of {} has been let go of", revision.hash);
+        }
     }
 
     fn confirm(&mut self, change: ChangeId, boundary: Option<Boundary>) -> Ticket {
@@ -636,6 +649,23 @@ fn a_swap_within_a_trial_leads_back_to_the_last_revision_that_passed_its_own() {
 }
 
 #[test]
+fn a_patch_on_a_swap_that_fails_ends_the_swap_too_with_the_first_word_of_it() {
+    let mut stage = Stage::proven();
+    let swap = stage.commit(code(1), 400);
+    let patch = stage.commit(Shape { default: 1, ..code(1) }, 450);
+    // A host takes both back in one tick, and tells of the newer one first.
+    stage.fail(patch, 500, hash(FIRST));
+    stage.artifacts_of_all_revisions_are_kept();
+    assert_eq!((stage.current(), stage.policy.runtimes[0].trial.is_none()), (hash(FIRST), true));
+    stage.fail(swap, 500, hash(FIRST));
+    assert_eq!(stage.current(), hash(FIRST));
+    let list = stage.list();
+    assert!(list[0].refused.is_some() && list[1].refused.is_some() && list[2].is_current, "{list:#?}");
+    let told = stage.all.iter().filter(|action| matches!(action, Action::Tell(Report::Edit { news: EditNews::RolledBack { .. }, .. })));
+    assert_eq!(told.count(), 1, "the text that ran is blamed, once");
+}
+
+#[test]
 fn a_swap_after_a_passed_trial_names_one_way_back() {
     let mut stage = Stage::proven();
     let first = stage.commit(code(1), 400);
@@ -739,6 +769,40 @@ fn a_new_host_that_dies_of_its_program_hands_the_runtime_back_at_once_and_says_o
     assert!(stage.policy.programs[new.0].phase.is_over());
     let Some(Step::RolledBack { why, .. }) = stage.steps(change).pop() else { panic!("nothing is said") };
     assert_eq!(why, "its new host was killed by signal 11 (SIGSEGV) in tick 3");
+}
+
+#[test]
+fn a_runtime_that_is_handed_back_plays_what_its_old_host_had_gone_back_to_meanwhile() {
+    let mut stage = Stage::proven();
+    let old = stage.slot();
+    let swap = stage.commit(code(1), 400);
+    stage.edit(Shape { is_worker: true, ..code(1) });
+    let new = RuntimeIndex(stage.policy.programs.len() - 1);
+    stage.join_all();
+    stage.host(new, HostReply::Started { runtime: "a".to_owned() });
+    assert_eq!(stage.slot(), new);
+    // In its last blocks, before it was frozen.
+    let progress = SwapProgress::RolledBack { tick: 410, fault: fault(410), to: hash(FIRST), is_partial: false, is_late: false };
+    stage.host(old, HostReply::Live(LiveReply::Swap { request: swap, progress }));
+    assert_eq!(stage.current(), hash(Shape { is_worker: true, ..code(1) }), "the new one plays");
+    stage.host(new, HostReply::Faulted { runtime: "a".to_owned(), fault: fault(3), held: false });
+    assert_eq!((stage.slot(), stage.current()), (old, hash(FIRST)));
+    let again = stage.push(&format!("{:?}", code(1)));
+    assert_eq!(stage.error(again), ErrorCode::Refused, "it failed");
+}
+
+#[test]
+fn a_trial_goes_on_in_the_host_that_a_runtime_is_handed_back_to() {
+    let mut stage = Stage::proven();
+    let swap = stage.commit(code(1), 400);
+    stage.edit(Shape { is_worker: true, ..code(1) });
+    let new = RuntimeIndex(stage.policy.programs.len() - 1);
+    stage.join_all();
+    stage.host(new, HostReply::Started { runtime: "a".to_owned() });
+    stage.host(new, HostReply::Faulted { runtime: "a".to_owned(), fault: fault(3), held: false });
+    assert_eq!(stage.current(), hash(code(1)));
+    stage.fail(swap, 500, hash(FIRST));
+    assert_eq!(stage.current(), hash(FIRST));
 }
 
 #[test]

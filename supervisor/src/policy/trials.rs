@@ -11,9 +11,9 @@ use ipc::hash::ContentHash;
 use ipc::live::RequestId;
 
 use super::edits::{runtime_name, trial_ticks};
-use super::log::Logged;
+use super::log::{LogEntry, Logged};
 use super::runtime::{Later, Probation, Revision, Trial};
-use super::{Action, EditNews, Policy, Report, looking};
+use super::{Action, EditNews, Policy, Report, RuntimeIndex, looking};
 use crate::control::protocol::{Cause, ChangeClass, ChangeEvent, ChangeId, Progress, RevisionName};
 
 /// A change that did not pass its trial, and what it had made run.
@@ -32,6 +32,27 @@ pub(super) struct Tried {
     pub good: Option<Arc<Revision>>,
 }
 
+/// Why changes did not pass their trial.
+pub(super) struct Fall {
+    pub fault: Fault,
+    /// In words.
+    pub why: String,
+    /// The first tick of what plays again.
+    pub tick: u64,
+    /// It may have been heard.
+    pub is_late: bool,
+}
+
+/// What a host has taken back.
+pub(super) struct Undone {
+    pub tick: u64,
+    pub fault: Fault,
+    /// The revision that plays again.
+    pub to: ContentHash,
+    /// It may have been heard that the tick failed.
+    pub is_late: bool,
+}
+
 impl Policy {
     /// The last revision that passed its trial, where a swap after it is still on trial.
     pub(super) fn good_revision(&self, runtime: usize) -> Option<Arc<Revision>> {
@@ -41,7 +62,7 @@ impl Policy {
     /// A change has been committed: what it goes back to if it fails.
     pub(super) fn begin_trial(&mut self, runtime: usize, tried: Tried) {
         let Tried { change, request, revision, class, is_patch, base, good } = tried;
-        let is_nothing = class == ChangeClass::None;
+        let is_nothing = class == ChangeClass::None && is_patch;
         let is_base_good = self.is_good(runtime, base.hash());
         let state = &mut self.runtimes[runtime];
         match &mut state.trial {
@@ -64,33 +85,36 @@ impl Policy {
         }
     }
 
-    pub(super) fn trial_passed(&mut self, runtime: usize, request: RequestId, actions: &mut Vec<Action>) {
+    /// The trial in a life of a runtime, whether that is the present one or the one before it that is kept.
+    pub(super) fn trial_in(&mut self, runtime: usize, slot: RuntimeIndex) -> Option<&mut Option<Trial>> {
         let state = &mut self.runtimes[runtime];
-        let Some(trial) = &mut state.trial else { return };
-        let passed = if trial.request == request {
-            let (change, below, later) = (trial.change, Arc::clone(&trial.revision), std::mem::take(&mut trial.later));
-            state.trial = trial_of(below, later);
-            // A change that still waits for its boundary does not lead back past this one any more.
-            if let Some(flight) = &mut state.flight {
-                flight.good = None;
-            }
-            change
-        } else {
-            let Some(later) = trial.later.iter_mut().find(|later| later.request == Some(request)) else { return };
-            later.request = None;
-            later.change
-        };
-        self.mark_good(runtime, passed);
+        if state.slot == Some(slot) {
+            return Some(&mut state.trial);
+        }
+        state.standby.as_mut().filter(|standby| standby.slot == slot).map(|standby| &mut standby.trial)
+    }
+
+    pub(super) fn trial_passed(&mut self, runtime: usize, slot: RuntimeIndex, request: RequestId, actions: &mut Vec<Action>) {
+        let Some((change, is_oldest)) = self.trial_in(runtime, slot).and_then(|trial| pass(trial, request)) else { return };
+        self.mark_good(runtime, change);
+        let state = &mut self.runtimes[runtime];
+        if state.slot != Some(slot) {
+            return;
+        }
+        // A change that still waits for its boundary does not lead back past this one any more.
+        if let Some(flight) = state.flight.as_mut().filter(|_| is_oldest) {
+            flight.good = None;
+        }
         self.let_go_of_standby(runtime, actions);
     }
 
     /// Another swap has been committed within the trial.
-    pub(super) fn trial_cut_short(&mut self, runtime: usize, request: RequestId) {
-        let state = &mut self.runtimes[runtime];
-        if state.trial.take_if(|trial| trial.request == request).is_some() {
+    pub(super) fn trial_cut_short(&mut self, runtime: usize, slot: RuntimeIndex, request: RequestId) {
+        let Some(trial) = self.trial_in(runtime, slot) else { return };
+        if trial.take_if(|trial| trial.request == request).is_some() {
             return;
         }
-        let later = state.trial.iter_mut().flat_map(|trial| &mut trial.later).find(|later| later.request == Some(request));
+        let later = trial.iter_mut().flat_map(|trial| &mut trial.later).find(|later| later.request == Some(request));
         if let Some(later) = later {
             later.request = None;
         }
@@ -134,45 +158,33 @@ impl Policy {
         }
     }
 
-    /// The revision failed while it ran, and with it whatever has been patched into it; the revision `to` plays again.
+    /// The revision failed while it ran, and with it whatever has been patched into it; an earlier one plays again.
     pub(super) fn rolled_back(
         &mut self,
         runtime: usize,
+        slot: RuntimeIndex,
         request: RequestId,
-        tick: u64,
-        fault: Fault,
-        to: ContentHash,
+        undone: Undone,
         actions: &mut Vec<Action>,
     ) {
-        let Some((failed, to)) = self.fail_trial(runtime, request, to) else { return };
+        let Undone { tick, fault, to, is_late } = undone;
+        let Some((failed, to)) = self.trial_in(runtime, slot).and_then(|trial| fail(trial, request, to)) else { return };
         let is_forced = fault.kind == FaultKind::DeadlineExceeded;
-        self.log(runtime, tick, Logged::RolledBack { is_forced, to: Some(to.hash().to_string()) }, actions);
-        self.run_again(runtime, &to, tick);
-        let blamed = self.runtimes[runtime].slot.filter(|slot| self.programs[slot.0].remedy.is_some());
-        let why = blamed.and_then(|slot| self.programs[slot.0].remedy.as_ref()).map(|remedy| remedy.cause.clone());
-        let why = why.unwrap_or_else(|| fault.kind.explanation().to_owned());
-        self.tell_rolled_back(runtime, &failed, &to, (&fault, why), tick, actions);
-        if let Some(slot) = blamed {
+        let what = Logged::RolledBack { is_forced, to: Some(to.hash().to_string()) };
+        actions.push(Action::Log(LogEntry { life: slot.0, tick, what }));
+        let is_present = self.runtimes[runtime].slot == Some(slot);
+        match &mut self.runtimes[runtime].standby {
+            Some(standby) if !is_present => standby.revision = Arc::clone(&to),
+            Some(_) | None => self.run_again(runtime, &to, tick),
+        }
+        let remedy = self.programs[slot.0].remedy.as_ref().map(|remedy| remedy.cause.clone());
+        let is_blamed = remedy.is_some();
+        let why = remedy.unwrap_or_else(|| fault.kind.explanation().to_owned());
+        let fall = Fall { fault, why, tick, is_late };
+        self.tell_rolled_back(runtime, &failed, &to, fall, actions);
+        if is_blamed {
             self.remedied(slot, to.hash(), actions);
         }
-    }
-
-    /// Takes out of the trial what failed, newest last, and finds what runs instead.
-    fn fail_trial(&mut self, runtime: usize, request: RequestId, to: ContentHash) -> Option<(Vec<Failed>, Arc<Revision>)> {
-        let state = &mut self.runtimes[runtime];
-        let trial = state.trial.as_mut()?;
-        let below = [Some(&trial.base), trial.other_base.as_ref(), Some(&trial.revision)].into_iter().flatten();
-        let candidates = below.chain(trial.later.iter().map(|later| &later.revision));
-        let to = candidates.into_iter().find(|revision| revision.hash() == to).unwrap_or(&trial.base).clone();
-        let of_later = |later: Later| (later.change, later.revision);
-        let failed = if trial.request == request {
-            let trial = state.trial.take()?;
-            std::iter::once((trial.change, trial.revision)).chain(trial.later.into_iter().map(of_later)).collect()
-        } else {
-            let first = trial.later.iter().position(|later| later.request == Some(request))?;
-            trial.later.drain(first..).map(of_later).collect()
-        };
-        Some((failed, to))
     }
 
     /// An earlier revision runs again from this tick on.
@@ -191,26 +203,19 @@ impl Policy {
     }
 
     /// Refuses the texts that failed, and tells of each. The newest is the one that ran: its line is the one to blame.
-    pub(super) fn tell_rolled_back(
-        &mut self,
-        runtime: usize,
-        failed: &[Failed],
-        to: &Revision,
-        (fault, why): (&Fault, String),
-        tick: u64,
-        actions: &mut Vec<Action>,
-    ) {
+    pub(super) fn tell_rolled_back(&mut self, runtime: usize, failed: &[Failed], to: &Revision, fall: Fall, actions: &mut Vec<Action>) {
+        let Fall { fault, why, tick, is_late } = fall;
         for (change, revision) in failed {
             let name = RevisionName::from(revision.hash());
-            self.refuse(runtime, *change, revision, looking::cause(why.clone(), Some(name.clone()), Some(fault)));
+            self.refuse(runtime, *change, revision, looking::cause(why.clone(), Some(name.clone()), Some(&fault)));
             let progress = Progress::RolledBack { to: to.hash().into(), tick, why: why.clone(), line: fault.line };
             let runtime = runtime_name(&self.runtimes[runtime].name);
             let event = ChangeEvent { change: *change, runtime, revision: Some(name), progress };
             actions.push(Action::Tell(Report::Change(Box::new(event))));
         }
         if let Some((_, revision)) = failed.last() {
-            actions
-                .push(Action::Tell(Report::Edit { text: revision.text.clone(), news: EditNews::RolledBack { fault: fault.clone(), why } }));
+            let news = EditNews::RolledBack { fault, why, is_late };
+            actions.push(Action::Tell(Report::Edit { text: revision.text.clone(), news }));
         }
     }
 
@@ -221,6 +226,31 @@ impl Policy {
             entry.refused = Some(cause);
         }
     }
+}
+
+/// The trial of this request is over, and nothing was wrong. Returns its change, and whether it was the oldest that was open.
+fn pass(open: &mut Option<Trial>, request: RequestId) -> Option<(ChangeId, bool)> {
+    let trial = open.as_mut()?;
+    if trial.request == request {
+        let (change, below, later) = (trial.change, Arc::clone(&trial.revision), std::mem::take(&mut trial.later));
+        *open = trial_of(below, later);
+        return Some((change, true));
+    }
+    let later = trial.later.iter_mut().find(|later| later.request == Some(request))?;
+    later.request = None;
+    Some((later.change, false))
+}
+
+/// Takes out what failed, newest last, and finds what runs instead. A host takes back all that is on trial at once, and says so of
+/// one change after the other: what it says first ends all of it.
+fn fail(open: &mut Option<Trial>, request: RequestId, to: ContentHash) -> Option<(Vec<Failed>, Arc<Revision>)> {
+    let is_of = |trial: &mut Trial| trial.request == request || trial.later.iter().any(|later| later.request == Some(request));
+    let trial = open.take_if(is_of)?;
+    let below = [Some(&trial.base), trial.other_base.as_ref(), Some(&trial.revision)].into_iter().flatten();
+    let candidates = below.chain(trial.later.iter().map(|later| &later.revision));
+    let to = candidates.into_iter().find(|revision| revision.hash() == to).unwrap_or(&trial.base).clone();
+    let later = trial.later.into_iter().map(|later| (later.change, later.revision));
+    Some((std::iter::once((trial.change, trial.revision)).chain(later).collect(), to))
 }
 
 /// What is on trial once a trial is passed: the next patch that is, above what ran below it.

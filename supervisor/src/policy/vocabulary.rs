@@ -101,7 +101,7 @@ impl Part {
 }
 
 /// How a process ended, as the kernel says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProcessEnd {
     Exited(i32),
     /// By this signal.
@@ -696,8 +696,8 @@ pub enum EditNews {
     Committed { change: ChangeId, tick: u64, sentences: Vec<String>, timings: Timings, commit_us: Option<u64> },
     /// The text is the one that plays.
     Unchanged,
-    /// It failed while it ran, and what ran before has taken its place.
-    RolledBack { fault: Fault, why: String },
+    /// It failed while it ran, and what ran before has taken its place; `is_late`: not so soon that nobody can have heard it.
+    RolledBack { fault: Fault, why: String, is_late: bool },
     /// A watched file cannot be read.
     Unreadable { reason: String },
 }

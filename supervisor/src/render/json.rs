@@ -182,8 +182,9 @@ fn edit(text: &ProgramText, news: &EditNews) -> Value {
             "change": change.0, "tick": tick, "report": sentences, "detectUs": timings.detect_us, "compileUs": timings.compile_us,
             "nativeUs": timings.native_us, "transferUs": timings.transfer_us, "commitUs": commit_us })
         }
-        EditNews::RolledBack { fault: what, why } => {
-            json!({ "event": "editRolledBack", "runtime": name, "file": file, "fault": fault(what), "why": why })
+        EditNews::RolledBack { fault: what, why, is_late } => {
+            json!({ "event": "editRolledBack", "runtime": name, "file": file, "fault": fault(what), "why": why,
+            "isLate": is_late })
         }
         EditNews::Unreadable { reason } => json!({ "event": "editRejected", "runtime": name, "file": file, "reason": reason, "line": null,
             "diagnostics": [] }),

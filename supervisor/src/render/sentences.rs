@@ -130,12 +130,17 @@ impl Sentences<'_> {
                 [first] => format!("{name}: from tick {tick} on: {first}"),
                 [first, rest @ ..] => format!("{name}: from tick {tick} on: {first}\n{}", indented(rest)),
             },
-            EditNews::RolledBack { fault, why } if why != fault.kind.explanation() => {
+            EditNews::RolledBack { fault, why, .. } if why != fault.kind.explanation() => {
                 format!("error: {name}: {why}; what played before plays on; this text is refused until it changes")
             }
-            EditNews::RolledBack { fault, .. } => {
-                let consequence =
-                    "it was taken back: nothing of it was played, and what played before plays on; this text is refused until it changes";
+            EditNews::RolledBack { fault, is_late, .. } => {
+                let consequence = if *is_late {
+                    "it was taken back, too late to be sure that nobody heard it: what played before plays on; \
+                     this text is refused until it changes"
+                } else {
+                    "it was taken back: nothing of the failure was heard, and what played before plays on; \
+                     this text is refused until it changes"
+                };
                 excerpt::fault(text, fault, consequence, self.has_colour)
             }
             EditNews::Unreadable { reason } => format!("{name}: {reason}; what plays goes on"),
@@ -209,6 +214,20 @@ mod tests {
         let sentences = Sentences { programs: &[], has_colour: false, session: Some("gig") };
         let said = sentences.of(&Report::Edit { text, news }).unwrap();
         assert!(said.contains("continuo confirm 7 --session gig\n"), "{said}");
+    }
+
+    #[test]
+    fn an_edit_that_is_taken_back_too_late_is_not_said_to_be_unheard() {
+        let kind = ipc::fault::FaultKind::DeadlineExceeded;
+        let said = |is_late| {
+            let text = ProgramText { name: "drums".to_owned(), path: PathBuf::new(), source: "".into(), base_directory: PathBuf::new() };
+            let fault = ipc::fault::Fault { kind, tick: 7, block: None, line: None, repeats: 0 };
+            let news = EditNews::RolledBack { fault, why: kind.explanation().to_owned(), is_late };
+            let sentences = Sentences { programs: &[], has_colour: false, session: None };
+            sentences.of(&Report::Edit { text, news }).unwrap()
+        };
+        assert!(said(false).contains("nothing of the failure was heard"), "{}", said(false));
+        assert!(!said(true).contains("nothing of the failure was heard"), "{}", said(true));
     }
 
     #[test]

@@ -129,6 +129,7 @@ pub fn conduct(session: &Session, job: &Job, audience: &mut dyn Audience) -> Res
         started: Instant::now(),
         sender,
         pending: VecDeque::from([Event::Begin]),
+        letters: Vec::new(),
         children: HashMap::new(),
         segments: Segments::new(session.id().clone()),
         scribe: Scribe::default(),
@@ -213,6 +214,9 @@ struct Shell<'a> {
     sender: SyncSender<Incoming>,
     /// Events that our own actions brought about.
     pending: VecDeque<Event>,
+    /// What children are told once it has been noted which state segments have been made for it: the next supervisor must know of
+    /// every segment that a host has.
+    letters: Vec<(Child, Letter)>,
     children: HashMap<Child, Member>,
     segments: Segments,
     calls: CallQueue,
@@ -240,7 +244,7 @@ impl<'a> Shell<'a> {
                 return self.session.keep();
             }
             // Nobody of it lives any more: what was asked for begins.
-            (self.job, self.policy) = (asked_for, policy(asked_for));
+            (self.job, self.policy, self.obituaries) = (asked_for, policy(asked_for), Obituaries::default());
         }
         self.take_notes(None);
         self.session.keep();
@@ -303,8 +307,9 @@ impl<'a> Shell<'a> {
                 let now_ms = self.now_ms();
                 let is_noteworthy = scribe::is_noteworthy(&event);
                 let actions = self.policy.step(now_ms, event);
-                if is_noteworthy {
+                if is_noteworthy || scribe::is_consequential(&actions) {
                     self.scribe.note(&self.policy);
+                    self.scribe.mourn(&mut self.obituaries);
                 }
                 for action in actions {
                     if let Action::Finish(verdict) = action {
@@ -313,6 +318,9 @@ impl<'a> Shell<'a> {
                         return verdict;
                     }
                     self.carry_out(action);
+                }
+                if !self.awaits_notes() {
+                    self.send_letters();
                 }
                 self.open_keyboard();
                 // The last that is heard of it.
@@ -562,7 +570,26 @@ impl<'a> Shell<'a> {
         absolute.and_then(|path| path.parent().map(Path::to_owned)).into_iter().collect()
     }
 
+    /// Whether a state segment has been made that the policy has not heard of.
+    fn awaits_notes(&self) -> bool {
+        self.pending.iter().any(|event| matches!(event, Event::StateCreated { .. }))
+    }
+
+    fn send_letters(&mut self) {
+        for (child, letter) in std::mem::take(&mut self.letters) {
+            self.send(child, letter);
+        }
+    }
+
     fn post(&mut self, child: Child, letter: Letter) {
+        if self.awaits_notes() {
+            self.letters.push((child, letter));
+        } else {
+            self.send(child, letter);
+        }
+    }
+
+    fn send(&mut self, child: Child, letter: Letter) {
         // A child that has not come in or has been let go of gets nothing; the policy does not count on it.
         let Some(outbox) = self.children.get(&child).and_then(|member| member.outbox.as_ref()) else { return };
         if let Err(error) = outbox.post(letter) {

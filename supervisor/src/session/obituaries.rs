@@ -2,7 +2,7 @@
 //!
 //! Owned by the main thread, which adds a death when the kernel tells of it and reads when a client asks; neither waits for
 //! anything. Addresses become names on a thread of their own, because reading this binary's own tables takes a while the first
-//! time. It keeps the last deaths and forgets the rest.
+//! time. It keeps the last deaths and forgets the rest; what it keeps goes into the ledger, so that the next supervisor knows it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use ipc::crash::{AddressClass, CrashRecord, SignalRecord};
 use ipc::message::Role;
+use serde::{Deserialize, Serialize};
 
 use super::symbols;
 use super::tail::Tail;
@@ -34,10 +35,25 @@ pub struct Obituary {
     pub tail: Tail,
 }
 
+/// The same for the next supervisor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeathNote {
+    role: Role,
+    pid: u32,
+    end: ProcessEnd,
+    killed_for: Option<String>,
+    record: CrashRecord,
+    said: String,
+    at_ms: u64,
+}
+
 struct Entry {
+    number: u64,
     obituary: Obituary,
     at_ms: u64,
     backtrace: Arc<OnceLock<Vec<String>>>,
+    /// How much it had said when it was noted for the next supervisor.
+    noted: Option<u64>,
 }
 
 /// The dead of a session.
@@ -45,16 +61,43 @@ struct Entry {
 pub struct Obituaries {
     /// The newest last.
     entries: VecDeque<Entry>,
+    /// How many there have been.
+    total: u64,
 }
 
 impl Obituaries {
     /// Adds a death that has just become known.
     pub fn add(&mut self, obituary: Obituary) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let number = self.total;
+        self.keep(number, obituary, u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+    }
+
+    /// Takes over what the last supervisor has noted.
+    pub fn inherit(&mut self, notes: impl IntoIterator<Item = (u64, DeathNote)>) {
+        for (number, note) in notes {
+            let DeathNote { role, pid, end, killed_for, record, said, at_ms } = note;
+            self.keep(number, Obituary { role, pid, end, killed_for, record, tail: Tail::of(&said) }, at_ms);
+        }
+    }
+
+    fn keep(&mut self, number: u64, obituary: Obituary, at_ms: u64) {
         let backtrace = symbols::resolve(&obituary.record);
-        self.entries.push_back(Entry { obituary, at_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX), backtrace });
+        self.entries.push_back(Entry { number, obituary, at_ms, backtrace, noted: None });
+        self.total = self.total.max(number + 1);
         let excess = self.entries.len().saturating_sub(KEPT);
         self.entries.drain(..excess);
+    }
+
+    /// What the next supervisor does not know yet, by the numbers of the deaths.
+    pub fn unnoted(&mut self) -> Vec<(u64, DeathNote)> {
+        let changed = self.entries.iter_mut().filter(|entry| entry.noted != Some(entry.obituary.tail.total()));
+        changed.map(|entry| (entry.number, entry.note())).collect()
+    }
+
+    /// The number of the first death that is kept.
+    pub fn first(&self) -> u64 {
+        self.entries.front().map_or(self.total, |entry| entry.number)
     }
 
     /// What is known of the deaths of a runtime's hosts, or of all processes.
@@ -66,6 +109,13 @@ impl Obituaries {
 }
 
 impl Entry {
+    fn note(&mut self) -> DeathNote {
+        let Obituary { role, pid, end, killed_for, record, tail } = &self.obituary;
+        self.noted = Some(tail.total());
+        let (killed_for, record, said) = (killed_for.clone(), record.clone(), tail.text());
+        DeathNote { role: *role, pid: *pid, end: *end, killed_for, record, said, at_ms: self.at_ms }
+    }
+
     fn tell(&self) -> Death {
         let Obituary { role, pid, end, killed_for, record, tail } = &self.obituary;
         let stderr = tail.text();
@@ -77,6 +127,7 @@ impl Entry {
         let (signal, exit_status) = match (end, &record.signal) {
             (ProcessEnd::Killed(signal), _) => (Some(*signal), None),
             (ProcessEnd::Exited(_), Some(caught)) => (Some(caught.signal), None),
+            (&ProcessEnd::UNKNOWN, None) => (None, None),
             (ProcessEnd::Exited(status), None) => (None, Some(*status)),
         };
         let caught = record.signal.as_ref();
@@ -123,6 +174,9 @@ fn cause(pid: u32, end: ProcessEnd, record: &CrashRecord, stderr: &str) -> (Deat
     match (&record.signal, end) {
         (Some(caught), _) if caught.signal == libc::SIGABRT && stderr.contains(OUT_OF_MEMORY) => (DeathKind::Oom, out_of_memory(stderr)),
         (Some(caught), _) => of_signal(pid, caught),
+        (None, ProcessEnd::UNKNOWN) => {
+            (DeathKind::Exit, "it ended, and nobody saw how: another supervisor had started it, or none was there".to_owned())
+        }
         (None, ProcessEnd::Exited(status)) => (DeathKind::Exit, format!("it ended by itself with exit status {status}")),
         (None, ProcessEnd::Killed(libc::SIGKILL)) => {
             (DeathKind::Signal, "it was killed from outside (SIGKILL): by somebody, or by the kernel when memory ran out".to_owned())
@@ -208,6 +262,35 @@ mod tests {
         assert_eq!(adopted.0, DeathKind::Signal, "the page tells what nobody else does");
         assert_eq!(cause(5, ProcessEnd::Exited(3), &CrashRecord::default(), "").0, DeathKind::Exit);
         assert!(of(&CrashRecord::default(), libc::SIGKILL).1.contains("from outside"));
+    }
+
+    #[test]
+    fn the_next_supervisor_knows_the_dead_of_the_last_one_and_counts_on() {
+        let mut last = Obituaries::default();
+        for status in 0..KEPT as i32 + 2 {
+            let tail = Tail::of("it ");
+            last.add(Obituary { tail: tail.clone(), ..dead("song", ProcessEnd::Exited(status)) });
+            let mut ledger: Vec<_> = last.unnoted();
+            assert_eq!(ledger.len(), 1, "each death is noted once");
+            if status == KEPT as i32 + 1 {
+                // A moment later comes the rest of what it said.
+                last.entries.back_mut().unwrap().obituary.tail = Tail::of("it said this");
+                ledger = last.unnoted();
+                assert_eq!((ledger.len(), ledger[0].1.said.as_str()), (1, "it said this"));
+            }
+        }
+        assert!(last.unnoted().is_empty());
+        let notes: Vec<_> = last.entries.iter_mut().map(|entry| (entry.number, entry.note())).collect();
+        let encoded = ipc::codec::encode(&notes).unwrap();
+        let mut next = Obituaries::default();
+        next.inherit(ipc::codec::decode::<Vec<(u64, DeathNote)>>(&encoded).unwrap());
+        assert_eq!(next.tell(None), last.tell(None));
+        assert_eq!((next.first(), next.total), (2, KEPT as u64 + 2));
+        next.add(dead("song", ProcessEnd::UNKNOWN));
+        let told = &next.tell(None).deaths[0];
+        assert_eq!((told.exit_status, told.signal.as_deref()), (None, None));
+        assert!(told.cause.contains("nobody saw"), "{}", told.cause);
+        assert_eq!(next.first(), 3, "of the oldest nobody knows any more");
     }
 
     #[test]

@@ -13,8 +13,9 @@ use ipc::message::{Output, Role};
 use serde::{Deserialize, Serialize};
 
 use super::ledger::{Entries, Ledger};
+use super::obituaries::{DeathNote, Obituaries};
 use crate::policy::adoption::Notes;
-pub use crate::policy::adoption::is_noteworthy;
+pub use crate::policy::adoption::{is_consequential, is_noteworthy};
 use crate::policy::{Child, HostIndex, Policy};
 use crate::render;
 
@@ -76,6 +77,7 @@ pub mod keys {
     pub const RUNTIME: &str = "runtime/";
     pub const TEXT: &str = "text/";
     pub const CHILD: &str = "child/";
+    pub const DEATH: &str = "death/";
 }
 
 /// Texts whose hashes are remembered at most, beyond those that are named.
@@ -147,6 +149,23 @@ impl Scribe {
         self.write(|ledger| ledger.remove(&format!("{}{pid}", keys::CHILD)));
     }
 
+    /// Notes what is known of the dead.
+    pub fn mourn(&mut self, obituaries: &mut Obituaries) {
+        if self.ledger.is_none() {
+            return;
+        }
+        let (first, unnoted) = (obituaries.first(), obituaries.unnoted());
+        if unnoted.is_empty() {
+            return;
+        }
+        self.write(|ledger| {
+            for (number, death) in &unnoted {
+                ledger.put(&format!("{}{number:012}", keys::DEATH), death)?;
+            }
+            ledger.retain(keys::DEATH, |number| number.parse().is_ok_and(|number: u64| number >= first))
+        });
+    }
+
     fn write(&mut self, write: impl FnOnce(&mut Ledger) -> io::Result<()>) {
         let Some(mut ledger) = self.ledger.take() else { return };
         match write(&mut ledger) {
@@ -157,6 +176,11 @@ impl Scribe {
             }
         }
     }
+}
+
+/// The deaths that a ledger tells of, by their numbers.
+pub fn deaths(entries: &Entries) -> Vec<(u64, DeathNote)> {
+    entries.all(keys::DEATH).into_iter().filter_map(|(number, death)| Some((number.parse().ok()?, death))).collect()
 }
 
 /// The notes that a ledger holds, if it holds enough to go on with.

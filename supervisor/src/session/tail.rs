@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::process::ChildStderr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes that are kept of each child: some hundred lines, with the beginning of a backtrace at worst cut off.
 pub const TAIL_BYTES: usize = 8 << 10;
@@ -16,10 +16,24 @@ const STACK_BYTES: usize = 64 << 10;
 /// What a child has said last.
 #[derive(Clone, Debug, Default)]
 pub struct Tail {
-    bytes: Arc<Mutex<VecDeque<u8>>>,
+    said: Arc<Mutex<Said>>,
+}
+
+#[derive(Debug, Default)]
+struct Said {
+    last: VecDeque<u8>,
+    /// Bytes that it has said in all.
+    total: u64,
 }
 
 impl Tail {
+    /// What was kept of a child that another supervisor has listened to.
+    pub fn of(text: &str) -> Self {
+        let tail = Self::default();
+        tail.add(text.as_bytes());
+        tail
+    }
+
     /// Starts to follow a child's error stream. If no thread can be had nothing is kept, and the child writes into nothing.
     pub fn follow(stream: ChildStderr) -> Self {
         let tail = Self::default();
@@ -39,17 +53,26 @@ impl Tail {
         }
     }
 
-    fn add(&self, said: &[u8]) {
-        let mut bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
-        bytes.extend(said);
-        let excess = bytes.len().saturating_sub(TAIL_BYTES);
-        bytes.drain(..excess);
+    fn add(&self, bytes: &[u8]) {
+        let mut said = self.said();
+        said.total += bytes.len() as u64;
+        said.last.extend(bytes);
+        let excess = said.last.len().saturating_sub(TAIL_BYTES);
+        said.last.drain(..excess);
+    }
+
+    fn said(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many bytes it has said so far.
+    pub fn total(&self) -> u64 {
+        self.said().total
     }
 
     /// What is kept, as text; what is no text is shown as such.
     pub fn text(&self) -> String {
-        let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
-        let bytes: Vec<u8> = bytes.iter().copied().collect();
+        let bytes: Vec<u8> = self.said().last.iter().copied().collect();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 }
@@ -66,6 +89,7 @@ mod tests {
         tail.add(&vec![b'x'; TAIL_BYTES]);
         tail.add(b"last\xff");
         assert!(tail.text().ends_with("xlast\u{fffd}"));
-        assert_eq!(tail.bytes.lock().unwrap().len(), TAIL_BYTES);
+        assert_eq!(tail.said().last.len(), TAIL_BYTES);
+        assert_eq!(tail.total(), 6 + TAIL_BYTES as u64 + 5);
     }
 }

@@ -338,7 +338,9 @@ impl Ordeal {
     fn supervisor(&mut self) -> Outcome {
         let before: Vec<_> = self.gig.runtimes().into_iter().map(|runtime| (runtime, self.gig.host(runtime))).collect();
         let device = self.gig.process("deviceHost");
+        self.check_holdings();
         self.gig.replace_supervisor()?;
+        self.held = super::holdings_at_rest(&mut self.gig);
         for (runtime, host) in before {
             if self.gig.host(runtime) != host {
                 return Err(format!("{runtime} has another host"));

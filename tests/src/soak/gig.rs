@@ -309,8 +309,8 @@ impl Gig {
     /// Names and files that the session has left behind.
     pub fn remains(&self) -> Result<(), String> {
         let names: Vec<_> = shared_memory_names().into_iter().filter(|name| name.contains(&self.session)).collect();
-        let ours = self.folder.path().join("continuo");
-        let entries = std::fs::read_dir(ours).into_iter().flatten().flatten();
+        let ours = [self.folder.path().join("continuo"), temporary(&self.folder)];
+        let entries = ours.into_iter().flat_map(|ours| std::fs::read_dir(ours).into_iter().flatten().flatten());
         let files: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).filter(|name| !is_kept(name)).collect();
         if names.is_empty() && files.is_empty() { Ok(()) } else { Err(format!("left behind: {names:?} {files:?}")) }
     }
@@ -353,8 +353,16 @@ fn write_session(folder: &Folder, setup: &Setup) {
     folder.file("gig.toml", session);
 }
 
+/// The session's own place for temporary files, so that what is left there can be told from what others leave.
+fn temporary(folder: &Folder) -> PathBuf {
+    folder.path().join("tmp")
+}
+
 fn play(folder: &Folder, setup: &Setup) -> Playing {
-    let environment: Vec<(&str, &str)> = setup.environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let temporary = temporary(folder);
+    std::fs::create_dir_all(&temporary).expect("a folder can be made");
+    let environment = setup.environment.iter().map(|(name, value)| (*name, value.as_str()));
+    let environment: Vec<(&str, &str)> = environment.chain([("TMPDIR", text(&temporary))]).collect();
     Playing::up(folder, &[text(&folder.path().join("gig.toml"))], &environment)
 }
 

@@ -35,6 +35,8 @@ pub struct Desk {
     late: u64,
     /// Of lanes that are gone.
     dropped: u64,
+    /// When an event came last, or a lane came or went.
+    active_ns: u64,
 }
 
 fn note_of(port: u8, message: Message) -> Note {
@@ -43,7 +45,7 @@ fn note_of(port: u8, message: Message) -> Note {
 
 impl Desk {
     pub fn new(sinks: Vec<Box<dyn MidiSink>>) -> Self {
-        Self { lanes: Vec::new(), sinks, late: 0, dropped: 0 }
+        Self { lanes: Vec::new(), sinks, late: 0, dropped: 0, active_ns: 0 }
     }
 
     /// Events that did not begin because they were too late.
@@ -56,8 +58,18 @@ impl Desk {
         self.dropped + self.lanes.iter().map(|lane| lane.reader.dropped()).sum::<u64>()
     }
 
+    /// How long nothing has come or gone.
+    pub fn quiet_ns(&self, now_ns: u64) -> u64 {
+        now_ns.saturating_sub(self.active_ns)
+    }
+
+    pub fn has_lanes(&self) -> bool {
+        !self.lanes.is_empty()
+    }
+
     /// Reads a lane from now on. What an earlier reader has begun in it counts as sounding.
-    pub fn add(&mut self, runtime: String, reader: MidiLaneReader) {
+    pub fn add(&mut self, runtime: String, reader: MidiLaneReader, now_ns: u64) {
+        self.active_ns = now_ns;
         let states = reader.sounding().into_iter();
         let sounding = states.filter_map(|state| Some(note_of(state.port, state.message?))).collect();
         self.lanes.push(Lane { runtime, reader, sounding, is_started: false, last_due_ns: 0 });
@@ -67,6 +79,7 @@ impl Desk {
     pub fn remove(&mut self, runtime: &str, now_ns: u64) {
         let Some(index) = self.lanes.iter().position(|lane| lane.runtime == runtime) else { return };
         while self.pass_on(index, now_ns) {}
+        self.active_ns = now_ns;
         let lane = self.lanes.remove(index);
         self.dropped += lane.reader.dropped();
         // Not before what was to be sent before.
@@ -107,6 +120,7 @@ impl Desk {
         let Some(lane) = self.lanes.get_mut(index) else { return false };
         for _ in 0..EVENTS_AT_A_TIME {
             let Some(event) = lane.reader.next_event() else { return false };
+            self.active_ns = now_ns;
             // A host can put any time into its lane. What is due later than now is not: hosts run when a tick is due.
             let event = MidiEvent { due_ns: event.due_ns.min(now_ns), ..event };
             let is_late = now_ns - event.due_ns > TOO_LATE_NS;

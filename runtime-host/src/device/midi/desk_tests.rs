@@ -44,7 +44,7 @@ impl Rig {
     /// A device host, or another one in its place.
     fn begin_desk(&mut self) {
         self.desk = Desk::new(vec![Box::new(Loopback(Arc::clone(&self.heard)))]);
-        self.desk.add("arp".into(), MidiLaneReader::open(self.segment.reference()).unwrap());
+        self.desk.add("arp".into(), MidiLaneReader::open(self.segment.reference()).unwrap(), 0);
     }
 
     fn tick(&mut self, messages: &[Message], states: &[Message]) {

@@ -36,8 +36,15 @@ use file::MidiFile;
 use input::jack::ClientName;
 use jack::JackOut;
 
-/// How often lanes are looked at: events are sent [`LATENCY_NS`] after they were due, so this costs no accuracy.
+/// How often lanes are looked at while notes come: events are sent [`LATENCY_NS`] after they were due, so this costs no accuracy.
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);
+
+/// The same when none has come for [`QUIET`]: the first one after a silence still has more than half of the latency left.
+const QUIET_INTERVAL: Duration = Duration::from_millis(4);
+const QUIET: Duration = Duration::from_millis(250);
+
+/// The same where there is no lane: a server that is found is told to nobody before there is something to send.
+const IDLE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// From the moment a tick is due to the moment its events are sent, besides the period of the driver: as long as the usual
 /// lead of audio, so that both are heard together, and longer than a tick takes.
@@ -214,10 +221,10 @@ fn start(sinks: Vec<Box<dyn MidiSink>>, counters: &Arc<OutputCounters>) -> std::
 fn run(mut desk: Desk, commands: &Receiver<Command>, started: &Sender<String>, counters: &OutputCounters) {
     tighten_timer_slack();
     loop {
-        let command = commands.recv_timeout(LOOK_INTERVAL);
+        let command = commands.recv_timeout(pause(&desk, monotonic_ns_rt()));
         let now_ns = monotonic_ns_rt();
         match command {
-            Ok(Command::Add { runtime, reader }) => desk.add(runtime, *reader),
+            Ok(Command::Add { runtime, reader }) => desk.add(runtime, *reader, now_ns),
             Ok(Command::Remove { runtime }) => desk.remove(&runtime, now_ns),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return desk.close(now_ns),
@@ -228,5 +235,46 @@ fn run(mut desk: Desk, commands: &Receiver<Command>, started: &Sender<String>, c
         }
         counters.late.store(desk.late(), Relaxed);
         counters.dropped.store(desk.dropped(), Relaxed);
+    }
+}
+
+/// How long nothing need be looked at unless a command comes.
+fn pause(desk: &Desk, now_ns: u64) -> Duration {
+    let is_quiet = Duration::from_nanos(desk.quiet_ns(now_ns)) >= QUIET;
+    match (desk.has_lanes(), is_quiet) {
+        (_, false) => LOOK_INTERVAL,
+        (true, true) => QUIET_INTERVAL,
+        (false, true) => IDLE_INTERVAL,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ipc::midi::{MidiLaneWriter, NOTE_ON};
+    use ipc::segment::Session;
+
+    use super::*;
+
+    #[test]
+    fn the_thread_looks_often_while_notes_come_and_seldom_when_none_do() {
+        const SECOND_NS: u64 = 1_000_000_000;
+        let session = Session::open().unwrap();
+        let segment = ipc::midi::create(session.id(), 1).unwrap();
+        let mut writer = MidiLaneWriter::open(segment.reference()).unwrap();
+        let mut desk = Desk::new(Vec::new());
+        assert_eq!(pause(&desk, SECOND_NS), IDLE_INTERVAL);
+        desk.add("arp".into(), MidiLaneReader::open(segment.reference()).unwrap(), SECOND_NS);
+        assert_eq!(pause(&desk, SECOND_NS), LOOK_INTERVAL, "it may begin at once");
+        desk.look(2 * SECOND_NS);
+        assert_eq!(pause(&desk, 2 * SECOND_NS), QUIET_INTERVAL);
+        assert!(writer.push_rt(&MidiEvent { due_ns: 1_000, tick: 0, port: 1, message: [NOTE_ON, 60, 100] }));
+        writer.complete_rt(&[], 0);
+        desk.look(3 * SECOND_NS);
+        assert_eq!(pause(&desk, 3 * SECOND_NS), LOOK_INTERVAL);
+        desk.look(4 * SECOND_NS);
+        assert_eq!(pause(&desk, 4 * SECOND_NS), QUIET_INTERVAL);
+        desk.remove("arp", 5 * SECOND_NS);
+        assert_eq!(pause(&desk, 5 * SECOND_NS), LOOK_INTERVAL, "what it has sent may wait for room");
+        assert_eq!(pause(&desk, 6 * SECOND_NS), IDLE_INTERVAL);
     }
 }

@@ -59,7 +59,7 @@ impl Stage {
         let (failed, now) = (swap.program.identity(), self.identity_rt());
         let (request, there) = (swap.request, swap.there.clone());
         self.tell_rt(Outcome::Committed { request, tick, commit_ns: 0, carried, there, now: failed });
-        self.tell_rt(Outcome::RolledBack { tick, failure, failed, now, is_partial: false, trial: Trial::Swap(swap) });
+        self.tell_rt(Outcome::RolledBack { tick, failure, failed, now, is_partial: false, is_late: false, trial: Trial::Swap(swap) });
     }
 
     /// Lets anything but a swap take effect.
@@ -94,7 +94,7 @@ impl Stage {
                 if self.is_on_trial_rt() {
                     self.keep_start_rt();
                     self.applied_rt(request, at_tick, Action::RollBack, tick);
-                    self.roll_back_rt(tick, Failure::DEADLINE_EXCEEDED);
+                    self.roll_back_rt(tick, Failure::DEADLINE_EXCEEDED, false);
                 } else {
                     self.refuse_rt(Command { request, at_tick, action: Action::RollBack }, Reason::NoTrial);
                 }
@@ -139,7 +139,15 @@ impl Stage {
             let request = patch.request;
             self.tell_rt(Outcome::Patched { request, tick, patch_ns: 0, carried, now });
             let trial = Trial::Patch(patch);
-            return self.tell_rt(Outcome::RolledBack { tick, failure, failed: now, now: self.identity_rt(), is_partial: false, trial });
+            return self.tell_rt(Outcome::RolledBack {
+                tick,
+                failure,
+                failed: now,
+                now: self.identity_rt(),
+                is_partial: false,
+                is_late: false,
+                trial,
+            });
         }
         self.program.write_rt(&patch.assets);
         self.program.set_revision(patch.revision);

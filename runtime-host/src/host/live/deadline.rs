@@ -64,10 +64,15 @@ impl Deadline {
         (self.window_cpu_ns, self.summed_ticks, self.is_sum_mixed) = (cpu_ns, 0, false);
     }
 
+    /// Whether a tick that took `spent_ns` of wall time has left too little for another program to compute it in time.
+    pub fn is_missed(&self, spent_ns: u64) -> bool {
+        spent_ns > self.limit_ns
+    }
+
     /// Whether a tick that took `spent_ns` of wall time, or the last ticks together, took too much processor time. The ticks
     /// of a crossfade, in which the revision is not alone on the thread, are not summed up.
     pub fn is_exceeded_rt(&mut self, spent_ns: u64, is_alone: bool) -> bool {
-        if spent_ns > self.limit_ns && self.judge_rt(thread_cpu_ns_rt()) {
+        if self.is_missed(spent_ns) && self.judge_rt(thread_cpu_ns_rt()) {
             return true;
         }
         self.since_ns = self.since_ns.saturating_add(spent_ns);
@@ -113,6 +118,13 @@ mod tests {
         assert!(!deadline.is_exceeded_rt(TICK_NS, true));
         assert!(!deadline.judge_rt(1_000 + TICK_NS + 500_000), "late by the wall clock, but it computed for half a millisecond");
         assert!(deadline.judge_rt(1_000 + TICK_NS + 500_000 + 4 * TICK_NS));
+    }
+
+    #[test]
+    fn a_tick_that_failed_after_its_deadline_has_missed_it_whatever_it_failed_of() {
+        let deadline = Deadline::new(TICK_NS);
+        assert!(!deadline.is_missed(MAX_TICK_LENGTHS * TICK_NS));
+        assert!(deadline.is_missed(200_000_000));
     }
 
     #[test]

@@ -222,10 +222,10 @@ impl Desk {
             Outcome::TrialPassed { request, tick } => reply(swap_reply(request, SwapProgress::TrialPassed { tick })),
             Outcome::TrialCutShort { request, tick } => reply(swap_reply(request, SwapProgress::TrialCutShort { tick })),
             Outcome::Unused(_) => {}
-            Outcome::RolledBack { tick, failure, failed, now, is_partial, trial } => {
+            Outcome::RolledBack { tick, failure, failed, now, is_partial, is_late, trial } => {
                 self.running = now;
                 if let Some(fault) = self.layouts.fault(failed, failure, tick, 0) {
-                    reply(swap_reply(trial.request(), SwapProgress::RolledBack { tick, fault, to: now.revision, is_partial }));
+                    reply(swap_reply(trial.request(), SwapProgress::RolledBack { tick, fault, to: now.revision, is_partial, is_late }));
                 }
                 if let Trial::Patch(patch) = &trial {
                     // A program that was replaced together with its patches is freed as a whole.

@@ -233,6 +233,8 @@ pub enum Outcome {
         now: Identity,
         /// There was no copy of the state of the tick's start.
         is_partial: bool,
+        /// The tick took so long that the lead may have drained.
+        is_late: bool,
         trial: Trial,
     },
     /// Nothing goes back to this any more.

@@ -299,7 +299,8 @@ impl Stage {
                 true
             }
             Err(failure) if self.is_on_trial_rt() => {
-                self.roll_back_rt(tick, failure);
+                let is_late = failure == Failure::DEADLINE_EXCEEDED || self.deadline.is_some_and(|deadline| deadline.is_missed(spent_ns));
+                self.roll_back_rt(tick, failure, is_late);
                 // A clock may have decided, so that executing the tick again would not come to the same.
                 self.checkpoint_if_due_rt(tick);
                 self.run_instead_rt(tick, runtime)

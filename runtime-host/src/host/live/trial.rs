@@ -9,7 +9,7 @@
 //! trials that are open: each ends after its own ticks, and all that are still open are taken back together. A swap ends the
 //! trials before it, and takes over what they would have gone back to, if it knows the way there.
 
-use super::handover::{Outcome, PatchWork, SwapWork, Trial};
+use super::handover::{Identity, Outcome, PatchWork, SwapWork, Trial};
 use super::stage::Stage;
 use crate::host::failure::Failure;
 use crate::host::migration::{Memories, Migration};
@@ -186,8 +186,8 @@ impl Stage {
     // ---------------------------------------------------------------------------------------------------- going back
 
     /// Undoes everything that is on trial, because the running program failed in `tick`. What runs afterwards computes the
-    /// tick.
-    pub(super) fn roll_back_rt(&mut self, tick: u64, failure: Failure) {
+    /// tick; `is_late` when the failed one has left too little time for that.
+    pub(super) fn roll_back_rt(&mut self, tick: u64, failure: Failure, is_late: bool) {
         self.is_unkept = true;
         let failed = self.identity_rt();
         self.has_break |= self.swap_on_trial_rt().is_some() && self.is_fading_rt();
@@ -198,18 +198,18 @@ impl Stage {
             let is_partial = swap.snapshot.is_none() && swap.back.is_some();
             self.return_to_old_rt(&mut swap);
             self.end_rolled_back_rt();
-            self.tell_rolled_back_rt(tick, failure, failed, is_partial);
+            self.tell_rolled_back_rt(tick, failure, failed, is_partial, is_late);
             let now = self.identity_rt();
-            return self.tell_rt(Outcome::RolledBack { tick, failure, failed, now, is_partial, trial: Trial::Swap(swap) });
+            return self.tell_rt(Outcome::RolledBack { tick, failure, failed, now, is_partial, is_late, trial: Trial::Swap(swap) });
         }
         self.end_rolled_back_rt();
         if matches!(self.trial, Some(Trial::Patch(_)))
             && let Some(trial) = self.trial.take()
         {
             let now = self.identity_rt();
-            self.tell_rt(Outcome::RolledBack { tick, failure, failed, now, is_partial: !has_start, trial });
+            self.tell_rt(Outcome::RolledBack { tick, failure, failed, now, is_partial: !has_start, is_late, trial });
         }
-        self.tell_rolled_back_rt(tick, failure, failed, !has_start);
+        self.tell_rolled_back_rt(tick, failure, failed, !has_start, is_late);
     }
 
     fn end_rolled_back_rt(&mut self) {
@@ -218,11 +218,11 @@ impl Stage {
     }
 
     /// Says of the later patches, oldest first, that they have been undone.
-    fn tell_rolled_back_rt(&mut self, tick: u64, failure: Failure, failed: super::handover::Identity, is_partial: bool) {
+    fn tell_rolled_back_rt(&mut self, tick: u64, failure: Failure, failed: Identity, is_partial: bool, is_late: bool) {
         let now = self.identity_rt();
         while !self.later.is_empty() {
             let trial = Trial::Patch(self.later.remove(0));
-            self.tell_rt(Outcome::RolledBack { tick, failure, failed, now, is_partial, trial });
+            self.tell_rt(Outcome::RolledBack { tick, failure, failed, now, is_partial, is_late, trial });
         }
     }
 

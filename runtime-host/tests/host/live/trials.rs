@@ -304,7 +304,7 @@ fn a_comment_within_a_trial_does_not_disarm_it() {
     rig.play_to(200);
     assert_eq!(rig.applied(comment), 30);
     match rig.progress(swap) {
-        SwapProgress::RolledBack { tick: 109, fault, to, is_partial: false } => {
+        SwapProgress::RolledBack { tick: 109, fault, to, is_partial: false, .. } => {
             assert_eq!((fault.kind, to), (FaultKind::IntegerOverflow, trio().artifact().manifest.revision));
         }
         other => panic!("{other:?}"),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::control::protocol::{
     AnswerWhen, Boundary, Cancel, ChangeEvent, ChangeId, Confirm, Freeze, Get, ItemName, Mute, Panic, Progress, Push, Restart, Rollback,
-    Run, RuntimeName, Status, Stop, Verb,
+    Run, RuntimeName, Solo, Status, Stop, Verb,
 };
 use crate::control::{Call, ClientId, Ticket};
 use crate::policy::programs_in_tests::{Shape, plan};
@@ -56,10 +56,11 @@ impl World {
             11 => Verb::Run(Run { runtime }),
             12 => Verb::Get(Get { runtime, items: vec![item()] }),
             13 => Verb::Rollback(Rollback { runtime, revision: None, boundary, acknowledge: false, crossfade_ms: None, answer }),
-            14 => match self.random.below(4) {
+            14 => match self.random.below(5) {
                 0 => Verb::Stop(Stop { runtime }),
                 1 => Verb::Restart(Restart { runtime, reset: self.random.one_in(2), generation: None }),
                 2 => Verb::Mute(Mute { runtime, on: self.random.one_in(2) }),
+                3 => Verb::Solo(Solo { runtime, on: self.random.one_in(2) }),
                 _ => Verb::Panic(Panic {}),
             },
             _ => Verb::Status(Status { runtime: None }),
@@ -94,7 +95,7 @@ impl World {
             }
             Action::Live { runtime, host, request, content } => {
                 let state = content.and_then(|_| self.create_state(runtime, Some(request.request)));
-                self.change_host(runtime, host, request, state);
+                self.letters.push(Letter::Change { runtime, host, request, state });
             }
             Action::Prepare { host, program } => {
                 self.promise(!self.released.contains(&program.artifact.name), "a spare is to load what is gone");
@@ -113,7 +114,7 @@ impl World {
                         .extend(ours.filter(|flight| flight.what.edit.asker.is_none()).map(|flight| flight.what.edit.change));
                     state = self.create_state(runtime, Some(first.request));
                 }
-                self.take_over(host, *order, state);
+                self.letters.push(Letter::TakeOver { host, order, state });
             }
             Action::Answer { ticket, .. } => {
                 let is_open = self.clients.asked.contains(&ticket) && !self.clients.lost.contains(&ticket);

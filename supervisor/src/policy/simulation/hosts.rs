@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use ipc::hash::ContentHash;
-use ipc::live::{Boundary, Carried, LiveChange, LiveReply, LiveRequest, Patch, RequestId, Swap, SwapProgress};
-use ipc::recovery::{Presence, TakeOver, TookOver};
+use ipc::live::{Boundary, Carried, LiveChange, LiveReply, Patch, RequestId, Swap, SwapProgress};
+use ipc::recovery::{Presence, TookOver};
 
 use super::*;
 
@@ -257,7 +257,11 @@ impl World {
         let (to, tick) = (life.running.revision, life.tick);
         let fault = Fault { kind: FaultKind::Runaway, tick, block: None, line: Some(3), repeats: 0 };
         for request in patches.into_iter().map(|patch| patch.request).chain(swap.map(|trial| trial.request)) {
-            self.says_of_swap(runtime, request, SwapProgress::RolledBack { tick, fault: fault.clone(), to, is_partial: false });
+            self.says_of_swap(
+                runtime,
+                request,
+                SwapProgress::RolledBack { tick, fault: fault.clone(), to, is_partial: false, is_late: false },
+            );
         }
     }
 

@@ -34,6 +34,7 @@ impl World {
     pub fn succeed(&mut self, legacy: Legacy) {
         // What was on its way to it, nobody hears; whoever waited has seen the connection break.
         self.pending.clear();
+        self.letters.clear();
         self.coming.clear();
         let open: Vec<Ticket> = self.clients.asked.difference(&self.clients.answered).copied().collect();
         self.clients.lost.extend(open);
@@ -44,7 +45,7 @@ impl World {
         let Legacy { notes, texts, plans } = legacy;
         self.release_all_but(&notes);
         let (hosts, device) = self.gather(&notes);
-        let next = Policy::take_back(&notes, Found { texts, plans, hosts, device });
+        let next = Policy::take_back(&notes, Found { texts, plans, hosts, given_up: BTreeSet::new(), device });
         self.renumber(&notes);
         self.policy = next;
         (self.requests, self.starts, self.settled) = Default::default();
@@ -53,7 +54,7 @@ impl World {
         self.check_what_plays();
     }
 
-    fn legacy(&self) -> Legacy {
+    pub fn legacy(&self) -> Legacy {
         let notes = reread(&self.policy.notes(&mut |text| ContentHash::of(&[text.as_bytes()])));
         let artifacts = notes.revisions().into_iter();
         let kept: Vec<ContentHash> = artifacts
@@ -96,6 +97,9 @@ impl World {
             }
             self.alive.remove(&child);
         }
+        if device.is_none() {
+            self.gains.clear();
+        }
         (hosts, device)
     }
 
@@ -122,7 +126,8 @@ impl World {
     /// If everybody comes and has nothing to say that was not heard, the next supervisor knows what this one knows.
     fn check_notes(&self, legacy: &Legacy) {
         let Legacy { notes, texts, plans } = legacy;
-        let found = Found { texts: texts.clone(), plans: plans.clone(), hosts: self.everybody(notes), device: Some(1) };
+        let (texts, hosts) = (texts.clone(), self.everybody(notes));
+        let found = Found { texts, plans: plans.clone(), hosts, given_up: BTreeSet::new(), device: Some(1) };
         let hosts: Vec<usize> = found.hosts.keys().copied().collect();
         let mut next = Policy::take_back(notes, found);
         let actions = next.step(self.now_ms, Event::Begin);

@@ -5,7 +5,7 @@ use ipc::live::{Carried, LiveChange, LiveReply, SwapProgress};
 use ipc::recovery::{TakeOver, TookOver};
 
 use super::*;
-use crate::control::protocol::{ErrorCode, Freeze, Get, ItemName, Push, Restart, RuntimeName, Verb};
+use crate::control::protocol::{ErrorCode, Freeze, Get, ItemName, Mute, Push, Restart, RuntimeName, Verb};
 use crate::control::{Call, ClientId, Ticket};
 
 const SPARE: HostIndex = HostIndex(2);
@@ -291,16 +291,14 @@ fn a_revision_that_kills_twice_in_the_same_tick_is_held_where_there_is_no_good_o
     assert_eq!(answer(&scene, 5), Some(Err(ErrorCode::Refused.number())), "the text is refused until it changes");
 }
 
-#[test]
-fn a_good_revision_takes_the_place_of_one_that_kills_twice_with_its_state() {
+/// A revision has killed twice in one tick, and the next host is to begin with a good one: which host, and with what request.
+fn remedy_underway(good: programs_in_tests::Shape) -> (Scene, HostIndex, u64) {
     let mut scene = playing();
-    let good = scene.policy.programs[0].revision.clone().unwrap();
     let entry = scene.policy.runtimes[0].history.back_mut().unwrap();
     entry.is_good = true;
     entry.hash = ContentHash::of(&[b"good"]);
     entry.text.source = "8f4e/v1\n; good\n".into();
-    let bad = ContentHash::of(&[b"bad"]);
-    let died = |child| Event::Died { child, end: ProcessEnd::Killed(11), tick: Some((bad, 50)) };
+    let died = |child| Event::Died { child, end: ProcessEnd::Killed(11), tick: Some((bad(), 50)) };
     let actions = scene.step(died(HOST_1));
     let order = told_to_take_over(&actions).expect("the spare takes over").1.clone();
     scene.step(said(SPARE, took(&order, &[])));
@@ -309,26 +307,115 @@ fn a_good_revision_takes_the_place_of_one_that_kills_twice_with_its_state() {
     let actions = scene.step(died(Child::Host(SPARE)));
     assert!(told_to_take_over(&actions).is_none(), "what is to come first is being compiled");
     let request = actions.iter().find_map(|action| if let Action::CompileEdit { request, .. } = action { Some(*request) } else { None });
-    let artifact = artifact("good");
-    scene.step(compiled(request.expect("the good text is compiled"), CompileOutcome::Artifact(artifact)));
+    scene.step(compiled(request.expect("the good text is compiled"), CompileOutcome::Artifact(artifact("good"))));
     let change = scene.policy.runtimes[0].incoming.last().unwrap().change;
-    let plan = programs_in_tests::plan(programs_in_tests::Shape { code: 9, ..Default::default() });
-    let actions = scene.step(Event::EditInspected { change, inspection: Inspection::Playable(plan) });
+    let inspection = Inspection::Playable(programs_in_tests::plan(good));
+    let actions = scene.step(Event::EditInspected { change, inspection });
     let (told, order) = told_to_take_over(&actions).expect("the next host takes over");
     assert_eq!((told, order.first.len()), (host, 1));
-    assert!(matches!(&order.first[0].what, LiveChange::Swap(swap) if swap.there.is_some()), "with the state of {}", good.hash());
+    assert!(matches!(&order.first[0].what, LiveChange::Swap(swap) if swap.there.is_some()), "with the state that there is");
     let (request, order) = (order.first[0].request, order.clone());
     let HostReply::TookOver(took) = took(&order, &[]) else { panic!("it takes over") };
     // What a host is to begin with comes after what it has gone on with.
-    let actions = scene.step(said(host, HostReply::TookOver(Box::new(TookOver { revision: bad, ..*took }))));
-    let is_back = |action: &Action| matches!(action, Action::Tell(Report::RolledBack { from, .. }) if *from == bad);
+    let actions = scene.step(said(host, HostReply::TookOver(Box::new(TookOver { revision: bad(), ..*took }))));
     assert!(!actions.iter().any(is_back) && scene.policy.runtimes[0].flight.is_some(), "it has not done it yet");
+    (scene, host, request)
+}
+
+/// The revision that kills.
+fn bad() -> ContentHash {
+    ContentHash::of(&[b"bad"])
+}
+
+fn is_back(action: &Action) -> bool {
+    matches!(action, Action::Tell(Report::RolledBack { from, .. }) if *from == bad())
+}
+
+fn committed(host: HostIndex, request: u64) -> Event {
     let progress = SwapProgress::Committed { tick: 50, commit_ns: 1, carried: Carried::default() };
-    let actions = scene.step(said(host, HostReply::Live(LiveReply::Swap { request, progress })));
+    said(host, HostReply::Live(LiveReply::Swap { request, progress }))
+}
+
+#[test]
+fn a_good_revision_takes_the_place_of_one_that_kills_twice_with_its_state() {
+    let (mut scene, host, request) = remedy_underway(programs_in_tests::Shape { code: 9, ..Default::default() });
+    let actions = scene.step(committed(host, request));
     assert_eq!(actions.iter().filter(|action| is_back(action)).count(), 1, "and says so when it has");
     assert!(scene.policy.runtimes[0].flight.is_none() && scene.policy.programs[0].remedy.is_none());
     let kept = scene.policy.programs[0].keep.current().map(|kept| kept.revision);
     assert_eq!(kept, scene.policy.runtimes[0].current.as_ref().map(|current| current.hash()));
+}
+
+#[test]
+fn a_good_revision_that_differs_in_a_comment_only_is_on_trial_like_any_other_program() {
+    let (mut scene, host, request) = remedy_underway(programs_in_tests::Shape { comment: 9, ..Default::default() });
+    let before = scene.policy.runtimes[0].current.as_ref().unwrap().hash();
+    scene.step(committed(host, request));
+    assert_ne!(scene.policy.runtimes[0].current.as_ref().unwrap().hash(), before);
+    let fault = Fault { kind: FaultKind::Trap, tick: 60, block: None, line: None, repeats: 0 };
+    let progress = SwapProgress::RolledBack { tick: 60, fault, to: before, is_partial: false, is_late: false };
+    scene.step(said(host, HostReply::Live(LiveReply::Swap { request, progress })));
+    assert_eq!(scene.policy.runtimes[0].current.as_ref().unwrap().hash(), before, "the host has gone back, and so has it");
+    assert_eq!(scene.policy.programs[0].keep.current().map(|kept| kept.revision), Some(before));
+}
+
+/// What another supervisor finds of a session beside its notes; nobody has come.
+fn found(scene: &Scene) -> adoption::Found {
+    let revisions = scene.policy.programs.iter().filter_map(|program| program.revision.as_ref());
+    adoption::Found {
+        texts: scene.policy.texts.iter().map(|text| (ContentHash::of(&[text.source.as_bytes()]), text.source.clone())).collect(),
+        plans: revisions.map(|it| (it.hash(), it.plan.clone())).collect(),
+        ..adoption::Found::default()
+    }
+}
+
+/// The next supervisor, and the first that it does.
+fn succeeded(scene: &Scene, found: adoption::Found) -> (Scene, Vec<Action>) {
+    let notes = scene.policy.notes(&mut |source| ContentHash::of(&[source.as_bytes()]));
+    let mut next = Scene { policy: Policy::take_back(&notes, found), now_ms: scene.now_ms, all: Vec::new() };
+    let actions = next.step(Event::Begin);
+    (next, actions)
+}
+
+#[test]
+fn a_muted_runtime_stays_silent_when_another_device_host_plays_for_another_supervisor() {
+    let mut scene = playing();
+    scene.step(call(1, Verb::Mute(Mute { runtime: name("a"), on: true })));
+    let (mut next, _) = succeeded(&scene, found(&scene));
+    let actions = join(&mut next, Child::Device(2), 90);
+    assert!(actions.contains(&Action::AddLane { runtime: FIRST, lane: lane(FIRST), resumes: true }), "{actions:?}");
+    let is_silent = |action: &Action| matches!(action, Action::SetGain { runtime: FIRST, gain: 0.0, .. });
+    assert!(actions.iter().any(is_silent), "{actions:?}");
+}
+
+#[test]
+fn the_lane_of_a_host_that_had_not_begun_is_taken_from_the_device_host_under_its_own_name() {
+    let mut scene = Scene::new(Goal::Serve, &["a", "b"]);
+    scene.join_all();
+    scene.play(FIRST, 48_000);
+    scene.step(opened());
+    scene.answer(CompileOutcome::Artifact(artifact("b")));
+    scene.step(Event::Inspected { runtime: SECOND, inspection: Inspection::Playable(audio(48_000)) });
+    scene.step(Event::LaneCreated { runtime: SECOND, lane: lane(SECOND) });
+    assert!(scene.has(&Action::AddLane { runtime: SECOND, lane: lane(SECOND), resumes: false }));
+    let (next, actions) = succeeded(&scene, adoption::Found { device: Some(7), ..found(&scene) });
+    let removed = actions.iter().find_map(|action| if let Action::RemoveLane(runtime) = action { Some(*runtime) } else { None });
+    assert_eq!(next.policy.lane_name(removed.expect("it is removed")), "b");
+    assert_eq!(next.policy.lane_name(SECOND), "b/2", "what begins anew has a lane of its own");
+}
+
+#[test]
+fn the_number_of_a_process_is_noted_before_it_is_started() {
+    assert!(adoption::is_consequential(&[Action::Look, Action::Spawn(Child::Worker(2))]));
+    assert!(!adoption::is_consequential(&[Action::Look]));
+}
+
+#[test]
+fn a_host_that_stood_still_while_there_was_no_supervisor_says_so() {
+    let scene = playing();
+    let (next, _) = succeeded(&scene, adoption::Found { given_up: [0].into(), ..found(&scene) });
+    let cause = status_of_first(&next).cause.expect("it says why it is recovering");
+    assert!(cause.message.contains("stood still"), "{cause:?}");
 }
 
 #[test]
@@ -574,18 +661,7 @@ fn a_host_that_died_without_a_supervisor_is_counted_and_the_state_says_why() {
     let mut scene = playing();
     scene.step(missed(3));
     let notes = scene.policy.notes(&mut |source| ContentHash::of(&[source.as_bytes()]));
-    let found = || adoption::Found {
-        texts: scene.policy.texts.iter().map(|text| (ContentHash::of(&[text.source.as_bytes()]), text.source.clone())).collect(),
-        plans: scene
-            .policy
-            .programs
-            .iter()
-            .filter_map(|program| program.revision.as_ref())
-            .map(|it| (it.hash(), it.plan.clone()))
-            .collect(),
-        ..adoption::Found::default()
-    };
-    let next = Policy::take_back(&notes, found());
+    let next = Policy::take_back(&notes, found(&scene));
     let first = next.session_status(Some(0)).runtimes.remove(0);
     assert_eq!((first.restarts, first.underruns), (1, 3));
     let cause = first.cause.expect("it says why it is recovering");

@@ -2,8 +2,9 @@
 //! and they say (DESIGN §10). Part of the main loop: see the parent module.
 //!
 //! Runs before the first event is handled. It waits for children, which nothing else here does: there is nothing to miss yet, and
-//! whoever does not come in time is killed and taken over like any other dead child. Nobody is taken for dead before the kernel
-//! says so, because two hosts must not write one lane.
+//! whoever does not come in time is killed and taken over like any other dead child. So is everybody, if need be: as long as one
+//! child lived, what the runtimes are is in their segments, and new hosts go on from there. Nobody is taken for dead before the
+//! kernel says so, because two hosts must not write one lane.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -14,23 +15,26 @@ use ipc::artifact::Artifact;
 use ipc::channel::{Doorway, Hello, PROTOCOL_VERSION};
 use ipc::crash::CrashPage;
 use ipc::hash::ContentHash;
-use ipc::message::HostReply;
+use ipc::message::{HostReply, Role};
 use ipc::recovery::Presence;
 use ipc::rendezvous::Summons;
 
 use super::{Incoming, Member, Shell};
 use crate::policy::adoption::{Found, Notes, RevisionNote};
-use crate::policy::{Child, Event, HostIndex, Inspection, Plan, Policy};
+use crate::policy::{Child, Event, HostIndex, Inspection, Plan, Policy, ProcessEnd};
 use crate::session::connection;
 use crate::session::last_words::LastWords;
 use crate::session::ledger::Entries;
+use crate::session::obituaries::Obituary;
 use crate::session::planning::{self, Compiled};
 use crate::session::process::Process;
 pub use crate::session::scribe::notes;
-use crate::session::scribe::{ChildNote, keys};
+use crate::session::scribe::{self, ChildNote, keys};
+use crate::session::tail::Tail;
 
-/// How long children have to come. They look for their summons every few milliseconds.
-const COME: Duration = Duration::from_secs(5);
+/// How long children have to come. They look for their summons every few milliseconds, on a thread that does nothing else; who
+/// does not come on a busy machine in this time stands still.
+const COME: Duration = Duration::from_secs(3);
 
 /// How long those who have not come have to be dead, once they are killed.
 const DIE: Duration = Duration::from_secs(2);
@@ -42,6 +46,10 @@ struct Gathering {
     missing: BTreeSet<Child>,
     hosts: BTreeMap<usize, (u32, Presence)>,
     device: Option<u32>,
+    /// Any child was there, and with it the names of what they share.
+    was_alive: bool,
+    /// Hosts that were there and did not come.
+    given_up: BTreeSet<usize>,
     /// What they have said since.
     later: Vec<Event>,
 }
@@ -49,8 +57,9 @@ struct Gathering {
 impl Shell<'_> {
     /// Takes the children back that are there, and builds the policy that goes on with them. False if none was.
     pub(super) fn take_back(&mut self, notes: &Notes, entries: &Entries, incoming: &Receiver<Incoming>) -> bool {
-        let Gathering { hosts, device, later, .. } = self.gather(notes, entries, incoming);
-        if hosts.is_empty() && device.is_none() {
+        self.obituaries.inherit(scribe::deaths(entries));
+        let Gathering { hosts, device, was_alive, given_up, later, .. } = self.gather(notes, entries, incoming);
+        if !was_alive {
             self.children.clear();
             self.session.names.retain(|_| false);
             return false;
@@ -61,7 +70,7 @@ impl Shell<'_> {
         }
         let texts = entries.all::<String>(keys::TEXT).into_iter();
         let texts = texts.map(|(_, text)| (ContentHash::of(&[text.as_bytes()]), Arc::from(text))).collect();
-        self.policy = Policy::take_back(notes, Found { texts, plans: self.plans(notes), hosts, device });
+        self.policy = Policy::take_back(notes, Found { texts, plans: self.plans(notes), hosts, given_up, device });
         let needed: BTreeSet<&str> = notes.segments().map(|segment| segment.name.as_str()).collect();
         let pages: BTreeSet<String> = self.children.values().map(|member| member.page.name().to_owned()).collect();
         self.session.names.retain(|name| needed.contains(name) || pages.contains(name));
@@ -76,9 +85,10 @@ impl Shell<'_> {
         for (_, note) in entries.all::<ChildNote>(keys::CHILD) {
             let child = note.child();
             let Some(process) = Process::adopt(note.pid, note.started_ticks) else {
-                self.scribe.ended(note.pid);
+                self.mourn(&note);
                 continue;
             };
+            gathering.was_alive = true;
             let is_needed = match child {
                 Child::Host(HostIndex(host)) => hosts.contains_key(&host),
                 Child::Device(generation) => generation == notes.device(),
@@ -97,9 +107,24 @@ impl Shell<'_> {
             if let Some(member) = self.children.get(child) {
                 member.process.kill();
             }
+            if let Child::Host(HostIndex(host)) = child {
+                gathering.given_up.insert(*host);
+            }
         }
         self.await_all(&mut gathering, incoming, DIE);
         gathering
+    }
+
+    /// A child has died while there was no supervisor. What it left is still in its page.
+    fn mourn(&mut self, note: &ChildNote) {
+        self.scribe.ended(note.pid);
+        let record = CrashPage::adopt(&note.page).map(|page| page.read()).unwrap_or_default();
+        let role = note.child().role();
+        // A worker ends when nobody is there to compile for.
+        if role != Role::CompilerWorker || record.signal.is_some() || record.panic.is_some() {
+            let (pid, end, tail) = (note.pid, ProcessEnd::UNKNOWN, Tail::default());
+            self.obituaries.add(Obituary { role, pid, end, killed_for: None, record, tail });
+        }
     }
 
     /// Opens a doorway for a child and tells it. False if that cannot be done.
@@ -149,13 +174,14 @@ impl Shell<'_> {
                 gathering.hosts.insert(host.0, (member.process.pid, *presence));
                 gathering.missing.remove(&Child::Host(host));
             }
-            Event::Died { child, .. } if gathering.missing.remove(&child) => {
-                if let Some(member) = self.children.remove(&child) {
-                    self.scribe.ended(member.process.pid);
-                    if let Some(doorway) = member.doorway {
-                        Doorway::shut(&doorway);
-                    }
-                }
+            Event::Died { child, end, .. } if gathering.missing.remove(&child) => {
+                let Some(Member { process, page, doorway, .. }) = self.children.remove(&child) else { return };
+                let is_given_up = matches!(child, Child::Host(HostIndex(host)) if gathering.given_up.contains(&host));
+                let killed_for = is_given_up.then(|| format!("it stood still: it did not come back within {} s", COME.as_secs()));
+                let (role, pid, record, tail) = (child.role(), process.pid, page.read(), process.tail);
+                self.obituaries.add(Obituary { role, pid, end, killed_for, record, tail });
+                self.scribe.ended(pid);
+                doorway.iter().for_each(|doorway| Doorway::shut(doorway));
             }
             // It cannot be talked to; that it is dead the kernel will say.
             Event::NotJoined { child, .. } | Event::ChannelClosed { child } | Event::ChannelBroken { child, .. }
