@@ -9,18 +9,18 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use device_rig::{TestFile, ramp_block};
+use device_rig::{TestFile, ramp_block, tape};
 use ipc::input::InputWriter;
 use ipc::lane::{self, LaneReader, LaneWriter};
+use ipc::message::Tape;
 use ipc::segment::{Segment, Session};
 use runtime_host::device::baton::Baton;
 use runtime_host::device::capture;
 use runtime_host::device::counters::Counters;
 use runtime_host::device::mixer::{Command, Mixer, MixerSettings, Notice, ahead_blocks};
 use runtime_host::device::patchbay::Wire;
-use runtime_host::device::recording::Recorder;
 use runtime_host::device::strip::Strip;
-use runtime_host::device::wav_file::Part;
+use runtime_host::device::tape::writer::Recorder;
 use runtime_host::realtime::{RealtimeSection, is_in_section};
 
 struct Watchful;
@@ -68,7 +68,7 @@ fn add_lane(session: &Session, slot: usize) -> (Lane, Command) {
     let mut strip = Strip::new(LaneReader::open(segment.reference()).unwrap(), ahead_blocks(4, 8)).feeding(input);
     // It hears all the others, itself, and the device's input.
     strip.connect_rt(Wire { sources: 0b1111, hears_device: true, awaits_source: false }, true, 0);
-    (Lane { segment, writer }, Command::Add { slot, strip })
+    (Lane { segment, writer }, Command::Add { slot, strip, track: Some(slot) })
 }
 
 /// A lane that another device host has played for 20 blocks.
@@ -79,7 +79,7 @@ fn resume_lane(session: &Session, slot: usize) -> (Lane, Command) {
     let reader = LaneReader::open(segment.reference()).unwrap();
     reader.take_rt(20);
     let strip = Strip::resume(reader, ahead_blocks(4, 8));
-    (Lane { segment, writer }, Command::Add { slot, strip })
+    (Lane { segment, writer }, Command::Add { slot, strip, track: Some(slot) })
 }
 
 fn write_wanted(lane: &mut Lane) {
@@ -102,13 +102,21 @@ fn the_device_hosts_renderer_never_allocates_or_frees_whatever_happens() {
     let session = Session::open().unwrap();
     let file = TestFile::new("realtime");
     let counters = Arc::new(Counters::default());
-    let (recorder, tap) = Recorder::start(&file.0, Part::First, 48_000, Arc::clone(&counters), |reason| panic!("{reason}")).unwrap();
+    let folder = std::env::temp_dir().join(format!("continuo-realtime-stems-{}", std::process::id()));
+    let begin_tape = |number| {
+        let first = tape(&file.0);
+        let master = first.master.clone().filter(|_| number == 1);
+        let tape = Tape { number, master, stems: Some(folder.join(number.to_string())), ..first };
+        Recorder::start(&tape, 48_000, &counters, |_| {}).unwrap()
+    };
+    let (recorder, mut reel) = begin_tape(1);
+    reel.insert_rt(0, recorder.add_stem("steady", &counters));
     let settings = MixerSettings {
         sample_rate_hz: 48_000,
         lead_blocks: 4,
         first_frame: 0,
         counters: Arc::clone(&counters),
-        tap: Some(tap),
+        reel: Some(reel),
         starts_together: true,
         is_unpaced: false,
     };
@@ -127,9 +135,10 @@ fn the_device_hosts_renderer_never_allocates_or_frees_whatever_happens() {
     let (_orphan, add) = resume_lane(&session, 3);
     assert!(control.send(add));
     assert!(control.send(Command::Begin));
-    let (mut started, mut removed, mut inputs_left) = (0, 0, 0);
+    let (mut started, mut removed, mut inputs_left, mut begun, mut ended) = (0, 0, 0, 0, 0);
     let (mut inlet, tap) = capture::queue();
     assert!(control.send(Command::Capture(Some(tap))));
+    let mut second_recorder = None;
     for round in 0..400 {
         write_wanted(&mut steady);
         if round % 50 < 40 {
@@ -140,14 +149,21 @@ fn the_device_hosts_renderer_never_allocates_or_frees_whatever_happens() {
             write_wanted(&mut failing);
         }
         match round {
-            100 => assert!(control.send(Command::Wire { slot: 0, wire: Wire { sources: 0b110, ..Wire::default() }, is_direct: false })),
+            110 => assert!(control.send(Command::Wire { slot: 0, wire: Wire { sources: 0b110, ..Wire::default() }, is_direct: false })),
             150 => {
                 let (next, tap) = capture::queue();
                 inlet = next;
                 assert!(control.send(Command::Capture(Some(tap))));
             }
             200 => baton.pass_to(second.generation()),
+            100 => assert!(control.send(Command::AddStem { track: 2, tap: recorder.add_stem("resumed", &counters) })),
+            220 => assert!(control.send(Command::EndTape)),
             250 => assert!(control.send(Command::Remove { slot: 1 })),
+            300 => {
+                let (recorder, reel) = begin_tape(2);
+                assert!(control.send(Command::BeginTape(reel)));
+                second_recorder = Some(recorder);
+            }
             350 => assert!(control.send(Command::End)),
             _ => {}
         }
@@ -163,6 +179,8 @@ fn the_device_hosts_renderer_never_allocates_or_frees_whatever_happens() {
                 Notice::Started { .. } => started += 1,
                 Notice::Removed { .. } => removed += 1,
                 Notice::CaptureLeft(_) => inputs_left += 1,
+                Notice::TapeBegun { .. } => begun += 1,
+                Notice::TapeEnded { .. } => ended += 1,
             }
         }
     }
@@ -174,6 +192,9 @@ fn the_device_hosts_renderer_never_allocates_or_frees_whatever_happens() {
     assert_eq!(started, 4, "every lane has been heard, those that were resumed with a fade-in");
     assert!(counters.non_finite.load(Relaxed) > 0, "replacement has been rendered");
     assert!(counters.has_ended.load(Relaxed));
-    recorder.finish().unwrap();
+    assert_eq!((begun, ended), (2, 1), "a tape has been begun, handed back, and followed by another one");
+    assert!(recorder.finish().unwrap() > 0);
+    second_recorder.unwrap().finish().unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
     assert_eq!(COUNTED.load(Relaxed), 2);
 }

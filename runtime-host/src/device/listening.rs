@@ -15,9 +15,11 @@ use std::time::{Duration, Instant};
 
 use cpal::traits::{DeviceTrait, HostTrait, StreamTrait};
 use cpal::{ErrorKind, FromSample, Sample, SampleFormat, SizedSample};
+use ipc::limits::LANE_CHANNELS;
 
 use super::capture::{self, Inlet, Tap};
 use super::mixer::Frame;
+use super::output::follow::Wanted;
 use super::output::format::{self, Format};
 use super::output::quiet::silence_libraries;
 use super::output::stream::device_name;
@@ -159,7 +161,8 @@ fn run(source: Source, sample_rate_hz: u32, shared: &Arc<Shared>, tap_in: &Sende
     let host = cpal::host_from_id(source.system.host_id()).map_err(|error| in_words(&error))?;
     let device = host.default_input_device().ok_or("it has no input")?;
     let ranges: Vec<_> = device.supported_input_configs().map_err(|error| in_words(&error))?.collect();
-    let format = format::choose(&ranges, None, sample_rate_hz, source.period_frames).map_err(|refusal| refusal.to_string())?;
+    let wanted = Wanted { sample_rate_hz, channels: LANE_CHANNELS as u16 };
+    let format = format::choose(&ranges, None, wanted, source.period_frames).map_err(|refusal| refusal.to_string())?;
     let (inlet, tap) = capture::queue();
     let stream = match format.sample {
         SampleFormat::F32 => build::<f32>(&device, format, inlet, shared),

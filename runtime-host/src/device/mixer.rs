@@ -6,8 +6,8 @@
 //! complete and go out again to be dropped, so that this code never maps, unmaps, allocates, frees or locks; its only system
 //! call is the futex wake-up of the lanes.
 //!
-//! A sample that is not finite is replaced by 0 in the strip of its lane. Lanes are summed as they are. At the very end the
-//! sum is limited to ±1; the recording gets exactly this, what the device is given.
+//! Each lane is added to the channels that it is routed to ([`super::routing`]). A sample that is not finite is replaced by 0 in the strip of its lane. Lanes are summed as they are. At the very end the
+//! sum is limited to ±1; the master of a tape gets exactly this on channels 1 and 2, and its stems what was summed.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
@@ -15,14 +15,16 @@ use std::time::Duration;
 
 use ipc::lane::{Block, SILENCE};
 use ipc::limits::{BLOCK_FRAMES, LANE_BLOCKS, LANE_CHANNELS, MAX_LANES};
+use ipc::message::Route;
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::capture;
 use super::counters::Counters;
 use super::fade::FadeOut;
 use super::patchbay::{Moment, Patchbay, Patience, Wire};
-use super::recording::Tap;
+use super::routing::{Bus, DeviceFrame, Routing};
 use super::strip::{Strip, Turn};
+use super::tape::reel::{Reel, Tap};
 
 /// One frame: left, right.
 pub type Frame = [f32; LANE_CHANNELS];
@@ -30,9 +32,9 @@ pub type Frame = [f32; LANE_CHANNELS];
 /// Blocks of a lane's ring that are never asked for, so that a writer never comes near the block that is being read.
 const RING_MARGIN_BLOCKS: u64 = 8;
 
-/// Commands in flight that a session depends on: two for each lane, the one that begins and the one that
-/// ends it, and one for the device's input.
-const VITAL_COMMANDS: usize = 2 * MAX_LANES + 3;
+/// Commands in flight that a session depends on: three for each lane, the one that begins it, the one that ends it and that
+/// of its stem; beginning and end of a tape, and of the session, and one for the device's input.
+const VITAL_COMMANDS: usize = 3 * MAX_LANES + 5;
 
 /// Frames by which a lane comes into direct hearing, or goes out of it: 10 ms at 48 kHz.
 const DIRECT_RAMP_FRAMES: u32 = 480;
@@ -41,8 +43,8 @@ const DIRECT_RAMP_FRAMES: u32 = 480;
 /// have to be freed on the real-time thread.
 #[allow(clippy::large_enum_variant)]
 pub enum Command {
-    /// Read this lane from now on. The slot is free.
-    Add { slot: usize, strip: Strip },
+    /// Read this lane from now on. The slot is free. Its sound goes into the stem on this track of a tape.
+    Add { slot: usize, strip: Strip, track: Option<usize> },
     /// Fade the slot's lane out and hand its strip back.
     Remove { slot: usize },
     /// Bring the slot's lane to this gain.
@@ -51,6 +53,14 @@ pub enum Command {
     Wire { slot: usize, wire: Wire, is_direct: bool },
     /// Take the device's input in by this queue; the one before comes back.
     Capture(Option<capture::Tap>),
+    /// Record from the next block on.
+    BeginTape(Box<Reel>),
+    /// Record this track of the tape as well.
+    AddStem { track: usize, tap: Box<Tap> },
+    /// Record no further block, and hand the tape back.
+    EndTape,
+    /// Bring the slot's lane to these channels of the device.
+    Route { slot: usize, route: Route },
     /// Start the lanes that have been held back, all on one block.
     Begin,
     /// Fade everything out; from its last frame on the session gives silence and time stands still.
@@ -86,6 +96,10 @@ pub enum Notice {
     Removed { slot: usize, strip: Strip },
     /// This queue is not read any more, and to be dropped.
     CaptureLeft(capture::Tap),
+    /// This is the first block of the session that is on the tape.
+    TapeBegun { block: u64 },
+    /// This is the first block that is not on the tape any more; the reel is to be dropped.
+    TapeEnded { block: u64, reel: Box<Reel> },
 }
 
 /// The control thread's end of the two queues.
@@ -120,8 +134,8 @@ pub struct MixerSettings {
     /// Frames that an earlier device host has played. The clock goes on with the block that follows.
     pub first_frame: u64,
     pub counters: Arc<Counters>,
-    /// Where the recording gets its frames.
-    pub tap: Option<Tap>,
+    /// A tape that begins with the first block.
+    pub reel: Option<Box<Reel>>,
     /// Hold lanes back until [`Command::Begin`].
     pub starts_together: bool,
     /// There is no clock: nothing is ever late.
@@ -131,10 +145,14 @@ pub struct MixerSettings {
 /// The mixer; see the module.
 pub struct Mixer {
     strips: [Option<Strip>; MAX_LANES],
+    /// Which channels each slot's lane goes to.
+    routings: [Routing; MAX_LANES],
+    /// Which track of a tape each slot's lane is on.
+    tracks: [Option<usize>; MAX_LANES],
     commands: Consumer<Command>,
     notices: Producer<Notice>,
     counters: Arc<Counters>,
-    tap: Option<Tap>,
+    reel: Option<Box<Reel>>,
     sample_rate_hz: u32,
     lead_blocks: u64,
     /// How far hosts may be ahead of the mixer: the lead, and what the device takes at once.
@@ -147,7 +165,7 @@ pub struct Mixer {
     /// Number of the session block that is rendered next.
     clock_blocks: u64,
     /// The block being given out, and how much of it has been.
-    mix: Block,
+    bus: Bus,
     given_frames: usize,
     scratch: Block,
     start: Start,
@@ -157,20 +175,22 @@ pub struct Mixer {
 
 impl Mixer {
     pub fn new(settings: MixerSettings) -> (Self, MixerControl) {
-        // A slot is used again only after its `Removed` has been taken, so each has at most two commands and two notices
-        // in flight; one more command begins the session and one ends it, and one brings the device's input, of which there
-        // is one at a time. Gains and wires use what is beside that.
+        // A slot is used again only after its `Removed` has been taken, so each has at most three commands and two notices
+        // in flight. There is one tape at a time, with two of each; one more command begins the session and one ends it, and
+        // one brings the device's input, of which there is one at a time. Gains and wires use what is beside that.
         let (commands_in, commands) = RingBuffer::new(VITAL_COMMANDS + 2 * MAX_LANES);
-        let (notices, notices_out) = RingBuffer::new(2 * MAX_LANES + 2);
+        let (notices, notices_out) = RingBuffer::new(2 * MAX_LANES + 6);
         let lead_blocks = u64::from(settings.lead_blocks);
         let clock_blocks = settings.first_frame.div_ceil(BLOCK_FRAMES as u64);
         settings.counters.frames.store(clock_blocks * BLOCK_FRAMES as u64, Relaxed);
         let mixer = Self {
             strips: std::array::from_fn(|_| None),
+            routings: [Routing::STRAIGHT; MAX_LANES],
+            tracks: [None; MAX_LANES],
             commands,
             notices,
             counters: settings.counters,
-            tap: settings.tap,
+            reel: settings.reel,
             sample_rate_hz: settings.sample_rate_hz,
             lead_blocks,
             ahead_blocks: ahead_blocks(lead_blocks, 1),
@@ -178,7 +198,7 @@ impl Mixer {
             is_unaligned: false,
             patchbay: Patchbay::new(settings.is_unpaced),
             clock_blocks,
-            mix: SILENCE,
+            bus: Bus::SILENT,
             given_frames: BLOCK_FRAMES,
             scratch: SILENCE,
             start: if settings.starts_together { Start::HeldBack } else { Start::ByItself },
@@ -190,7 +210,7 @@ impl Mixer {
 
     /// Gives the next `frames` frames of the session to `give`, with their position. `period_blocks` is how many blocks the
     /// device takes at once; hosts may work that much further ahead.
-    pub fn fill_rt(&mut self, period_blocks: u64, frames: usize, mut give: impl FnMut(usize, Frame)) {
+    pub fn fill_rt(&mut self, period_blocks: u64, frames: usize, mut give: impl FnMut(usize, DeviceFrame)) {
         self.take_period_rt(period_blocks);
         self.is_unaligned |= !frames.is_multiple_of(BLOCK_FRAMES);
         self.obey_rt();
@@ -203,14 +223,13 @@ impl Mixer {
             }
             let count = (BLOCK_FRAMES - self.given_frames).min(frames - done);
             for offset in 0..count {
-                let frame = self.mix.map(|samples| samples[self.given_frames + offset]);
-                give(done + offset, frame);
-                if let (Some(tap), false) = (&mut self.tap, self.has_ended) {
-                    tap.push_rt(frame);
-                }
+                give(done + offset, self.bus.frame_rt(self.given_frames + offset));
             }
             self.given_frames += count;
             done += count;
+            if let (Some(reel), BLOCK_FRAMES) = (&mut self.reel, self.given_frames) {
+                reel.push_rt(BLOCK_FRAMES);
+            }
             if !self.has_ended {
                 self.counters.frames.fetch_add(count as u64, Relaxed);
             }
@@ -239,7 +258,7 @@ impl Mixer {
         self.take_period_rt(period_blocks);
         self.obey_rt();
         self.demand_rt();
-        if self.tap.as_ref().is_some_and(|tap| !tap.has_room(frames)) {
+        if self.reel.as_ref().is_some_and(|reel| !reel.has_room(frames)) {
             std::thread::sleep(timeout.min(Duration::from_millis(1)));
             return false;
         }
@@ -260,18 +279,22 @@ impl Mixer {
         self.ahead_blocks = ahead_blocks(self.lead_blocks, period_blocks);
     }
 
-    /// Gives what is left of the recording to its writer. Called when nothing more will be rendered.
-    pub fn finish_recording(&mut self) {
-        if let Some(tap) = &mut self.tap {
-            tap.finish_rt();
+    /// Gives what is left of the tape to its writer. Called when nothing more will be rendered.
+    pub fn finish_tape(&mut self) {
+        if let Some(reel) = &mut self.reel {
+            reel.push_rt(self.given_frames);
         }
     }
 
     fn obey_rt(&mut self) {
         while let Ok(command) = self.commands.pop() {
             match command {
-                Command::Add { slot, strip } => match &mut self.strips[slot] {
-                    free @ None => *free = Some(strip),
+                Command::Add { slot, strip, track } => match &mut self.strips[slot] {
+                    free @ None => {
+                        *free = Some(strip);
+                        self.routings[slot] = Routing::STRAIGHT;
+                        self.tracks[slot] = track;
+                    }
                     // The control thread keeps the table of free slots; if it erred, the newcomer goes back unheard.
                     Some(_) => drop_elsewhere_rt(&mut self.notices, slot, strip),
                 },
@@ -298,6 +321,25 @@ impl Mixer {
                         std::mem::forget(notice);
                     }
                 }
+                Command::Route { slot, route } => {
+                    let is_heard = self.strips[slot].as_ref().is_some_and(Strip::is_heard_rt);
+                    self.routings[slot].go_to_rt(route, is_heard);
+                }
+                Command::BeginTape(reel) => match &mut self.reel {
+                    free @ None => *free = Some(reel),
+                    // The control thread has one tape at a time; if it erred, the newcomer goes back unturned.
+                    Some(_) => end_tape_rt(&mut self.notices, self.clock_blocks, reel),
+                },
+                Command::AddStem { track, tap } => match &mut self.reel {
+                    Some(reel) => reel.insert_rt(track, tap),
+                    // Freeing it here would be worse than leaking it; the control thread adds none to a tape it has ended.
+                    None => std::mem::forget(tap),
+                },
+                Command::EndTape => {
+                    if let Some(reel) = &mut self.reel {
+                        reel.end_rt();
+                    }
+                }
                 Command::Begin => {
                     let is_resumed = self.strips.iter().flatten().any(Strip::is_resumed_rt);
                     let patience_ms = if is_resumed { RESUME_PATIENCE_MS } else { START_PATIENCE_MS };
@@ -314,19 +356,41 @@ impl Mixer {
     /// Renders the next block of the session; silence once the session has ended.
     fn begin_block_rt(&mut self) {
         self.end_if_faded_rt();
-        self.mix = SILENCE;
+        self.bus.clear_rt();
         self.given_frames = 0;
+        if self.reel.as_ref().is_some_and(|reel| reel.is_ending_rt())
+            && let Some(reel) = self.reel.take()
+        {
+            end_tape_rt(&mut self.notices, self.clock_blocks, reel);
+        }
         if self.has_ended {
             return;
+        }
+        if let Some(reel) = &mut self.reel
+            && reel.begin_block_rt(self.clock_blocks)
+        {
+            // There is room: see `new`.
+            let _ = self.notices.push(Notice::TapeBegun { block: self.clock_blocks });
         }
         let may_start = self.may_start_rt();
         for slot in 0..MAX_LANES {
             self.add_strip_rt(slot, may_start);
         }
         if let Some(fade) = &mut self.ending {
-            fade.apply_rt(&mut self.mix);
+            if let Some(reel) = &mut self.reel {
+                reel.fade_rt(*fade);
+            }
+            // The same for every channel.
+            let begun = *fade;
+            for samples in self.bus.channels_rt() {
+                *fade = begun;
+                fade.apply_to_rt(samples);
+            }
         }
         self.limit_rt();
+        if let Some(reel) = &mut self.reel {
+            reel.master_rt(&self.bus.main_rt());
+        }
         self.clock_blocks += 1;
     }
 
@@ -371,8 +435,9 @@ impl Mixer {
         }
         // What only others listen to shows its level as well.
         strip.apply_direct_rt(&mut self.scratch);
-        for (sum, sample) in self.mix.iter_mut().flatten().zip(self.scratch.iter().flatten()) {
-            *sum += sample;
+        let stem = self.routings[slot].add_rt(&self.scratch, &mut self.bus);
+        if let (Some(reel), Some(track)) = (&mut self.reel, self.tracks[slot]) {
+            reel.add_rt(track, &stem);
         }
         if turn == Turn::Left
             && let Some(strip) = self.strips[slot].take()
@@ -383,13 +448,16 @@ impl Mixer {
 
     /// The hard limit at the device's boundary. A sum of finite samples may be infinite, never NaN: `clamp` is enough.
     fn limit_rt(&mut self) {
-        for (channel, samples) in self.mix.iter_mut().enumerate() {
+        for (channel, samples) in self.bus.channels_rt().enumerate() {
             let mut peak = 0.0f32;
             for sample in samples {
                 *sample = sample.clamp(-1.0, 1.0);
                 peak = peak.max(sample.abs());
             }
-            self.counters.peak.raise_rt(channel, peak);
+            // The level of the session is that of its main pair.
+            if channel < LANE_CHANNELS {
+                self.counters.peak.raise_rt(channel, peak);
+            }
         }
     }
 
@@ -398,9 +466,6 @@ impl Mixer {
         let is_faded = self.ending.is_some_and(|fade| fade.is_over_rt());
         if is_faded && self.given_frames == BLOCK_FRAMES && !self.has_ended {
             self.has_ended = true;
-            if let Some(tap) = &mut self.tap {
-                tap.finish_rt();
-            }
             self.counters.has_ended.store(true, Release);
         }
     }
@@ -431,6 +496,13 @@ impl Mixer {
 /// the same, leaking a mapping is better than unmapping it here.
 fn drop_elsewhere_rt(notices: &mut Producer<Notice>, slot: usize, strip: Strip) {
     if let Err(rtrb::PushError::Full(notice)) = notices.push(Notice::Removed { slot, strip }) {
+        std::mem::forget(notice);
+    }
+}
+
+/// Hands a tape to the control thread, which may free it; see [`drop_elsewhere_rt`].
+fn end_tape_rt(notices: &mut Producer<Notice>, block: u64, reel: Box<Reel>) {
+    if let Err(rtrb::PushError::Full(notice)) = notices.push(Notice::TapeEnded { block, reel }) {
         std::mem::forget(notice);
     }
 }

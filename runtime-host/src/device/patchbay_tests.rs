@@ -73,7 +73,7 @@ impl Rig {
             lead_blocks: LEAD_BLOCKS,
             first_frame: 0,
             counters: Arc::clone(&counters),
-            tap: None,
+            reel: None,
             starts_together,
             is_unpaced,
         };
@@ -92,7 +92,7 @@ impl Rig {
         let writer = InputWriter::open(lane.reference()).unwrap();
         let mut strip = make(lane.reader(), ahead_blocks(u64::from(LEAD_BLOCKS), 1)).feeding(writer);
         strip.connect_rt(wire, true, 0);
-        assert!(self.control.send(Command::Add { slot, strip }));
+        assert!(self.control.send(Command::Add { slot, strip, track: None }));
     }
 
     fn wire(&mut self, slot: usize, wire: Wire, is_direct: bool) {
@@ -101,7 +101,7 @@ impl Rig {
 
     fn render(&mut self, frames: usize) -> Vec<Frame> {
         let mut out = vec![[9.0; 2]; frames];
-        self.mixer.fill_rt(frames.div_ceil(BLOCK_FRAMES) as u64, frames, |at, frame| out[at] = frame);
+        self.mixer.fill_rt(frames.div_ceil(BLOCK_FRAMES) as u64, frames, |at, frame| out[at] = [frame[0], frame[1]]);
         out
     }
 
@@ -363,7 +363,7 @@ fn after_the_death_of_a_device_host_a_bus_goes_on_without_a_gap() {
         lead_blocks: LEAD_BLOCKS,
         first_frame: frames,
         counters: Arc::clone(&counters),
-        tap: None,
+        reel: None,
         starts_together: true,
         is_unpaced: false,
     };

@@ -10,7 +10,7 @@ use toml::Spanned;
 
 use super::restart_limits::RestartsTable;
 use crate::control::SessionName;
-use crate::control::protocol::RuntimeName;
+use crate::control::protocol::{Channels, RuntimeName};
 use crate::policy::RestartLimits;
 use crate::policy::routes::{DEVICE_INPUT, Route};
 
@@ -45,6 +45,8 @@ struct File {
     #[serde(default)]
     acknowledge: Acknowledge,
     recording: Option<PathBuf>,
+    stems: Option<PathBuf>,
+    tapes: Option<PathBuf>,
     grace: Option<Spanned<f64>>,
     restarts: Option<Spanned<RestartsTable>>,
     #[serde(default)]
@@ -59,6 +61,7 @@ struct RuntimeEntry {
     name: Spanned<String>,
     file: Spanned<PathBuf>,
     gain: Option<Spanned<f64>>,
+    output: Option<Spanned<String>>,
     #[serde(default)]
     mute: bool,
 }
@@ -81,7 +84,12 @@ pub struct SessionFile {
     pub device: Option<String>,
     pub default_runtime: Option<String>,
     pub acknowledge: Acknowledge,
+    /// Where the sound is recorded from the start on.
     pub recording: Option<PathBuf>,
+    /// Where each runtime is.
+    pub stems: Option<PathBuf>,
+    /// Where recordings may be begun later.
+    pub tapes: Option<PathBuf>,
     /// How long everything plays on without its supervisor.
     pub grace: Duration,
     /// How often processes may die before they are left alone.
@@ -99,6 +107,8 @@ pub struct FileRuntime {
     pub file: PathBuf,
     pub gain: f64,
     pub is_muted: bool,
+    /// Channels of the device.
+    pub output: Channels,
 }
 
 impl Default for SessionFile {
@@ -112,6 +122,8 @@ impl Default for SessionFile {
             default_runtime: None,
             acknowledge: Acknowledge::default(),
             recording: None,
+            stems: None,
+            tapes: None,
             grace: DEFAULT_GRACE,
             restart_limits: RestartLimits::default(),
             runtimes: Vec::new(),
@@ -173,11 +185,16 @@ pub fn parse(path: &Path, text: &str) -> Result<SessionFile, SessionFileError> {
         if !(0.0..=MAX_GAIN).contains(&gain) {
             return Err(wrong(entry.gain.as_ref().map_or(0, |gain| gain.span().start), format!("gain must be 0 to {MAX_GAIN}")));
         }
+        let output = entry
+            .output
+            .as_ref()
+            .map(|output| Channels::new(output.get_ref()).map_err(|error| wrong(output.span().start, format!("output: {error}"))));
+        let output = output.transpose()?.unwrap_or(Channels::MAIN);
         let file = folder.join(entry.file.get_ref());
         if !file.is_file() {
             return Err(wrong(entry.file.span().start, format!("there is no file {}", file.display())));
         }
-        runtimes.push(FileRuntime { name, file, gain, is_muted: entry.mute });
+        runtimes.push(FileRuntime { name, file, gain, is_muted: entry.mute, output });
     }
     let mut routes = Vec::new();
     for entry in file.route {
@@ -197,6 +214,8 @@ pub fn parse(path: &Path, text: &str) -> Result<SessionFile, SessionFileError> {
         default_runtime: file.default_runtime.map(Spanned::into_inner),
         acknowledge: file.acknowledge,
         recording: file.recording.map(|recording| folder.join(recording)),
+        stems: file.stems.map(|stems| folder.join(stems)),
+        tapes: file.tapes.map(|tapes| folder.join(tapes)),
         grace,
         restart_limits,
         runtimes,
@@ -213,13 +232,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("drums.8f4e"), "8f4e/v1\n").unwrap();
         let text = "name = \"gig\"\nsample_rate = 44100\nlead = 8\ndevice = \"null\"\nacknowledge = \"any-loss\"\n\n\
-                    [[runtime]]\nname = \"drums\"\nfile = \"drums.8f4e\"\ngain = 0.5\nmute = true\n\
+                    [[runtime]]\nname = \"drums\"\nfile = \"drums.8f4e\"\ngain = 0.5\nmute = true\noutput = \"3-4\"\n\
                     [[route]]\nfrom = \"@input\"\nto = \"drums\"\nonly = true\n";
         let session = parse(&folder.path().join("SESSION.toml"), text).unwrap();
         assert_eq!((session.sample_rate, session.lead, session.acknowledge), (Some(44_100), 8, Acknowledge::AnyLoss));
         assert_eq!(session.runtimes[0].file, folder.path().join("drums.8f4e"));
         assert_eq!(session.routes, [Route { from: "@input".to_owned(), to: "drums".to_owned(), is_only: true }]);
         assert!(session.runtimes[0].is_muted && session.runtimes[0].gain == 0.5);
+        assert_eq!(session.runtimes[0].output, Channels { left: 3, right: 4 });
     }
 
     #[test]
@@ -242,6 +262,7 @@ mod tests {
             ("[[runtime]]\nname = \"a\"\nfile = \"nowhere.8f4e\"\n", 3, "nowhere.8f4e"),
             ("[[runtime]]\nname = \"a:b\"\nfile = \"x\"\n", 2, "runtime name"),
             ("default_runtime = \"quantum\"\n", 1, "audio"),
+            ("[[runtime]]\nname = \"a\"\nfile = \"x\"\noutput = \"3-99\"\n", 4, "3-4"),
             ("\n[restarts]\nruntime = 9\nsession = 8\n", 2, "session"),
             ("[restarts]\nseconds = 0\n", 1, "seconds"),
             ("[restarts]\nruntimes = 9\n", 2, "runtimes"),

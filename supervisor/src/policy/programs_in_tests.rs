@@ -34,6 +34,7 @@ pub fn plan(shape: Shape) -> Plan {
         runtime_type: runtime_type.to_owned(),
         has_lane,
         hears_sound: has_lane && shape.code == 2,
+        sides: [true; 2],
         sample_rate,
         log: Vec::new(),
         assets: Vec::new(),

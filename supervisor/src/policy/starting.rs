@@ -41,6 +41,7 @@ impl Policy {
         // What has come to its end meanwhile is heard by nobody.
         self.wire(actions);
         self.begin_rendering(actions);
+        (0..self.programs.len()).for_each(|slot| self.set_route(RuntimeIndex(slot), actions));
         self.advance_midi(actions);
         self.advance_spare(now_ms, actions);
     }
@@ -100,7 +101,8 @@ impl Policy {
             actions.push(Action::ListDevices);
         } else if let Some((sample_rate, _)) = self.sample_rate {
             let first_frame = self.session_frames(now_ms);
-            actions.push(Action::OpenDevice { sample_rate, first_frame });
+            let tape = self.tape_to_open();
+            actions.push(Action::OpenDevice { sample_rate, first_frame, channels: self.wanted_channels(), tape });
         } else {
             return;
         }
@@ -163,6 +165,7 @@ impl Policy {
             let resumes = std::mem::replace(&mut program.was_lane_added, true);
             actions.push(Action::AddLane { runtime, lane: lane.clone(), resumes });
             self.set_gain(runtime, 0, actions);
+            self.set_route(runtime, actions);
         }
     }
 

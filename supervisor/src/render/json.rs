@@ -151,6 +151,11 @@ pub fn event(programs: &[ProgramText], report: &Report) -> Option<Value> {
         Report::DeviceFailed { reason } => json!({ "event": "deviceFailed", "reason": reason }),
         Report::Moved { device, reason } => json!({ "event": "moved", "device": device, "reason": reason }),
         Report::RecordingFailed { reason, .. } => json!({ "event": "recordingFailed", "reason": reason }),
+        Report::TapeBegun { files, part, block, missed_frames } => json!({ "event": "tapeStarted", "master": files.master,
+            "stems": files.stems, "part": part, "block": block, "missedFrames": missed_frames }),
+        Report::TapeEnded { files, block, frames } => {
+            json!({ "event": "tapeStopped", "master": files.master, "stems": files.stems, "block": block, "frames": frames })
+        }
         Report::Stopping => json!({ "event": "stopping" }),
         Report::DeviceStopped { frames } => json!({ "event": "deviceStopped", "frames": frames }),
         Report::Edit { text, news } => edit(text, news),

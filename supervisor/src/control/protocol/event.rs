@@ -167,6 +167,11 @@ pub enum ProcessEvent {
     ProcessReady { role: ProcessRole, pid: u32 },
     /// Sound moved to another output.
     DeviceMoved { device: String, is_null: bool, why: String },
+    /// The sound is recorded from this block on. `part` counts from 1; the next one is begun when the device host has died, and
+    /// between the two `missed_frames` are missing.
+    TapeStarted { master: Option<String>, stems: Option<String>, part: u32, block: u64, missed_frames: Option<u64> },
+    /// The sound is recorded up to this block; each file is complete, and has so many frames.
+    TapeStopped { master: Option<String>, stems: Option<String>, block: u64, frames: u64 },
     /// A recording ended by itself.
     RecordingStopped { path: String, why: String },
     /// The session ends.
@@ -187,6 +192,8 @@ impl ProcessEvent {
             Self::ProcessDied { .. }
             | Self::ProcessReady { .. }
             | Self::DeviceMoved { .. }
+            | Self::TapeStarted { .. }
+            | Self::TapeStopped { .. }
             | Self::RecordingStopped { .. }
             | Self::ShuttingDown {} => None,
         }
@@ -206,7 +213,7 @@ pub enum ControlEvent {
     Running { runtime: RuntimeName, tick: u64 },
     /// It began again from its defaults in this tick.
     Reset { runtime: RuntimeName, tick: u64 },
-    /// It is mixed like this now, whoever changed it: `gain`, `mute`, `panic`, or `solo` of any runtime.
+    /// It is mixed like this now, whoever changed it: `gain`, `mute`, `output`, `panic`, or `solo` of any runtime.
     Mixed { runtime: RuntimeName, mix: Mix },
     /// It hears another runtime, or `@input`, from now on; or it does so no more.
     Routed { from: RuntimeName, runtime: RuntimeName, on: bool, only: bool },
