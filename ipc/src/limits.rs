@@ -27,6 +27,9 @@ pub const MAX_RECEIVED: usize = 256;
 /// Largest lead a session may ask for, in blocks: what remains of the ring beside the largest device period.
 pub const MAX_LEAD_BLOCKS: u32 = 24;
 
+/// Channels of a device that are played to at most: interfaces on stages have 8 or 16.
+pub const MAX_DEVICE_CHANNELS: usize = 16;
+
 /// Lanes one device host mixes at most. Far more runtimes than a performer keeps in mind, few enough for fixed tables.
 pub const MAX_LANES: usize = 64;
 

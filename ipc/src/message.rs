@@ -276,12 +276,18 @@ pub enum DeviceRequest {
     /// Bring this lane to a linear gain, in a straight line over so many frames. A lane that has not begun has it from its
     /// first sample on. Not answered.
     SetGain { runtime: String, gain: f32, ramp_frames: u32 },
+    /// Bring this lane to other channels of the device. One that has not begun is there from its first sample on. Not answered.
+    SetRoute { runtime: String, route: Route },
     /// Listen to MIDI from now on, tell what comes in (`DeviceReply::Midi`), and connect what goes out. The ports are those of
     /// the first time.
     Listen(Ports),
     /// Send MIDI clock at this tempo, from its block on.
     Tempo(Tempo),
-    /// Fade everything out, finish the recording, then answer `Stopped`.
+    /// Record from the next block on. Answered by `TapeBegun` or `TapeRefused`.
+    StartTape(Tape),
+    /// Record no further block. Answered by `TapeEnded`, when the files are complete, or `RecordingFailed`.
+    StopTape { number: u64 },
+    /// Fade everything out, complete the tape, then answer `Stopped`.
     Stop,
     /// List the outputs this machine has. Answered by `Devices`.
     List,
@@ -295,11 +301,42 @@ pub struct OpenDevice {
     pub lead_blocks: u32,
     /// Frames of the session that an earlier device host has played: the session clock goes on from there.
     pub first_frame: u64,
-    /// Record what the device is given: 32-bit float WAV, stereo.
-    pub recording: Option<PathBuf>,
+    /// Channels that are to be played to. A device that has fewer is used all the same.
+    pub channels: u32,
+    /// A tape that begins with the first block.
+    pub tape: Option<Tape>,
     /// Lanes wait for `DeviceRequest::Begin` and then start on one and the same block; those added later start by
     /// themselves. Without a clock that is always so.
     pub starts_together: bool,
+}
+
+/// A recording of sound: what of it, and where to. 32-bit float WAV files, stereo.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tape {
+    /// Tells the tapes of a session apart.
+    pub number: u64,
+    /// 1, or how often a device host has begun to write it: the next one writes files of their own.
+    pub part: u32,
+    /// What the device is given.
+    pub master: Option<PathBuf>,
+    /// A folder for one file of each runtime, `NAME.wav`: what it adds to the master, its level included.
+    pub stems: Option<PathBuf>,
+    /// Whether files of these names are replaced.
+    pub replaces: bool,
+}
+
+/// Which channels of the device the two channels of a lane go to: bit n stands for channel n + 1.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Route {
+    pub left: u32,
+    pub right: u32,
+    /// What both are multiplied with.
+    pub gain: f32,
+}
+
+impl Route {
+    /// Left to channel 1, right to channel 2.
+    pub const STRAIGHT: Self = Self { left: 1, right: 2, gain: 1.0 };
 }
 
 /// Where sound goes.
@@ -309,7 +346,7 @@ pub enum Output {
     Default,
     /// A device by (part of) its name, `host:name` or just the host (`jack`, `pulseaudio`, `alsa`); `null` for none.
     Named(String),
-    /// No clock: mix as soon as all lanes are ready, so many frames, then stop. Needs `recording`.
+    /// No clock: mix as soon as all lanes are ready, so many frames, then stop. Needs `tape`.
     Unpaced { frames: u64 },
 }
 
@@ -320,6 +357,8 @@ pub enum DeviceReply {
         device: String,
         sample_rate: u32,
         period_frames: u32,
+        /// Channels that are played to; the null device has as many as there can be.
+        channels: u32,
     },
     /// Nothing could be opened and no null device either (recording path not writable, …).
     Failed {
@@ -329,6 +368,7 @@ pub enum DeviceReply {
     Moved {
         device: String,
         reason: String,
+        channels: u32,
     },
     LaneMapped {
         runtime: String,
@@ -354,12 +394,31 @@ pub enum DeviceReply {
     MidiPort(PortChange),
     /// What the MIDI clock that comes in says, from its block on.
     Tempo(Tempo),
-    /// The recording ended early (disk full, …); sound goes on.
-    RecordingFailed {
+    /// This block is the first of a tape. `earlier_frames` is how many frames the part before has, where that is known.
+    TapeBegun {
+        number: u64,
+        part: u32,
+        block: u64,
+        earlier_frames: Option<u64>,
+    },
+    /// There is no such tape, and will be none.
+    TapeRefused {
+        number: u64,
         reason: String,
     },
+    /// The files of a tape are complete, and so long. This block is the first that is not in them.
+    TapeEnded {
+        number: u64,
+        block: u64,
+        frames: u64,
+    },
+    /// Something of what was to be recorded is missing (disk full, …); sound goes on. `ended`: the tape that has ended by it.
+    RecordingFailed {
+        reason: String,
+        ended: Option<u64>,
+    },
     Devices(Vec<DeviceDescription>),
-    /// Everything has been faded out, the recording is complete.
+    /// Everything has been faded out, the tape is complete.
     Stopped {
         frames: u64,
     },

@@ -2,7 +2,7 @@
 
 mod device_rig;
 
-use device_rig::{DeviceHost, RampHost, TestFile, assert_is_ramp, ramp};
+use device_rig::{DeviceHost, RampHost, TestFile, assert_is_ramp, ramp, tape};
 use ipc::message::{DeviceReply, DeviceRequest, OpenDevice, Output};
 use ipc::segment::Session;
 
@@ -19,7 +19,7 @@ fn the_device_host_plays_a_lane_to_the_null_device_and_records_every_frame() {
     let host = DeviceHost::start();
     host.open(null(), Some(&file.0));
     let opened = host.wait_for("open output", |reply| match reply {
-        DeviceReply::Opened { device, sample_rate: 48_000, period_frames: 128 } => Some(device.clone()),
+        DeviceReply::Opened { device, sample_rate: 48_000, period_frames: 128, .. } => Some(device.clone()),
         _ => None,
     });
     assert_eq!(opened, "null");
@@ -139,7 +139,8 @@ fn the_device_host_refuses_what_cannot_be_with_a_reason() {
             sample_rate,
             lead_blocks,
             first_frame: 0,
-            recording: recording.map(Into::into),
+            channels: 2,
+            tape: recording.map(|path| tape(path.as_ref())),
             starts_together: false,
         })
     };

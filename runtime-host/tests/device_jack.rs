@@ -92,14 +92,15 @@ fn a_jack_server_hears_every_block_once_although_the_device_host_is_killed() {
     with_own_jack(TEST, &[], || {
         let _server = JackServer::start_with_patience(48_000, 128, 200);
         let open = |host: &DeviceHost, first_frame| {
-            let recording = None;
+            let tape = None;
             let (sample_rate, lead_blocks, starts_together) = (48_000, 24, true);
             host.send(DeviceRequest::Open(OpenDevice {
                 output: named_jack(),
                 sample_rate,
                 lead_blocks,
                 first_frame,
-                recording,
+                channels: 2,
+                tape,
                 starts_together,
             }));
             host.wait_for_opened("jack");

@@ -9,15 +9,15 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use device_rig::{TestFile, ramp_block};
+use device_rig::{TestFile, ramp_block, tape};
 use ipc::lane::{self, LaneReader, LaneWriter};
+use ipc::message::Tape;
 use ipc::segment::{Segment, Session};
 use runtime_host::device::baton::Baton;
 use runtime_host::device::counters::Counters;
 use runtime_host::device::mixer::{Command, Mixer, MixerSettings, Notice, ahead_blocks};
-use runtime_host::device::recording::Recorder;
 use runtime_host::device::strip::Strip;
-use runtime_host::device::wav_file::Part;
+use runtime_host::device::tape::writer::Recorder;
 use runtime_host::realtime::{RealtimeSection, is_in_section};
 
 struct Watchful;
@@ -62,7 +62,7 @@ fn add_lane(session: &Session, slot: usize) -> (Lane, Command) {
     let segment = lane::create(session.id(), 1).unwrap();
     let writer = LaneWriter::open(segment.reference()).unwrap();
     let strip = Strip::new(LaneReader::open(segment.reference()).unwrap(), ahead_blocks(4, 8));
-    (Lane { segment, writer }, Command::Add { slot, strip })
+    (Lane { segment, writer }, Command::Add { slot, strip, track: Some(slot) })
 }
 
 /// A lane that another device host has played for 20 blocks.
@@ -73,7 +73,7 @@ fn resume_lane(session: &Session, slot: usize) -> (Lane, Command) {
     let reader = LaneReader::open(segment.reference()).unwrap();
     reader.take_rt(20);
     let strip = Strip::resume(reader, ahead_blocks(4, 8));
-    (Lane { segment, writer }, Command::Add { slot, strip })
+    (Lane { segment, writer }, Command::Add { slot, strip, track: Some(slot) })
 }
 
 fn write_wanted(lane: &mut Lane) {
@@ -96,13 +96,21 @@ fn the_device_hosts_renderer_never_allocates_or_frees_whatever_happens() {
     let session = Session::open().unwrap();
     let file = TestFile::new("realtime");
     let counters = Arc::new(Counters::default());
-    let (recorder, tap) = Recorder::start(&file.0, Part::First, 48_000, Arc::clone(&counters), |reason| panic!("{reason}")).unwrap();
+    let folder = std::env::temp_dir().join(format!("continuo-realtime-stems-{}", std::process::id()));
+    let begin_tape = |number| {
+        let first = tape(&file.0);
+        let master = first.master.clone().filter(|_| number == 1);
+        let tape = Tape { number, master, stems: Some(folder.join(number.to_string())), ..first };
+        Recorder::start(&tape, 48_000, &counters, |_| {}).unwrap()
+    };
+    let (recorder, mut reel) = begin_tape(1);
+    reel.insert_rt(0, recorder.add_stem("steady", &counters));
     let settings = MixerSettings {
         sample_rate_hz: 48_000,
         lead_blocks: 4,
         first_frame: 0,
         counters: Arc::clone(&counters),
-        tap: Some(tap),
+        reel: Some(reel),
         starts_together: true,
     };
     let (mixer, mut control) = Mixer::new(settings);
@@ -120,7 +128,8 @@ fn the_device_hosts_renderer_never_allocates_or_frees_whatever_happens() {
     let (_orphan, add) = resume_lane(&session, 3);
     assert!(control.send(add));
     assert!(control.send(Command::Begin));
-    let (mut started, mut removed) = (0, 0);
+    let (mut started, mut removed, mut begun, mut ended) = (0, 0, 0, 0);
+    let mut second_recorder = None;
     for round in 0..400 {
         write_wanted(&mut steady);
         if round % 50 < 40 {
@@ -132,7 +141,14 @@ fn the_device_hosts_renderer_never_allocates_or_frees_whatever_happens() {
         }
         match round {
             200 => baton.pass_to(second.generation()),
+            100 => assert!(control.send(Command::AddStem { track: 2, tap: recorder.add_stem("resumed", &counters) })),
+            220 => assert!(control.send(Command::EndTape)),
             250 => assert!(control.send(Command::Remove { slot: 1 })),
+            300 => {
+                let (recorder, reel) = begin_tape(2);
+                assert!(control.send(Command::BeginTape(reel)));
+                second_recorder = Some(recorder);
+            }
             350 => assert!(control.send(Command::End)),
             _ => {}
         }
@@ -144,6 +160,8 @@ fn the_device_hosts_renderer_never_allocates_or_frees_whatever_happens() {
             match notice {
                 Notice::Started { .. } => started += 1,
                 Notice::Removed { .. } => removed += 1,
+                Notice::TapeBegun { .. } => begun += 1,
+                Notice::TapeEnded { .. } => ended += 1,
             }
         }
     }
@@ -154,6 +172,9 @@ fn the_device_hosts_renderer_never_allocates_or_frees_whatever_happens() {
     assert_eq!(started, 4, "every lane has been heard, those that were resumed with a fade-in");
     assert!(counters.non_finite.load(Relaxed) > 0, "replacement has been rendered");
     assert!(counters.has_ended.load(Relaxed));
-    recorder.finish().unwrap();
+    assert_eq!((begun, ended), (2, 1), "a tape has been begun, handed back, and followed by another one");
+    assert!(recorder.finish().unwrap() > 0);
+    second_recorder.unwrap().finish().unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
     assert_eq!(COUNTED.load(Relaxed), 2);
 }

@@ -2,12 +2,11 @@
 
 mod device_rig;
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use device_rig::{DeviceHost, PATIENCE, RampHost, TestFile, assert_is_ramp, be_device_host_if_asked, ramp};
+use device_rig::{DeviceHost, PATIENCE, RampHost, TestFile, assert_is_ramp, be_device_host_if_asked, ramp, tape};
 use ipc::lane::LaneReader;
-use ipc::message::{DeviceReply, DeviceRequest, OpenDevice, Output};
+use ipc::message::{DeviceReply, DeviceRequest, OpenDevice, Output, Tape};
 use ipc::segment::Session;
 
 fn null() -> Output {
@@ -19,8 +18,9 @@ const END_FRAMES: usize = 960 + 128;
 
 /// Opens the null device for a session that another device host has played so far.
 fn go_on(host: &DeviceHost, first_frame: u64, recording: &TestFile) {
-    let recording = Some(recording.0.clone());
-    let open = OpenDevice { output: null(), sample_rate: 48_000, lead_blocks: 24, first_frame, recording, starts_together: true };
+    let part = if first_frame == 0 { 1 } else { 2 };
+    let tape = Some(Tape { part, ..tape(&recording.0) });
+    let open = OpenDevice { output: null(), sample_rate: 48_000, lead_blocks: 24, first_frame, channels: 2, tape, starts_together: true };
     host.send(DeviceRequest::Open(open));
     host.wait_for_opened("null");
 }
@@ -98,7 +98,7 @@ fn a_device_host_whose_disk_is_full_says_at_which_frame_and_the_sound_goes_on() 
     host.open(null(), Some(&file.0));
     let lane = host.add_ramp("a");
     let reason = host.wait_for("end of the recording", |reply| match reply {
-        DeviceReply::RecordingFailed { reason } => Some(reason.clone()),
+        DeviceReply::RecordingFailed { reason, .. } => Some(reason.clone()),
         _ => None,
     });
     wait_for_more_blocks(&lane, 200);
@@ -163,7 +163,8 @@ fn a_rendering_without_a_clock_is_not_resumed() {
         sample_rate: 48_000,
         lead_blocks: 4,
         first_frame: 128,
-        recording: Some(PathBuf::from("never.wav")),
+        channels: 2,
+        tape: Some(tape("never.wav".as_ref())),
         starts_together: true,
     }));
     let reason = host.wait_for("refusal", |reply| match reply {

@@ -23,25 +23,34 @@ pub struct JackServer {
 impl JackServer {
     /// Starts a server, or says why there is none. With `REQUIRE_JACK=1` in the environment a missing jackd is a failure.
     pub fn start() -> Option<Self> {
-        Self::start_with_patience(PATIENCE_MS)
+        Self::start_with(PATIENCE_MS, 2)
     }
 
     /// Starts a server that waits no longer than `patience_ms` for one of its clients: for tests that kill clients, since the
     /// whole graph stands still that long, several times for each of them.
     pub fn start_with_patience(patience_ms: u32) -> Option<Self> {
+        Self::start_with(patience_ms, 2)
+    }
+
+    /// Starts a server with so many outputs.
+    pub fn start_with_outputs(outputs: u32) -> Option<Self> {
+        Self::start_with(PATIENCE_MS, outputs)
+    }
+
+    fn start_with(patience_ms: u32, outputs: u32) -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        Self::try_start(format!("continuo-test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)), patience_ms)
+        Self::try_start(format!("continuo-test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)), patience_ms, outputs)
     }
 
     /// Starts a server again that has ended.
     pub fn start_as(name: &str, patience_ms: u32) -> Self {
-        Self::try_start(name.to_owned(), patience_ms).expect("it could be started before")
+        Self::try_start(name.to_owned(), patience_ms, 2).expect("it could be started before")
     }
 
-    fn try_start(name: String, patience_ms: u32) -> Option<Self> {
+    fn try_start(name: String, patience_ms: u32, outputs: u32) -> Option<Self> {
         let spawned = Command::new("jackd")
             .args(["-n", &name, "--port-max", "128", "-R", "-P", "70", "-S", "-t", &patience_ms.to_string()])
-            .args(["-d", "dummy", "-r", "48000", "-p", &PERIOD_FRAMES.to_string(), "-C", "2", "-P", "2"])
+            .args(["-d", "dummy", "-r", "48000", "-p", &PERIOD_FRAMES.to_string(), "-C", "2", "-P", &outputs.to_string()])
             .env("JACK_NO_AUDIO_RESERVATION", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())

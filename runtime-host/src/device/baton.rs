@@ -19,7 +19,8 @@ use ipc::limits::BLOCK_FRAMES;
 
 use self::passing::Passing;
 use super::fade::FadeIn;
-use super::mixer::{Frame, Mixer};
+use super::mixer::Mixer;
+use super::routing::DeviceFrame;
 use crate::realtime::RealtimeSection;
 
 /// What [`passing`] is made of here.
@@ -122,7 +123,7 @@ impl Renderer {
     }
 
     /// Gives the next `frames` frames to `give`, with their position; or returns false and gives nothing, which means silence.
-    pub fn render_rt(&mut self, frames: usize, mut give: impl FnMut(usize, Frame)) -> bool {
+    pub fn render_rt(&mut self, frames: usize, mut give: impl FnMut(usize, DeviceFrame)) -> bool {
         let _section = RealtimeSection::enter_rt();
         self.pulse.callbacks.fetch_add(1, Relaxed);
         self.pulse.frames.fetch_add(frames as u64, Release);

@@ -8,15 +8,16 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use ipc::message::{DeviceDescription, DeviceReply, DeviceRequest, OpenDevice};
+use ipc::message::{DeviceDescription, DeviceReply, DeviceRequest, OpenDevice, Tape};
 use ipc::segment::SessionId;
 
 use super::link::{Connection, Grace, Link};
-use super::midi::input::News;
+use super::midi::input::MidiNews;
 use super::output::listing;
 use super::output::search::Found;
 use super::output::stream::StreamLost;
 use super::session::Session;
+use super::tape::writer::News;
 
 /// How often the mixer's notices and the watchdog are looked at.
 const TICK: Duration = Duration::from_millis(20);
@@ -44,11 +45,14 @@ pub enum Event {
     Lost(StreamLost),
     /// An unpaced output is done.
     Rendered,
-    /// The recording ended early, for this reason.
-    RecordingFailed(String),
+    /// The writer of a tape has something to tell.
+    Tape {
+        number: u64,
+        news: News,
+    },
     Listed(Vec<DeviceDescription>),
     /// Something has happened to MIDI that comes in.
-    Midi(News),
+    Midi(MidiNews),
 }
 
 /// Whether the process goes on.
@@ -109,11 +113,11 @@ impl Control {
             Event::Found(found) => self.session.as_mut().and_then(Session::outputs).map(|outputs| outputs.on_found(found, now)),
             Event::Lost(lost) => self.session.as_mut().and_then(Session::outputs).map(|outputs| outputs.on_lost(&lost, now)),
             Event::Rendered => self.session.as_mut().map(Session::on_rendered),
-            Event::RecordingFailed(reason) => self.session.as_mut().map(|session| vec![session.on_recording_failed(reason)]),
+            Event::Tape { number, news } => self.session.as_mut().map(|session| session.on_tape_news(number, news)),
             Event::Listed(devices) => Some(vec![DeviceReply::Devices(devices)]),
-            Event::Midi(News::Arrived(arrived)) => Some(vec![DeviceReply::Midi(arrived)]),
-            Event::Midi(News::Port(change)) => Some(vec![DeviceReply::MidiPort(change)]),
-            Event::Midi(News::Tempo(tempo)) => Some(vec![DeviceReply::Tempo(tempo)]),
+            Event::Midi(MidiNews::Arrived(arrived)) => Some(vec![DeviceReply::Midi(arrived)]),
+            Event::Midi(MidiNews::Port(change)) => Some(vec![DeviceReply::MidiPort(change)]),
+            Event::Midi(MidiNews::Tempo(tempo)) => Some(vec![DeviceReply::Tempo(tempo)]),
         };
         self.send_all(replies.unwrap_or_default())
     }
@@ -177,7 +181,11 @@ impl Control {
                 session.set_gain(&runtime, gain, ramp_frames);
                 None
             }
-            (DeviceRequest::SetGain { .. }, None) => None,
+            (DeviceRequest::SetRoute { runtime, route }, Some(session)) => {
+                session.set_route(&runtime, route);
+                None
+            }
+            (DeviceRequest::SetGain { .. } | DeviceRequest::SetRoute { .. }, None) => None,
             (DeviceRequest::Listen(ports), Some(session)) => {
                 session.listen(ports);
                 None
@@ -188,6 +196,11 @@ impl Control {
                 None
             }
             (DeviceRequest::Tempo(_), None) => None,
+            (DeviceRequest::StartTape(tape), Some(session)) => session.start_tape(&tape),
+            (DeviceRequest::StartTape(Tape { number, .. }) | DeviceRequest::StopTape { number }, None) => {
+                Some(DeviceReply::TapeRefused { number, reason: "no output is open".into() })
+            }
+            (DeviceRequest::StopTape { number }, Some(session)) => session.stop_tape(number),
             (DeviceRequest::Begin, Some(session)) => session.begin(),
             (DeviceRequest::Begin, None) => Some(DeviceReply::Failed { reason: "no output is open".into() }),
         };

@@ -5,7 +5,7 @@
 use ipc::lane::Block;
 use ipc::limits::BLOCK_FRAMES;
 
-use super::mixer::Frame;
+use super::routing::DeviceFrame;
 
 /// Milliseconds a lane or the whole session takes to fade out, and a device to fade in: short enough to feel immediate, long enough not to click.
 const FADE_MS: u64 = 20;
@@ -24,11 +24,18 @@ impl FadeOut {
 
     /// Applies the fade to the next block. After its end, blocks become silence.
     pub fn apply_rt(&mut self, block: &mut Block) {
+        let begun = *self;
         for samples in block.iter_mut() {
-            for (frame, sample) in samples.iter_mut().enumerate() {
-                let left = self.total_frames.saturating_sub(self.done_frames + frame as u64 + 1);
-                *sample *= left as f32 / self.total_frames as f32;
-            }
+            *self = begun;
+            self.apply_to_rt(samples);
+        }
+    }
+
+    /// The same to one channel of it.
+    pub fn apply_to_rt(&mut self, samples: &mut [f32; BLOCK_FRAMES]) {
+        for (frame, sample) in samples.iter_mut().enumerate() {
+            let left = self.total_frames.saturating_sub(self.done_frames + frame as u64 + 1);
+            *sample *= left as f32 / self.total_frames as f32;
         }
         self.done_frames += BLOCK_FRAMES as u64;
     }
@@ -54,7 +61,7 @@ impl FadeIn {
     }
 
     /// Applies the fade to the next frame.
-    pub fn apply_rt(&mut self, frame: Frame) -> Frame {
+    pub fn apply_rt(&mut self, frame: DeviceFrame) -> DeviceFrame {
         if self.done_frames == self.total_frames {
             return frame;
         }

@@ -7,11 +7,11 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use ipc::lane::LaneReader;
 use ipc::limits::MAX_LANES;
-use ipc::message::{DeviceReply, LaneStatus};
+use ipc::message::{DeviceReply, LaneStatus, Route};
 use ipc::segment::{SegmentError, SegmentRef, SessionId};
 
 use super::counters::Counters;
-use super::mixer::{Command, MixerControl, Notice};
+use super::mixer::{Command, MixerControl};
 use super::strip::Strip;
 
 /// Why a lane is not read.
@@ -31,11 +31,15 @@ pub enum LaneError {
 
 struct Entry {
     runtime: String,
+    /// Where its sound goes on a tape: the same for all lanes of a runtime.
+    track: Option<usize>,
     /// The session's block in which it was first heard.
     started_block: Option<u64>,
     is_leaving: bool,
     /// A gain, and the frames to get there, that the mixer has not been told yet.
     untold_gain: Option<(f32, u32)>,
+    /// Channels that the mixer has not been told yet.
+    untold_route: Option<Route>,
 }
 
 /// The table.
@@ -49,11 +53,32 @@ impl Lanes {
         Self { session, slots: std::array::from_fn(|_| None) }
     }
 
+    /// The track for a lane's sound: that of another lane of its runtime, or a free one. `taken` are those of runtimes that are
+    /// on a tape, whether they have a lane or not. `None`: there is none left.
+    pub fn track_for(&self, lane: &str, taken: &[(usize, String)]) -> Option<usize> {
+        let used: Vec<(usize, String)> = self.tracks().into_iter().chain(taken.iter().cloned()).collect();
+        let own = used.iter().find(|(_, name)| name == runtime_of(lane)).map(|(track, _)| *track);
+        own.or_else(|| (0..MAX_LANES).find(|track| used.iter().all(|(other, _)| other != track)))
+    }
+
+    /// The runtimes that have a lane, with their tracks.
+    pub fn tracks(&self) -> Vec<(usize, String)> {
+        let mut tracks: Vec<(usize, String)> = Vec::new();
+        for entry in self.slots.iter().flatten() {
+            let Some(track) = entry.track else { continue };
+            if !tracks.iter().any(|(other, _)| *other == track) {
+                tracks.push((track, runtime_of(&entry.runtime).to_owned()));
+            }
+        }
+        tracks
+    }
+
     /// Maps a lane and hands the strip that `make` makes of it to the mixer.
     pub fn add(
         &mut self,
         runtime: &str,
         lane: &SegmentRef,
+        track: Option<usize>,
         make: impl FnOnce(LaneReader) -> Strip,
         counters: &Counters,
         mixer: &mut MixerControl,
@@ -67,10 +92,17 @@ impl Lanes {
         }
         let strip = make(LaneReader::open(lane)?);
         counters.lanes[slot].reset();
-        if !mixer.send(Command::Add { slot, strip }) {
+        if !mixer.send(Command::Add { slot, strip, track }) {
             return Err(LaneError::Full);
         }
-        self.slots[slot] = Some(Entry { runtime: runtime.to_owned(), started_block: None, is_leaving: false, untold_gain: None });
+        self.slots[slot] = Some(Entry {
+            runtime: runtime.to_owned(),
+            track,
+            started_block: None,
+            is_leaving: false,
+            untold_gain: None,
+            untold_route: None,
+        });
         Ok(())
     }
 
@@ -89,11 +121,20 @@ impl Lanes {
         if let Some(entry) = self.slot_of(runtime).and_then(|slot| self.slots[slot].as_mut()) {
             entry.untold_gain = Some((gain, ramp_frames));
         }
-        self.tell_gains(mixer);
+        self.tell_levels(mixer);
     }
 
-    /// Hands over the gains that found no room before.
-    pub fn tell_gains(&mut self, mixer: &mut MixerControl) {
+    /// Brings a lane to other channels of the device. A gain that is no number is silence. A runtime without a lane is fine.
+    pub fn set_route(&mut self, runtime: &str, route: Route, mixer: &mut MixerControl) {
+        let gain = if route.gain.is_finite() { route.gain.max(0.0) } else { 0.0 };
+        if let Some(entry) = self.slot_of(runtime).and_then(|slot| self.slots[slot].as_mut()) {
+            entry.untold_route = Some(Route { gain, ..route });
+        }
+        self.tell_levels(mixer);
+    }
+
+    /// Hands over the gains and routes that found no room before.
+    pub fn tell_levels(&mut self, mixer: &mut MixerControl) {
         for (slot, entry) in self.slots.iter_mut().enumerate() {
             let Some(entry) = entry else { continue };
             if let Some((gain, ramp_frames)) = entry.untold_gain
@@ -101,23 +142,26 @@ impl Lanes {
             {
                 entry.untold_gain = None;
             }
+            if let Some(route) = entry.untold_route
+                && mixer.send_if_quiet(Command::Route { slot, route })
+            {
+                entry.untold_route = None;
+            }
         }
     }
 
-    /// Takes what the mixer has to say; drops the strips it is done with.
-    pub fn on_notice(&mut self, notice: Notice) -> Option<DeviceReply> {
-        match notice {
-            Notice::Started { slot, block } => {
-                let entry = self.slots.get_mut(slot)?.as_mut()?;
-                entry.started_block = Some(block);
-                Some(DeviceReply::LaneStarted { runtime: entry.runtime.clone(), block })
-            }
-            Notice::Removed { slot, strip } => {
-                drop(strip);
-                let entry = self.slots.get_mut(slot)?.take()?;
-                Some(DeviceReply::LaneRemoved { runtime: entry.runtime })
-            }
-        }
+    /// The lane in this slot is about to be heard.
+    pub fn on_started(&mut self, slot: usize, block: u64) -> Option<DeviceReply> {
+        let entry = self.slots.get_mut(slot)?.as_mut()?;
+        entry.started_block = Some(block);
+        Some(DeviceReply::LaneStarted { runtime: entry.runtime.clone(), block })
+    }
+
+    /// The mixer is done with the strip in this slot.
+    pub fn on_removed(&mut self, slot: usize, strip: Strip) -> Option<DeviceReply> {
+        drop(strip);
+        let entry = self.slots.get_mut(slot)?.take()?;
+        Some(DeviceReply::LaneRemoved { runtime: entry.runtime })
     }
 
     /// Whether something is about to happen that others wait for: a lane begins or goes.
@@ -155,4 +199,9 @@ impl Lanes {
     fn slot_of(&self, runtime: &str) -> Option<usize> {
         self.slots.iter().position(|entry| entry.as_ref().is_some_and(|entry| entry.runtime == runtime && !entry.is_leaving))
     }
+}
+
+/// The runtime that a lane is of: `drums/2` is that of its second host.
+pub fn runtime_of(lane: &str) -> &str {
+    lane.split('/').next().unwrap_or(lane)
 }

@@ -111,7 +111,7 @@ mod tests {
         for number in 0..REPORTS {
             link.send(DeviceReply::Status(DeviceStatus { frames: number, lanes: vec![], ..DeviceStatus::default() }));
             if number % 1_000 == 0 {
-                link.send(DeviceReply::Moved { device: number.to_string(), reason: "r".repeat(1_000) });
+                link.send(DeviceReply::Moved { device: number.to_string(), reason: "r".repeat(1_000), channels: 2 });
             }
         }
         let reader = std::thread::spawn(move || std::iter::from_fn(|| theirs.receiver.receive::<DeviceReply>().ok()).collect::<Vec<_>>());

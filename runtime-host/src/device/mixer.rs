@@ -6,8 +6,8 @@
 //! complete and go out again to be dropped, so that this code never maps, unmaps, allocates, frees or locks; its only system
 //! call is the futex wake-up of the lanes.
 //!
-//! A sample that is not finite is replaced by 0 in the strip of its lane. Lanes are summed as they are. At the very end the
-//! sum is limited to ±1; the recording gets exactly this, what the device is given.
+//! Each lane is added to the channels that it is routed to ([`super::routing`]). A sample that is not finite is replaced by 0 in the strip of its lane. Lanes are summed as they are. At the very end the
+//! sum is limited to ±1; the master of a tape gets exactly this on channels 1 and 2, and its stems what was summed.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
@@ -15,12 +15,14 @@ use std::time::Duration;
 
 use ipc::lane::{Block, SILENCE};
 use ipc::limits::{BLOCK_FRAMES, LANE_BLOCKS, LANE_CHANNELS, MAX_LANES};
+use ipc::message::Route;
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::counters::Counters;
 use super::fade::FadeOut;
-use super::recording::Tap;
+use super::routing::{Bus, DeviceFrame, Routing};
 use super::strip::{Strip, Turn};
+use super::tape::reel::{Reel, Tap};
 
 /// One frame: left, right.
 pub type Frame = [f32; LANE_CHANNELS];
@@ -28,20 +30,28 @@ pub type Frame = [f32; LANE_CHANNELS];
 /// Blocks of a lane's ring that are never asked for, so that a writer never comes near the block that is being read.
 const RING_MARGIN_BLOCKS: u64 = 8;
 
-/// Commands in flight that a session depends on: two for each lane, the one that begins and the one that
-/// ends it.
-const VITAL_COMMANDS: usize = 2 * MAX_LANES + 2;
+/// Commands in flight that a session depends on: three for each lane, the one that begins it, the one that ends it and that
+/// of its stem; beginning and end of a tape, and of the session.
+const VITAL_COMMANDS: usize = 3 * MAX_LANES + 4;
 
 /// From the control thread to the mixer. Obeyed before the next frames are rendered. Strips travel by value: a box would
 /// have to be freed on the real-time thread.
 #[allow(clippy::large_enum_variant)]
 pub enum Command {
-    /// Read this lane from now on. The slot is free.
-    Add { slot: usize, strip: Strip },
+    /// Read this lane from now on. The slot is free. Its sound goes into the stem on this track of a tape.
+    Add { slot: usize, strip: Strip, track: Option<usize> },
     /// Fade the slot's lane out and hand its strip back.
     Remove { slot: usize },
     /// Bring the slot's lane to this gain.
     Gain { slot: usize, gain: f32, ramp_frames: u32 },
+    /// Record from the next block on.
+    BeginTape(Box<Reel>),
+    /// Record this track of the tape as well.
+    AddStem { track: usize, tap: Box<Tap> },
+    /// Record no further block, and hand the tape back.
+    EndTape,
+    /// Bring the slot's lane to these channels of the device.
+    Route { slot: usize, route: Route },
     /// Start the lanes that have been held back, all on one block.
     Begin,
     /// Fade everything out; from its last frame on the session gives silence and time stands still.
@@ -75,6 +85,10 @@ pub enum Notice {
     Started { slot: usize, block: u64 },
     /// The slot is free; the strip is to be dropped.
     Removed { slot: usize, strip: Strip },
+    /// This is the first block of the session that is on the tape.
+    TapeBegun { block: u64 },
+    /// This is the first block that is not on the tape any more; the reel is to be dropped.
+    TapeEnded { block: u64, reel: Box<Reel> },
 }
 
 /// The control thread's end of the two queues.
@@ -109,8 +123,8 @@ pub struct MixerSettings {
     /// Frames that an earlier device host has played. The clock goes on with the block that follows.
     pub first_frame: u64,
     pub counters: Arc<Counters>,
-    /// Where the recording gets its frames.
-    pub tap: Option<Tap>,
+    /// A tape that begins with the first block.
+    pub reel: Option<Box<Reel>>,
     /// Hold lanes back until [`Command::Begin`].
     pub starts_together: bool,
 }
@@ -118,10 +132,14 @@ pub struct MixerSettings {
 /// The mixer; see the module.
 pub struct Mixer {
     strips: [Option<Strip>; MAX_LANES],
+    /// Which channels each slot's lane goes to.
+    routings: [Routing; MAX_LANES],
+    /// Which track of a tape each slot's lane is on.
+    tracks: [Option<usize>; MAX_LANES],
     commands: Consumer<Command>,
     notices: Producer<Notice>,
     counters: Arc<Counters>,
-    tap: Option<Tap>,
+    reel: Option<Box<Reel>>,
     sample_rate_hz: u32,
     lead_blocks: u64,
     /// How far hosts may be ahead of the mixer: the lead, and what the device takes at once.
@@ -129,7 +147,7 @@ pub struct Mixer {
     /// Number of the session block that is rendered next.
     clock_blocks: u64,
     /// The block being given out, and how much of it has been.
-    mix: Block,
+    bus: Bus,
     given_frames: usize,
     scratch: Block,
     start: Start,
@@ -139,24 +157,27 @@ pub struct Mixer {
 
 impl Mixer {
     pub fn new(settings: MixerSettings) -> (Self, MixerControl) {
-        // A slot is used again only after its `Removed` has been taken, so each has at most two commands and two notices
-        // in flight; one more command begins the session and one ends it. Gains use what is beside that.
+        // A slot is used again only after its `Removed` has been taken, so each has at most three commands and two notices
+        // in flight. There is one tape at a time, with two of each; one more command begins the session and one ends it.
+        // Gains use what is beside that.
         let (commands_in, commands) = RingBuffer::new(VITAL_COMMANDS + MAX_LANES);
-        let (notices, notices_out) = RingBuffer::new(2 * MAX_LANES);
+        let (notices, notices_out) = RingBuffer::new(2 * MAX_LANES + 4);
         let lead_blocks = u64::from(settings.lead_blocks);
         let clock_blocks = settings.first_frame.div_ceil(BLOCK_FRAMES as u64);
         settings.counters.frames.store(clock_blocks * BLOCK_FRAMES as u64, Relaxed);
         let mixer = Self {
             strips: std::array::from_fn(|_| None),
+            routings: [Routing::STRAIGHT; MAX_LANES],
+            tracks: [None; MAX_LANES],
             commands,
             notices,
             counters: settings.counters,
-            tap: settings.tap,
+            reel: settings.reel,
             sample_rate_hz: settings.sample_rate_hz,
             lead_blocks,
             ahead_blocks: ahead_blocks(lead_blocks, 1),
             clock_blocks,
-            mix: SILENCE,
+            bus: Bus::SILENT,
             given_frames: BLOCK_FRAMES,
             scratch: SILENCE,
             start: if settings.starts_together { Start::HeldBack } else { Start::ByItself },
@@ -168,7 +189,7 @@ impl Mixer {
 
     /// Gives the next `frames` frames of the session to `give`, with their position. `period_blocks` is how many blocks the
     /// device takes at once; hosts may work that much further ahead.
-    pub fn fill_rt(&mut self, period_blocks: u64, frames: usize, mut give: impl FnMut(usize, Frame)) {
+    pub fn fill_rt(&mut self, period_blocks: u64, frames: usize, mut give: impl FnMut(usize, DeviceFrame)) {
         self.ahead_blocks = ahead_blocks(self.lead_blocks, period_blocks);
         self.obey_rt();
         let mut done = 0;
@@ -178,14 +199,13 @@ impl Mixer {
             }
             let count = (BLOCK_FRAMES - self.given_frames).min(frames - done);
             for offset in 0..count {
-                let frame = self.mix.map(|samples| samples[self.given_frames + offset]);
-                give(done + offset, frame);
-                if let (Some(tap), false) = (&mut self.tap, self.has_ended) {
-                    tap.push_rt(frame);
-                }
+                give(done + offset, self.bus.frame_rt(self.given_frames + offset));
             }
             self.given_frames += count;
             done += count;
+            if let (Some(reel), BLOCK_FRAMES) = (&mut self.reel, self.given_frames) {
+                reel.push_rt(BLOCK_FRAMES);
+            }
             if !self.has_ended {
                 self.counters.frames.fetch_add(count as u64, Relaxed);
             }
@@ -214,7 +234,7 @@ impl Mixer {
         self.ahead_blocks = ahead_blocks(self.lead_blocks, period_blocks);
         self.obey_rt();
         self.demand_rt();
-        if self.tap.as_ref().is_some_and(|tap| !tap.has_room(frames)) {
+        if self.reel.as_ref().is_some_and(|reel| !reel.has_room(frames)) {
             std::thread::sleep(timeout.min(Duration::from_millis(1)));
             return false;
         }
@@ -222,18 +242,22 @@ impl Mixer {
         self.strips.iter().flatten().all(|strip| strip.wait_until_ready(blocks, self.ahead_blocks, timeout))
     }
 
-    /// Gives what is left of the recording to its writer. Called when nothing more will be rendered.
-    pub fn finish_recording(&mut self) {
-        if let Some(tap) = &mut self.tap {
-            tap.finish_rt();
+    /// Gives what is left of the tape to its writer. Called when nothing more will be rendered.
+    pub fn finish_tape(&mut self) {
+        if let Some(reel) = &mut self.reel {
+            reel.push_rt(self.given_frames);
         }
     }
 
     fn obey_rt(&mut self) {
         while let Ok(command) = self.commands.pop() {
             match command {
-                Command::Add { slot, strip } => match &mut self.strips[slot] {
-                    free @ None => *free = Some(strip),
+                Command::Add { slot, strip, track } => match &mut self.strips[slot] {
+                    free @ None => {
+                        *free = Some(strip);
+                        self.routings[slot] = Routing::STRAIGHT;
+                        self.tracks[slot] = track;
+                    }
                     // The control thread keeps the table of free slots; if it erred, the newcomer goes back unheard.
                     Some(_) => drop_elsewhere_rt(&mut self.notices, slot, strip),
                 },
@@ -245,6 +269,25 @@ impl Mixer {
                 Command::Gain { slot, gain, ramp_frames } => {
                     if let Some(strip) = &mut self.strips[slot] {
                         strip.set_gain_rt(gain, ramp_frames);
+                    }
+                }
+                Command::Route { slot, route } => {
+                    let is_heard = self.strips[slot].as_ref().is_some_and(Strip::is_heard_rt);
+                    self.routings[slot].go_to_rt(route, is_heard);
+                }
+                Command::BeginTape(reel) => match &mut self.reel {
+                    free @ None => *free = Some(reel),
+                    // The control thread has one tape at a time; if it erred, the newcomer goes back unturned.
+                    Some(_) => end_tape_rt(&mut self.notices, self.clock_blocks, reel),
+                },
+                Command::AddStem { track, tap } => match &mut self.reel {
+                    Some(reel) => reel.insert_rt(track, tap),
+                    // Freeing it here would be worse than leaking it; the control thread adds none to a tape it has ended.
+                    None => std::mem::forget(tap),
+                },
+                Command::EndTape => {
+                    if let Some(reel) = &mut self.reel {
+                        reel.end_rt();
                     }
                 }
                 Command::Begin => {
@@ -263,19 +306,41 @@ impl Mixer {
     /// Renders the next block of the session; silence once the session has ended.
     fn begin_block_rt(&mut self) {
         self.end_if_faded_rt();
-        self.mix = SILENCE;
+        self.bus.clear_rt();
         self.given_frames = 0;
+        if self.reel.as_ref().is_some_and(|reel| reel.is_ending_rt())
+            && let Some(reel) = self.reel.take()
+        {
+            end_tape_rt(&mut self.notices, self.clock_blocks, reel);
+        }
         if self.has_ended {
             return;
+        }
+        if let Some(reel) = &mut self.reel
+            && reel.begin_block_rt(self.clock_blocks)
+        {
+            // There is room: see `new`.
+            let _ = self.notices.push(Notice::TapeBegun { block: self.clock_blocks });
         }
         let may_start = self.may_start_rt();
         for slot in 0..MAX_LANES {
             self.add_strip_rt(slot, may_start);
         }
         if let Some(fade) = &mut self.ending {
-            fade.apply_rt(&mut self.mix);
+            if let Some(reel) = &mut self.reel {
+                reel.fade_rt(*fade);
+            }
+            // The same for every channel.
+            let begun = *fade;
+            for samples in self.bus.channels_rt() {
+                *fade = begun;
+                fade.apply_to_rt(samples);
+            }
         }
         self.limit_rt();
+        if let Some(reel) = &mut self.reel {
+            reel.master_rt(&self.bus.main_rt());
+        }
         self.clock_blocks += 1;
     }
 
@@ -319,25 +384,28 @@ impl Mixer {
         if non_finite > 0 {
             self.counters.non_finite.fetch_add(non_finite, Relaxed);
         }
-        for (channel, (sum, samples)) in self.mix.iter_mut().zip(&self.scratch).enumerate() {
-            let mut peak = 0.0f32;
-            for (sum, sample) in sum.iter_mut().zip(samples) {
-                *sum += sample;
-                peak = peak.max(sample.abs());
-            }
+        let stem = self.routings[slot].add_rt(&self.scratch, &mut self.bus);
+        if let (Some(reel), Some(track)) = (&mut self.reel, self.tracks[slot]) {
+            reel.add_rt(track, &stem);
+        }
+        for (channel, samples) in self.scratch.iter().enumerate() {
+            let peak = samples.iter().fold(0.0f32, |peak, sample| peak.max(sample.abs()));
             self.counters.lanes[slot].peak.raise_rt(channel, peak);
         }
     }
 
     /// The hard limit at the device's boundary. A sum of finite samples may be infinite, never NaN: `clamp` is enough.
     fn limit_rt(&mut self) {
-        for (channel, samples) in self.mix.iter_mut().enumerate() {
+        for (channel, samples) in self.bus.channels_rt().enumerate() {
             let mut peak = 0.0f32;
             for sample in samples {
                 *sample = sample.clamp(-1.0, 1.0);
                 peak = peak.max(sample.abs());
             }
-            self.counters.peak.raise_rt(channel, peak);
+            // The level of the session is that of its main pair.
+            if channel < LANE_CHANNELS {
+                self.counters.peak.raise_rt(channel, peak);
+            }
         }
     }
 
@@ -346,9 +414,6 @@ impl Mixer {
         let is_faded = self.ending.is_some_and(|fade| fade.is_over_rt());
         if is_faded && self.given_frames == BLOCK_FRAMES && !self.has_ended {
             self.has_ended = true;
-            if let Some(tap) = &mut self.tap {
-                tap.finish_rt();
-            }
             self.counters.has_ended.store(true, Release);
         }
     }
@@ -364,6 +429,13 @@ impl Mixer {
 /// the same, leaking a mapping is better than unmapping it here.
 fn drop_elsewhere_rt(notices: &mut Producer<Notice>, slot: usize, strip: Strip) {
     if let Err(rtrb::PushError::Full(notice)) = notices.push(Notice::Removed { slot, strip }) {
+        std::mem::forget(notice);
+    }
+}
+
+/// Hands a tape to the control thread, which may free it; see [`drop_elsewhere_rt`].
+fn end_tape_rt(notices: &mut Producer<Notice>, block: u64, reel: Box<Reel>) {
+    if let Err(rtrb::PushError::Full(notice)) = notices.push(Notice::TapeEnded { block, reel }) {
         std::mem::forget(notice);
     }
 }

@@ -10,6 +10,7 @@ use super::baton::Baton;
 use super::counters::Counters;
 use super::mixer::{Command, Frame, Mixer, MixerControl, MixerSettings, Notice, ahead_blocks};
 use super::strip::{CONCEAL_FRAMES, Strip};
+use super::tape::reel::{RecordedBlock, Reel, Tap};
 use super::test_lane::{TestLane, ramp};
 
 const LEAD_BLOCKS: u32 = 4;
@@ -38,7 +39,7 @@ impl Rig {
             lead_blocks: LEAD_BLOCKS,
             first_frame,
             counters: Arc::clone(&counters),
-            tap: None,
+            reel: None,
             starts_together,
         };
         let (mixer, control) = Mixer::new(settings);
@@ -54,19 +55,19 @@ impl Rig {
 
     fn resume(&mut self, slot: usize, lane: &TestLane) {
         let strip = Strip::resume(lane.reader(), ahead_blocks(u64::from(LEAD_BLOCKS), 1));
-        assert!(self.control.send(Command::Add { slot, strip }));
+        assert!(self.control.send(Command::Add { slot, strip, track: Some(slot) }));
     }
 
     fn add(&mut self, slot: usize) -> TestLane {
         let lane = TestLane::new(&self.session);
         let strip = Strip::new(lane.reader(), ahead_blocks(u64::from(LEAD_BLOCKS), 1));
-        assert!(self.control.send(Command::Add { slot, strip }));
+        assert!(self.control.send(Command::Add { slot, strip, track: Some(slot) }));
         lane
     }
 
     fn render(&mut self, frames: usize) -> Vec<Frame> {
         let mut out = vec![[9.0; 2]; frames];
-        self.mixer.fill_rt(frames.div_ceil(BLOCK_FRAMES) as u64, frames, |at, frame| out[at] = frame);
+        self.mixer.fill_rt(frames.div_ceil(BLOCK_FRAMES) as u64, frames, |at, frame| out[at] = [frame[0], frame[1]]);
         out
     }
 
@@ -337,7 +338,7 @@ fn a_lane_that_was_written_before_it_is_read_goes_on_with_what_is_left_of_it() {
     let mut lane = TestLane::new(&rig.session);
     (0..100).for_each(|_| lane.write(ramp));
     let strip = Strip::new(lane.reader(), ahead_blocks(u64::from(LEAD_BLOCKS), 1));
-    assert!(rig.control.send(Command::Add { slot: 0, strip }));
+    assert!(rig.control.send(Command::Add { slot: 0, strip, track: None }));
     assert_eq!(rig.render(128), signal(95 * 128..96 * 128, ramp));
 }
 
@@ -347,17 +348,17 @@ fn only_the_newest_driver_renders_and_time_goes_on_where_it_was() {
     let mut lane = TestLane::new(&rig.session);
     let Rig { mixer, mut control, .. } = rig;
     let strip = Strip::new(lane.reader(), ahead_blocks(u64::from(LEAD_BLOCKS), 1));
-    assert!(control.send(Command::Add { slot: 0, strip }));
+    assert!(control.send(Command::Add { slot: 0, strip, track: None }));
     lane.write_wanted(ramp);
     let baton = Baton::new(mixer);
     let (mut old, mut new) = (baton.issue(100), baton.issue(100));
     let mut out = Vec::new();
     assert!(!old.render_rt(100, |_, _| panic!("it was not given the baton")));
     baton.pass_to(old.generation());
-    assert!(old.render_rt(100, |_, frame| out.push(frame)));
+    assert!(old.render_rt(100, |_, frame| out.push([frame[0], frame[1]])));
     baton.pass_to(new.generation());
     assert!(!old.render_rt(100, |_, _| panic!("it has no longer the baton")));
-    assert!(new.render_rt(100, |_, frame| out.push(frame)));
+    assert!(new.render_rt(100, |_, frame| out.push([frame[0], frame[1]])));
     baton.withdraw();
     assert!(!new.render_rt(100, |_, _| panic!("nobody has the baton")));
     assert_eq!(out[..100], signal(0..100, ramp));
@@ -371,7 +372,7 @@ fn a_device_that_takes_over_fades_in_and_then_every_sample_is_exact() {
     let mut lane = TestLane::new(&rig.session);
     let Rig { mixer, mut control, counters, .. } = rig;
     let strip = Strip::new(lane.reader(), ahead_blocks(u64::from(LEAD_BLOCKS), 1));
-    assert!(control.send(Command::Add { slot: 0, strip }));
+    assert!(control.send(Command::Add { slot: 0, strip, track: None }));
     let baton = Baton::new(mixer);
     let mut out = Vec::new();
     for driver in 0..3u64 {
@@ -379,7 +380,7 @@ fn a_device_that_takes_over_fades_in_and_then_every_sample_is_exact() {
         baton.pass_to(renderer.generation());
         for _ in 0..20 {
             lane.write_wanted(constant(0.5));
-            assert!(renderer.render_rt(128, |_, frame| out.push(frame)), "driver {driver}");
+            assert!(renderer.render_rt(128, |_, frame| out.push([frame[0], frame[1]])), "driver {driver}");
         }
     }
     let (first, others) = out.split_at(20 * 128);
@@ -397,17 +398,17 @@ fn a_driver_with_a_longer_period_waits_until_the_lanes_are_ahead_far_enough() {
     let mut lane = TestLane::new(&rig.session);
     let Rig { mixer, mut control, counters, .. } = rig;
     let strip = Strip::new(lane.reader(), ahead_blocks(u64::from(LEAD_BLOCKS), 1));
-    assert!(control.send(Command::Add { slot: 0, strip }));
+    assert!(control.send(Command::Add { slot: 0, strip, track: None }));
     lane.write_wanted(ramp);
     let baton = Baton::new(mixer);
     let (mut short, mut long) = (baton.issue(128), baton.issue(2_048));
     baton.pass_to(short.generation());
     let mut out = Vec::new();
-    assert!(short.render_rt(128, |_, frame| out.push(frame)));
+    assert!(short.render_rt(128, |_, frame| out.push([frame[0], frame[1]])));
     baton.pass_to(long.generation());
     assert!(!long.render_rt(2_048, |_, _| panic!("the lane has 4 of 16 blocks")));
     lane.write_wanted(ramp);
-    assert!(long.render_rt(2_048, |_, frame| out.push(frame)));
+    assert!(long.render_rt(2_048, |_, frame| out.push([frame[0], frame[1]])));
     assert_eq!(out[..128], signal(0..128, ramp));
     let faded = 128 + FADE_FRAMES;
     assert_eq!(out[faded..], signal(faded as u64..128 + 2_048, ramp), "after the fade-in of the device");
@@ -429,7 +430,7 @@ fn begin(rig: &mut Rig) -> (Vec<Frame>, Vec<(usize, u64)>) {
 fn started(rig: &mut Rig) -> Vec<(usize, u64)> {
     let started = |notice| match notice {
         Notice::Started { slot, block } => (slot, block),
-        Notice::Removed { .. } => panic!("nothing was removed"),
+        Notice::Removed { .. } | Notice::TapeBegun { .. } | Notice::TapeEnded { .. } => panic!("nothing was removed or recorded"),
     };
     std::iter::from_fn(|| rig.control.notice()).map(started).collect()
 }
@@ -649,4 +650,89 @@ fn any_sequence_of_deaths_of_a_host_is_concealed_and_touches_no_other_lane() {
         is_alive.extend(std::iter::repeat_n(false, random(10) as usize));
     }
     assert!(play_with_takeovers(&is_alive) > 0);
+}
+
+/// Every frame that a tap has been given.
+fn recorded(queue: &mut rtrb::Consumer<RecordedBlock>) -> Vec<Frame> {
+    let blocks = std::iter::from_fn(|| queue.pop().ok());
+    let frames = |block: RecordedBlock| {
+        let silence = vec![SILENT; block.gap_frames as usize];
+        let played = (0..block.frames).map(move |frame| [block.samples[0][frame], block.samples[1][frame]]);
+        silence.into_iter().chain(played)
+    };
+    blocks.flat_map(frames).collect()
+}
+
+#[test]
+fn a_tape_begins_and_ends_with_a_whole_block_and_its_stems_add_up_to_its_master() {
+    let mut rig = Rig::new();
+    let (mut quiet, mut loud) = (rig.add(0), rig.add(1));
+    for lane in [&mut quiet, &mut loud] {
+        lane.write_wanted(ramp);
+    }
+    let turn = |rig: &mut Rig, quiet: &mut TestLane, loud: &mut TestLane, frames| {
+        // Multiples of small powers of two: every sum of them is exact.
+        quiet.write_wanted(ramp);
+        loud.write_wanted(|frame| ramp(2 * frame + 1));
+        rig.render(frames)
+    };
+    assert!(rig.control.send(Command::Gain { slot: 0, gain: 0.5, ramp_frames: 0 }));
+    let before = turn(&mut rig, &mut quiet, &mut loud, 200);
+    let (master, mut on_master) = Tap::new(Arc::default());
+    let mut reel = Box::new(Reel::new(Some(master)));
+    let (tap, mut on_quiet) = Tap::new(Arc::default());
+    reel.insert_rt(0, Box::new(tap));
+    assert!(rig.control.send(Command::BeginTape(reel)));
+    let mut heard = turn(&mut rig, &mut quiet, &mut loud, 100);
+    let (tap, mut on_loud) = Tap::new(Arc::default());
+    assert!(rig.control.send(Command::AddStem { track: 1, tap: Box::new(tap) }));
+    for frames in [37, 512, 300] {
+        heard.extend(turn(&mut rig, &mut quiet, &mut loud, frames));
+    }
+    assert!(rig.control.send(Command::EndTape));
+    heard.extend(turn(&mut rig, &mut quiet, &mut loud, 128));
+    let (mut begun, mut ended) = (None, None);
+    for notice in std::iter::from_fn(|| rig.control.notice()) {
+        match notice {
+            Notice::TapeBegun { block } => begun = Some(block),
+            Notice::TapeEnded { block, reel } => {
+                drop(reel);
+                ended = Some(block);
+            }
+            Notice::Started { .. } | Notice::Removed { .. } => {}
+        }
+    }
+    assert_eq!((begun, ended), (Some(2), Some(9)), "from the block after frame 200, up to that after frame 1,149");
+    let first = 2 * BLOCK_FRAMES - before.len();
+    let (master, quiet, loud) = (recorded(&mut on_master), recorded(&mut on_quiet), recorded(&mut on_loud));
+    assert_eq!(master, heard[first..first + 7 * BLOCK_FRAMES]);
+    assert_eq!((quiet.len(), loud.len()), (master.len(), master.len()));
+    assert_eq!(loud[..BLOCK_FRAMES], [SILENT; BLOCK_FRAMES], "it came a block later");
+    for (frame, master) in master.iter().enumerate().skip(BLOCK_FRAMES) {
+        assert_eq!([quiet[frame][0] + loud[frame][0], quiet[frame][1] + loud[frame][1]], *master, "frame {frame}");
+    }
+    assert!(quiet.iter().all(|frame| frame[0] > 0.0), "the lane is on its stem, with its gain");
+}
+
+#[test]
+fn the_fade_out_at_the_end_is_on_the_stems_as_well() {
+    let mut rig = Rig::new();
+    let mut lane = rig.add(0);
+    let (master, mut on_master) = Tap::new(Arc::default());
+    let mut reel = Box::new(Reel::new(Some(master)));
+    let (tap, mut on_stem) = Tap::new(Arc::default());
+    reel.insert_rt(0, Box::new(tap));
+    assert!(rig.control.send(Command::BeginTape(reel)));
+    let mut heard = Vec::new();
+    for round in 0..20 {
+        lane.write_wanted(constant(0.5));
+        if round == 8 {
+            assert!(rig.control.send(Command::End));
+        }
+        heard.extend(rig.render(128));
+    }
+    let (master, stem) = (recorded(&mut on_master), recorded(&mut on_stem));
+    assert_eq!(master, stem);
+    assert_eq!(master, heard[..master.len()]);
+    assert_eq!(master.len(), 8 * BLOCK_FRAMES + FADE_FRAMES.next_multiple_of(BLOCK_FRAMES), "nothing is recorded after the end");
 }

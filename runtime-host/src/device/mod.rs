@@ -5,11 +5,11 @@
 //! | control (main) | requests, policy, status | [`control`], [`session`], [`lanes`], [`output::follow`] |
 //! | requests, replies | wait for the supervisor | [`link`] |
 //! | rendezvous | waits for the next supervisor when there is none | [`link::Grace`] |
-//! | a driver's callback, or the null device (real-time) | renders the mixer | [`baton`], [`mixer`], [`strip`], [`fade`], [`gain`] |
+//! | a driver's callback, or the null device (real-time) | renders the mixer | [`baton`], [`mixer`], [`strip`], [`routing`], [`fade`], [`gain`] |
 //! | unpaced | the same, without a clock | [`output::unpaced`] |
 //! | stream, search, listing | calls into driver libraries, which may hang | [`output`] |
 //! | midi, midi-jack | read MIDI lanes, send and record events, end notes | [`midi`] |
-//! | recording | writes the WAV file | [`recording`], [`wav_file`] |
+//! | tape | writes WAV files | [`tape`] |
 //!
 //! The control thread and the rendering thread meet in wait-free queues and in atomics ([`counters`]) only. No user program
 //! runs in this process, and nothing it does waits for a runtime host: a lane that has nothing is concealed (DESIGN §6).
@@ -29,12 +29,12 @@ pub mod mixer;
 #[cfg(test)]
 mod mixer_tests;
 pub mod output;
-pub mod recording;
+pub mod routing;
 pub mod session;
 pub mod strip;
+pub mod tape;
 #[cfg(test)]
 mod test_lane;
-pub mod wav_file;
 
 use std::process::ExitCode;
 use std::sync::mpsc;

@@ -1,4 +1,4 @@
-//! An open output and all that belongs to it: the mixer's control end, the lanes, the driver that plays, the recording.
+//! An open output and all that belongs to it: the mixer's control end, the lanes, the driver that plays, the tape.
 //!
 //! Owned by the control thread. Made by `Open`, ended by `Stop`, or when the supervisor is gone and nobody is waited for.
 
@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use ipc::limits::{BLOCK_FRAMES, MAX_LEAD_BLOCKS, SAMPLE_RATE_RANGE_HZ};
-use ipc::message::{DeviceReply, DeviceStatus, OpenDevice, Output};
+use ipc::limits::{BLOCK_FRAMES, LANE_CHANNELS, MAX_LEAD_BLOCKS, SAMPLE_RATE_RANGE_HZ};
+use ipc::message::{DeviceReply, DeviceStatus, OpenDevice, Output, Route, Tape};
 use ipc::midi::{MidiCounters, Ports};
 use ipc::segment::{SegmentKind, SegmentRef, SessionId};
 use ipc::tempo::Tempo;
@@ -16,15 +16,17 @@ use ipc::tempo::Tempo;
 use super::baton::Baton;
 use super::control::Event;
 use super::counters::Counters;
-use super::lanes::Lanes;
+use super::lanes::{Lanes, runtime_of};
 use super::midi::input::{InputCounters, MidiInput, Setup};
 use super::midi::{Destinations, MidiOut, SessionTime};
-use super::mixer::{Command, Mixer, MixerControl, MixerSettings, ahead_blocks};
-use super::output::follow::Outputs;
+use super::mixer::{Command, Mixer, MixerControl, MixerSettings, Notice, ahead_blocks};
+use super::output::follow::{Outputs, Wanted};
 use super::output::{Target, unpaced};
-use super::recording::{Recorder, RecordingError};
 use super::strip::Strip;
-use super::wav_file::{MAX_RECORDING_FRAMES, Part};
+use super::tape::TapeError;
+use super::tape::deck::Deck;
+use super::tape::wav_file::MAX_RECORDING_FRAMES;
+use super::tape::writer::News;
 
 /// How often the status is reported.
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
@@ -51,7 +53,7 @@ pub enum OpenError {
     #[error("{0} frames are more than the {MAX_RECORDING_FRAMES} that a WAV file can hold")]
     TooLong(u64),
     #[error(transparent)]
-    Recording(#[from] RecordingError),
+    Tape(#[from] TapeError),
 }
 
 /// What plays.
@@ -83,8 +85,7 @@ pub struct Session {
     sample_rate_hz: u32,
     lead_blocks: u64,
     playback: Playback,
-    recorder: Option<Recorder>,
-    recording_failure: Option<String>,
+    deck: Deck,
     reported_unrecorded: bool,
     status_at: Instant,
     has_begun: bool,
@@ -102,23 +103,14 @@ impl Session {
     ) -> Result<(Self, Vec<DeviceReply>), OpenError> {
         check(request)?;
         let counters = Arc::new(Counters::default());
-        let part = if request.first_frame == 0 { Part::First } else { Part::Next };
-        let (recorder, tap) = match &request.recording {
-            Some(path) => {
-                let failed_in = events.clone();
-                // When the control thread has ended, nobody needs to know.
-                let on_failure = move |reason| drop(failed_in.send(Event::RecordingFailed(reason)));
-                let (recorder, tap) = Recorder::start(path, part, request.sample_rate, Arc::clone(&counters), on_failure)?;
-                (Some(recorder), Some(tap))
-            }
-            None => (None, None),
-        };
+        let mut deck = Deck::new(request.sample_rate, Arc::clone(&counters), events.clone());
+        let reel = request.tape.as_ref().map(|tape| deck.load_first(tape)).transpose()?;
         let settings = MixerSettings {
             sample_rate_hz: request.sample_rate,
             lead_blocks: request.lead_blocks,
             first_frame: request.first_frame,
             counters: Arc::clone(&counters),
-            tap,
+            reel,
             // Without a clock, rendering itself begins with `Begin`.
             starts_together: request.starts_together && !matches!(request.output, Output::Unpaced { .. }),
         };
@@ -140,8 +132,7 @@ impl Session {
             sample_rate_hz: request.sample_rate,
             lead_blocks: u64::from(request.lead_blocks),
             playback,
-            recorder,
-            recording_failure: None,
+            deck,
             reported_unrecorded: false,
             status_at: now + STATUS_INTERVAL,
             has_begun: false,
@@ -161,8 +152,15 @@ impl Session {
         }
         let ahead = ahead_blocks(self.lead_blocks, 1);
         let make = if resumes { Strip::resume } else { Strip::new };
-        match self.lanes.add(&runtime, lane, |reader| make(reader, ahead), &self.counters, &mut self.mixer) {
-            Ok(()) => DeviceReply::LaneMapped { runtime },
+        let track = self.lanes.track_for(&runtime, self.deck.stems());
+        let added = self.lanes.add(&runtime, lane, track, |reader| make(reader, ahead), &self.counters, &mut self.mixer);
+        match added {
+            Ok(()) => {
+                if let Some(track) = track {
+                    self.deck.add_stem(track, runtime_of(&runtime), &mut self.mixer);
+                }
+                DeviceReply::LaneMapped { runtime }
+            }
             Err(error) => DeviceReply::LaneRefused { runtime, reason: error.to_string() },
         }
     }
@@ -177,6 +175,28 @@ impl Session {
     pub fn set_gain(&mut self, runtime: &str, gain: f32, ramp_frames: u32) {
         self.midi.mute(runtime, gain == 0.0);
         self.lanes.set_gain(runtime, gain, ramp_frames, &mut self.mixer);
+    }
+
+    /// Brings a lane to other channels of the device.
+    pub fn set_route(&mut self, runtime: &str, route: Route) {
+        self.lanes.set_route(runtime, route, &mut self.mixer);
+    }
+
+    /// Records from the next block on, all runtimes that have a lane and those that get one later.
+    pub fn start_tape(&mut self, tape: &Tape) -> Option<DeviceReply> {
+        self.reported_unrecorded = false;
+        self.counters.unrecorded_frames.store(0, Relaxed);
+        self.deck.load(tape, self.lanes.tracks())
+    }
+
+    /// Records no further block.
+    pub fn stop_tape(&mut self, number: u64) -> Option<DeviceReply> {
+        self.deck.stop(number, &mut self.mixer)
+    }
+
+    /// The writer of a tape has something to tell.
+    pub fn on_tape_news(&mut self, number: u64, news: News) -> Vec<DeviceReply> {
+        self.deck.on_news(number, news, &mut self.mixer).into_iter().collect()
     }
 
     /// Listens to MIDI from now on. What a session without a clock is to hear, its hosts are told otherwise.
@@ -237,15 +257,9 @@ impl Session {
             return Vec::new();
         }
         let mut replies = vec![self.status()];
-        replies.extend(self.finish_recording());
+        replies.extend(self.finish_tape());
         replies.push(self.stopped());
         replies
-    }
-
-    /// The recording has ended early.
-    pub fn on_recording_failed(&mut self, reason: String) -> DeviceReply {
-        self.recording_failure = Some(reason.clone());
-        DeviceReply::RecordingFailed { reason }
     }
 
     /// The devices that are followed, unless there is no clock.
@@ -260,10 +274,15 @@ impl Session {
     pub fn on_tick(&mut self, now: Instant) -> Vec<DeviceReply> {
         let mut replies = self.outputs().map(|outputs| outputs.on_tick(now)).unwrap_or_default();
         while let Some(notice) = self.mixer.notice() {
-            replies.extend(self.lanes.on_notice(notice));
+            match notice {
+                Notice::TapeBegun { block } => replies.extend(self.deck.on_begun(block)),
+                Notice::TapeEnded { block, reel } => self.deck.on_ended(block, reel),
+                Notice::Started { slot, block } => replies.extend(self.lanes.on_started(slot, block)),
+                Notice::Removed { slot, strip } => replies.extend(self.lanes.on_removed(slot, strip)),
+            }
         }
         replies.extend(self.midi.started(self.block()));
-        self.lanes.tell_gains(&mut self.mixer);
+        self.lanes.tell_levels(&mut self.mixer);
         replies.extend(self.unrecorded());
         if now >= self.status_at {
             self.status_at = now + STATUS_INTERVAL;
@@ -298,9 +317,8 @@ impl Session {
             Playback::Clocked(outputs) => outputs.describe(),
             Playback::Unpaced { .. } => Some(unpaced_opened(self.sample_rate_hz)),
         };
-        let failed = self.recording_failure.clone().map(|reason| DeviceReply::RecordingFailed { reason });
         let lanes = self.lanes.describe().into_iter().chain(self.midi.describe(self.block()));
-        opened.into_iter().chain(lanes).chain(failed).collect()
+        opened.into_iter().chain(lanes).chain(self.deck.describe()).collect()
     }
 
     /// Whether the end has come: faded out, or not worth waiting for any longer.
@@ -312,15 +330,15 @@ impl Session {
         self.ending_until.is_some_and(|until| is_silent || now >= until)
     }
 
-    /// Closes the device and completes the recording. The last counters come before `Stopped`.
+    /// Closes the device and completes the tape. The last counters come before `Stopped`.
     pub fn close(mut self) -> Vec<DeviceReply> {
         drop(self.midi_in.take());
         self.midi.close();
         self.baton.withdraw();
         // Where the fade-out has been heard to its end this does nothing; else it saves the last frames.
-        self.baton.with_idle_mixer(Mixer::finish_recording);
+        self.baton.with_idle_mixer(Mixer::finish_tape);
         let mut replies = vec![self.status()];
-        replies.extend(self.finish_recording());
+        replies.extend(self.finish_tape());
         replies.push(self.stopped());
         if let Playback::Clocked(outputs) = self.playback {
             outputs.close();
@@ -333,9 +351,8 @@ impl Session {
         self.counters.frames.load(Relaxed) / BLOCK_FRAMES as u64
     }
 
-    fn finish_recording(&mut self) -> Option<DeviceReply> {
-        let error = self.recorder.take()?.finish().err()?;
-        self.recording_failure.is_none().then(|| self.on_recording_failed(error.to_string()))
+    fn finish_tape(&mut self) -> Option<DeviceReply> {
+        self.deck.finish(self.counters.frames.load(Relaxed))
     }
 
     /// Tells once that the disk was too slow.
@@ -345,9 +362,9 @@ impl Session {
             return None;
         }
         self.reported_unrecorded = true;
-        let path = self.recorder.as_ref()?.path().display();
-        let reason = format!("the disk is too slow for the recording {path}: {frames} frames are silent in it so far; it goes on");
-        Some(DeviceReply::RecordingFailed { reason })
+        let name = self.deck.name()?;
+        let reason = format!("the disk is too slow for the recording {name}: {frames} frames are silent in it so far; it goes on");
+        Some(DeviceReply::RecordingFailed { reason, ended: None })
     }
 
     fn stopped(&self) -> DeviceReply {
@@ -375,7 +392,7 @@ impl Session {
 /// Events go to JACK where sound may, and into a file beside the recording, if there is one. Where a device host goes on for
 /// one that has died, the name of its file has the frame it goes on from.
 fn midi_destinations(request: &OpenDevice) -> Destinations {
-    let file = request.recording.as_ref().map(|path| match request.first_frame {
+    let file = request.tape.as_ref().and_then(|tape| tape.master.as_ref()).map(|path| match request.first_frame {
         0 => path.with_extension("mid"),
         frame => path.with_extension(format!("{frame}.mid")),
     });
@@ -399,14 +416,15 @@ fn check(request: &OpenDevice) -> Result<(), OpenError> {
     }
     match &request.output {
         Output::Unpaced { .. } if request.first_frame > 0 => Err(OpenError::Resumed),
-        Output::Unpaced { .. } if request.recording.is_none() => Err(OpenError::NoRecording),
+        Output::Unpaced { .. } if request.tape.as_ref().is_none_or(|tape| tape.master.is_none()) => Err(OpenError::NoRecording),
         Output::Unpaced { frames } if *frames > MAX_RECORDING_FRAMES => Err(OpenError::TooLong(*frames)),
         Output::Unpaced { .. } | Output::Default | Output::Named(_) => Ok(()),
     }
 }
 
 fn unpaced_opened(sample_rate: u32) -> DeviceReply {
-    DeviceReply::Opened { device: "unpaced".into(), sample_rate, period_frames: BLOCK_FRAMES as u32 }
+    let channels = LANE_CHANNELS as u32;
+    DeviceReply::Opened { device: "unpaced".into(), sample_rate, period_frames: BLOCK_FRAMES as u32, channels }
 }
 
 fn begin_playback(request: &OpenDevice, baton: &Arc<Baton>, events: &Sender<Event>, now: Instant) -> (Playback, Vec<DeviceReply>) {
@@ -418,7 +436,7 @@ fn begin_playback(request: &OpenDevice, baton: &Arc<Baton>, events: &Sender<Even
             return (Playback::Unpaced { frames: *frames, state: Rendering::NotBegun }, vec![opened]);
         }
     };
-    let mut outputs = Outputs::new(target, request.sample_rate, Arc::clone(baton), events.clone());
+    let mut outputs = Outputs::new(target, Wanted::of(request), Arc::clone(baton), events.clone());
     let replies = outputs.open(now);
     (Playback::Clocked(Box::new(outputs)), replies)
 }

@@ -119,8 +119,12 @@ impl Strip {
 
     /// Goes to another gain from the next block on. A lane that has not begun has it from its first sample on.
     pub fn set_gain_rt(&mut self, gain: f32, ramp_frames: u32) {
-        let is_heard = matches!(self.state, State::Playing | State::Missing);
-        self.gain.go_to_rt(gain, if is_heard { ramp_frames } else { 0 });
+        self.gain.go_to_rt(gain, if self.is_heard_rt() { ramp_frames } else { 0 });
+    }
+
+    /// Whether something of the lane has been heard.
+    pub fn is_heard_rt(&self) -> bool {
+        matches!(self.state, State::Playing | State::Missing)
     }
 
     /// Whether the lane, if it has begun, has its next `blocks` blocks ready.

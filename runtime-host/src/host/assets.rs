@@ -1,10 +1,11 @@
-//! Binary assets: files whose bytes a program wants in its memory (`@config bin.<id>.…`, LANGUAGE §20.6).
+//! Binary assets: files whose bytes a program wants in its memory (`@config bin.<id>.…`, LANGUAGE §20.6), from an offset on
+//! where it says one.
 //!
-//! Read on the control thread after initialisation. Whatever the file is, at most the item's own bytes are read of it.
+//! Read on the control thread after initialisation. Whatever the file is, at most the item's own bytes are read of it; a pipe
+//! or a device is never waited for.
 
 use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use ipc::artifact::DefaultBytes;
@@ -15,7 +16,7 @@ use ipc::plan::{CopyRange, MigrationPlan, Place};
 
 use super::engine::Engine;
 use crate::registry::Settings;
-use crate::registry::settings::Asset;
+use crate::registry::settings::{Asset, AssetTarget};
 
 /// Why an asset could not be loaded. Every variant's message names the file or url.
 #[derive(Debug, thiserror::Error)]
@@ -26,11 +27,18 @@ pub enum AssetError {
     Unreadable { id: String, path: PathBuf, source: std::io::Error },
     #[error("the asset `{id}` at {} is not a regular file", path.display())]
     NotRegular { id: String, path: PathBuf },
+    #[error("the asset `{id}` at {} has {bytes} bytes, and is to be read from byte {offset} on", path.display())]
+    TooShort { id: String, path: PathBuf, bytes: u64, offset: u64, line: Option<u32> },
 }
 
 impl AssetError {
-    /// The refusal to answer the supervisor with; `line` is the one that gives the url.
-    pub fn to_refusal(&self, line: u32) -> Refusal {
+    /// The refusal to answer the supervisor with, with the line that is to blame: of `asset`, the one that gives the url, or
+    /// that of an offset.
+    pub fn to_refusal(&self, asset: &Asset) -> Refusal {
+        let line = match self {
+            Self::TooShort { line, .. } => line.unwrap_or(asset.line),
+            Self::NotAFileUrl { .. } | Self::Unreadable { .. } | Self::NotRegular { .. } => asset.line,
+        };
         Refusal { message: self.to_string(), line: Some(line), is_damaged: false, is_machine: false }
     }
 }
@@ -38,7 +46,7 @@ impl AssetError {
 /// Sizes in bytes of a program's assets, for its environment constants. Relative paths start from `base_directory`.
 pub fn sizes(settings: &Settings, base_directory: &Path) -> Result<Vec<(String, u64)>, Refusal> {
     let size = |asset: &Asset| {
-        let bytes = open(asset, base_directory).map_err(|e| e.to_refusal(asset.line))?.1;
+        let bytes = open(asset, base_directory).map_err(|e| e.to_refusal(asset))?.1;
         Ok((asset.id.clone(), bytes))
     };
     settings.assets().iter().map(size).collect()
@@ -53,6 +61,8 @@ pub type Stamp = (u64, u64, u64, i128);
 pub struct Wanted {
     pub path: PathBuf,
     pub stamp: Stamp,
+    /// Bytes of it that are passed over.
+    pub offset: u64,
     /// Where its bytes go, and how many at most.
     pub place: Place,
     pub bytes: u64,
@@ -66,9 +76,10 @@ pub fn wanted(settings: &Settings, base_directory: &Path) -> Vec<Wanted> {
         let Ok(metadata) = std::fs::metadata(&path) else { continue };
         let changed_ns = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
         let stamp = (metadata.dev(), metadata.ino(), metadata.len(), changed_ns);
-        found.extend(asset.targets.iter().map(|target| Wanted {
+        found.extend(asset.targets.iter().map(|AssetTarget { target, offset, .. }| Wanted {
             path: path.clone(),
             stamp,
+            offset: *offset,
             place: Place { memory: target.memory, address: target.byte_address },
             bytes: target.bytes(),
         }));
@@ -86,11 +97,7 @@ pub fn load(engine: &mut Engine, settings: &Settings, base_directory: &Path) -> 
 pub fn read_all(settings: &Settings, base_directory: &Path) -> Result<Vec<DefaultBytes>, Refusal> {
     let mut parts = Vec::new();
     for asset in settings.assets() {
-        let bytes = read(&asset, base_directory).map_err(|e| e.to_refusal(asset.line))?;
-        parts.extend(asset.targets.iter().map(|target| {
-            let length = (bytes.len() as u64).min(target.bytes()) as usize;
-            DefaultBytes { memory: target.memory, address: target.byte_address, bytes: bytes[..length].to_vec() }
-        }));
+        parts.extend(read(&asset, base_directory).map_err(|e| e.to_refusal(&asset))?);
     }
     Ok(parts)
 }
@@ -138,27 +145,56 @@ fn carries(copy: &CopyRange, old: &Loaded, new: &Loaded) -> bool {
         && new.place == (Place { address: copy.to.address.wrapping_add(offset), ..copy.to })
 }
 
-/// Reads as much of the file as its largest item holds.
-fn read(asset: &Asset, base_directory: &Path) -> Result<Vec<u8>, AssetError> {
-    let (file, _, path) = open(asset, base_directory)?;
-    let limit_bytes = asset.targets.iter().map(|target| target.bytes()).max().unwrap_or(0).min(MAX_ASSET_BYTES);
-    let mut bytes = Vec::new();
-    file.take(limit_bytes).read_to_end(&mut bytes).map_err(|source| AssetError::Unreadable { id: asset.id.clone(), path, source })?;
+/// Reads of the file what each of its items holds. All of it comes from one file, whatever happens to its name meanwhile; of
+/// one that is cut off while it is read, what is left.
+fn read(asset: &Asset, base_directory: &Path) -> Result<Vec<DefaultBytes>, AssetError> {
+    let (file, size, path) = open(asset, base_directory)?;
+    let part = |AssetTarget { target, offset, .. }: &AssetTarget| {
+        let length = size.saturating_sub(*offset).min(target.bytes()).min(MAX_ASSET_BYTES) as usize;
+        let bytes = read_at(&file, *offset, length);
+        let bytes = bytes.map_err(|source| AssetError::Unreadable { id: asset.id.clone(), path: path.clone(), source })?;
+        Ok(DefaultBytes { memory: target.memory, address: target.byte_address, bytes })
+    };
+    asset.targets.iter().map(part).collect()
+}
+
+/// At most `length` bytes from `offset` on.
+fn read_at(file: &File, offset: u64, length: usize) -> std::io::Result<Vec<u8>> {
+    let mut bytes = vec![0; length];
+    let mut filled = 0;
+    while filled < length {
+        match file.read_at(&mut bytes[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(filled);
     Ok(bytes)
 }
 
-/// Opens the file; returns it with its size in bytes and its path. Anything but a regular file is refused before it is
-/// opened, because opening a pipe would wait for its other end.
+/// Opens the file; returns it with its size in bytes and its path. Anything but a regular file is refused: before it is opened,
+/// because opening a device may do something, and afterwards, because another one may have the name by then. Nothing is waited
+/// for: a pipe is opened without its other end.
 fn open(asset: &Asset, base_directory: &Path) -> Result<(File, u64, PathBuf), AssetError> {
     let path = path_of(&asset.url).ok_or_else(|| AssetError::NotAFileUrl { id: asset.id.clone(), url: asset.url.clone() })?;
     let path = base_directory.join(path);
     let unreadable = |source| AssetError::Unreadable { id: asset.id.clone(), path: path.clone(), source };
-    let metadata = std::fs::metadata(&path).map_err(unreadable)?;
-    if !metadata.is_file() {
-        return Err(AssetError::NotRegular { id: asset.id.clone(), path });
+    let not_regular = || AssetError::NotRegular { id: asset.id.clone(), path: path.clone() };
+    if !std::fs::metadata(&path).map_err(unreadable)?.is_file() {
+        return Err(not_regular());
     }
-    let file = File::open(&path).map_err(unreadable)?;
-    Ok((file, metadata.len(), path))
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(not_regular());
+    }
+    let bytes = metadata.len();
+    if let Some(AssetTarget { offset, offset_line: line, .. }) = asset.targets.iter().find(|target| target.offset > bytes) {
+        return Err(AssetError::TooShort { id: asset.id.clone(), path, bytes, offset: *offset, line: *line });
+    }
+    Ok((file, bytes, path))
 }
 
 /// The path that a url stands for: a plain path is itself, a `file:` url its decoded path, any other scheme is none.

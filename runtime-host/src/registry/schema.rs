@@ -58,6 +58,8 @@ const GENERAL: &[ConfigKey] = &[
     ConfigKey { path: "bin.*.url", kind: ValueKind::Text },
     ConfigKey { path: "bin.*.memory", kind: ValueKind::Memory },
     ConfigKey { path: "bin.*.memories.*", kind: ValueKind::Memory },
+    ConfigKey { path: "bin.*.offset", kind: ValueKind::Whole },
+    ConfigKey { path: "bin.*.offsets.*", kind: ValueKind::Whole },
     ConfigKey { path: "keyboard.keyCodeMemory", kind: ValueKind::Memory },
     ConfigKey { path: "keyboard.keyPressedMemory", kind: ValueKind::Memory },
     ConfigKey { path: "clock.tempoMemory", kind: ValueKind::Memory },

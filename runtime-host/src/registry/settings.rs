@@ -56,7 +56,17 @@ pub struct Asset {
     pub url: String,
     /// 1-based line that gives the url.
     pub line: u32,
-    pub targets: Vec<MemoryTarget>,
+    pub targets: Vec<AssetTarget>,
+}
+
+/// An item that a part of an asset goes into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AssetTarget {
+    pub target: MemoryTarget,
+    /// Bytes of the file that are passed over.
+    pub offset: u64,
+    /// 1-based line that says so, if one does.
+    pub offset_line: Option<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -170,10 +180,22 @@ impl Settings {
         bindings.collect()
     }
 
-    fn asset_targets(&self, id: &str) -> Vec<MemoryTarget> {
-        let is_target = |path: &str| asset_key(path, "memory") == Some(id) || path.strip_prefix(&format!("bin.{id}.memories.")).is_some();
-        let named = self.values.keys().filter(|path| is_target(path));
-        named.filter_map(|path| self.memory(path).cloned()).collect()
+    /// `bin.<id>.memory` with `bin.<id>.offset`, and each `bin.<id>.memories.<n>` with `bin.<id>.offsets.<n>`; where that is
+    /// not set, with `bin.<id>.offset` too.
+    fn asset_targets(&self, id: &str) -> Vec<AssetTarget> {
+        let (one, many) = (format!("bin.{id}.memory"), format!("bin.{id}.memories."));
+        let target = |path: &String| {
+            let own = match path.strip_prefix(&many) {
+                Some(number) => format!("bin.{id}.offsets.{number}"),
+                None if *path == one => format!("bin.{id}.offset"),
+                None => return None,
+            };
+            let key = [own, format!("bin.{id}.offset")].into_iter().find(|key| self.number(key).is_some());
+            // Whole and not negative, as the schema demands; what no file can be long enough for stays that.
+            let offset = key.as_deref().and_then(|key| self.number(key)).unwrap_or(0.0) as u64;
+            Some(AssetTarget { target: self.memory(path)?.clone(), offset, offset_line: key.and_then(|key| self.line(&key)) })
+        };
+        self.values.keys().filter_map(target).collect()
     }
 
     fn take(&mut self, entry: &ConfigEntry, manifest: &Manifest) -> Result<(), String> {

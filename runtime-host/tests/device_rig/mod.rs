@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use ipc::channel::{Doorway, Hello, PROTOCOL_VERSION};
 use ipc::lane::{self, Block, LaneWriter, SILENCE};
 use ipc::limits::BLOCK_FRAMES;
-use ipc::message::{DeviceReply, DeviceRequest, OpenDevice, Output, Role};
+use ipc::message::{DeviceReply, DeviceRequest, OpenDevice, Output, Role, Tape};
 use ipc::segment::{Segment, Session, SessionId};
 use runtime_host::device::link::{Connection, Grace};
 use runtime_host::realtime;
@@ -124,6 +124,11 @@ fn accept(doorway: Doorway) -> (ipc::channel::Sender, mpsc::Receiver<DeviceReply
     (sender, replies)
 }
 
+/// A tape of a master alone, which may replace what is there.
+pub fn tape(master: &Path) -> Tape {
+    Tape { number: 1, part: 1, master: Some(master.to_owned()), stems: None, replaces: true }
+}
+
 impl DeviceHost {
     pub fn start() -> Self {
         Self::start_thread(None)
@@ -211,7 +216,8 @@ impl DeviceHost {
             sample_rate: 48_000,
             lead_blocks: 24,
             first_frame: 0,
-            recording: recording.map(Path::to_owned),
+            channels: 2,
+            tape: recording.map(tape),
             starts_together: false,
         }));
     }
@@ -267,7 +273,7 @@ impl DeviceHost {
     /// Waits until sound has moved to a device whose name begins like this, and returns the reason, which is one line.
     pub fn wait_for_move(&self, to: &str) -> String {
         let reason = self.wait_for(&format!("move to {to}"), |reply| match reply {
-            DeviceReply::Moved { device, reason } if device.starts_with(to) => Some(reason.clone()),
+            DeviceReply::Moved { device, reason, .. } if device.starts_with(to) => Some(reason.clone()),
             _ => None,
         });
         assert!(!reason.contains('\n'), "{reason}");
@@ -304,7 +310,7 @@ impl DeviceHost {
         self.send(DeviceRequest::Stop);
         let frames = self.wait_for("stop", |reply| match reply {
             DeviceReply::Stopped { frames } => Some(*frames),
-            DeviceReply::RecordingFailed { reason } => panic!("{reason}"),
+            DeviceReply::RecordingFailed { reason, .. } => panic!("{reason}"),
             _ => None,
         });
         let is_success = match self.life.take().unwrap() {

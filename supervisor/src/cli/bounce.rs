@@ -6,7 +6,7 @@ use ipc::limits::{DEFAULT_SAMPLE_RATE_HZ, MAX_LEAD_BLOCKS};
 
 use super::play::absolute;
 use super::{CommandError, check_output, midi, run_job, seconds, source};
-use crate::policy::{Goal, Report, Verdict};
+use crate::policy::{Goal, Report, TapeFiles, Verdict};
 use crate::render;
 use crate::render::meter::{LiveLine, Meter, clock};
 use crate::render::sentences::Sentences;
@@ -32,6 +32,9 @@ pub struct Arguments {
     /// The WAV file.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
+    /// What each program adds to that as well, into a file `PROGRAM.wav` in this folder.
+    #[arg(long, value_name = "FOLDER")]
+    stems: Option<PathBuf>,
     /// What the program's MIDI input ports hear from its first tick on: MIDI files, that of port 1 first.
     #[arg(long = "midi-in", value_name = "FILE")]
     midi_inputs: Vec<String>,
@@ -59,7 +62,8 @@ pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
         output: OutputChoice::Unpaced { seconds: arguments.seconds },
         // Nobody waits for a sound: the further the hosts may run ahead, the less they wait for each other.
         lead_blocks: MAX_LEAD_BLOCKS,
-        recording: absolute(Some(&arguments.output))?,
+        tape: TapeFiles { master: absolute(Some(&arguments.output))?, stems: absolute(arguments.stems.as_ref())? },
+        folders: Vec::new(),
     });
     let mut bouncer = Bouncer { arguments, line: None, meter: Meter::default(), sample_rate: DEFAULT_SAMPLE_RATE_HZ, frames: None };
     let verdict = run_job(&job, &mut bouncer)?;

@@ -1,7 +1,7 @@
 //! `continuo play`: programs on a sound device, each in a host of its own.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipc::limits::{DEFAULT_LEAD_BLOCKS, DEFAULT_SAMPLE_RATE_HZ, MAX_LEAD_BLOCKS};
@@ -13,7 +13,7 @@ use super::midi::MidiArguments;
 use super::{CommandError, check_output, grace, osc_address, restart_limits, run_job, seconds, source};
 use crate::control::SessionName;
 use crate::exit;
-use crate::policy::{Goal, Report, RestartLimits, Verdict};
+use crate::policy::{Goal, Report, RestartLimits, TapeFiles, Verdict};
 use crate::render::meter::{LiveLine, Meter, clock};
 use crate::render::sentences::Sentences;
 use crate::render::{self, json};
@@ -29,6 +29,7 @@ Examples:
   continuo play drums.8f4e
   continuo play drums.8f4e bass.8f4e pad.8f4e      several programs, mixed
   continuo play drums.8f4e --wav take.wav          recorded as it is played
+  continuo play drums.8f4e bass.8f4e --stems DIR   each program for itself: DIR/drums.wav, DIR/bass.wav
   continuo play drums.8f4e --device null --wav take.wav --seconds 30
   continuo play synth.8f4e --midi-in keystation    its MIDI input port 1 hears that keyboard, whenever it is there
 
@@ -38,7 +39,7 @@ edit that is wrong changes nothing; one that would change the identity of the pr
 Every program runs in a process of its own; one that fails does not touch the others. Without a device the programs play on \
 in real time, unheard but recorded, until one appears. Ctrl-C fades out and ends everything; a second one ends at once. \
 With --json every event is one JSON object a line: processStarted, log, compiled, runtimeStarted, deviceOpened, sounding, \
-runtimeStatus, meter, fault, editPending, editCommitted, editUnchanged, editRejected, editNeedsAck, editRefused, editRolledBack, listening, takenBack, keyboard, osc, failed, died, processFailed, moved, midiPortFound, midiPortLost, recordingFailed, stopping, runtimeStopped, deviceStopped, \
+runtimeStatus, meter, fault, editPending, editCommitted, editUnchanged, editRejected, editNeedsAck, editRefused, editRolledBack, listening, takenBack, keyboard, osc, failed, died, processFailed, moved, midiPortFound, midiPortLost, recordingFailed, tapeStarted, tapeStopped, stopping, runtimeStopped, deviceStopped, \
 ended.")]
 pub struct Arguments {
     /// The programs.
@@ -47,6 +48,12 @@ pub struct Arguments {
     /// Record what the device is given into this file (32-bit float WAV).
     #[arg(long, value_name = "FILE")]
     wav: Option<PathBuf>,
+    /// Record what each program adds to that, its level included, into a file `PROGRAM.wav` in this folder.
+    #[arg(long, value_name = "FOLDER")]
+    stems: Option<PathBuf>,
+    /// A folder that `continuo tape` may record into; without it, the one this is started in.
+    #[arg(long, value_name = "FOLDER")]
+    tapes: Option<PathBuf>,
     /// End after so many seconds, counted from the first sound.
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = seconds)]
     seconds: Option<f64>,
@@ -109,7 +116,8 @@ fn play(arguments: &Arguments) -> Result<Verdict, CommandError> {
     job.sound = Some(SoundOutput {
         output: OutputChoice::Device(arguments.device.clone().map_or(Output::Default, Output::Named)),
         lead_blocks: arguments.lead,
-        recording: absolute(arguments.wav.as_ref())?,
+        tape: TapeFiles { master: absolute(arguments.wav.as_ref())?, stems: absolute(arguments.stems.as_ref())? },
+        folders: recording_folders(arguments.tapes.as_deref())?,
     });
     job.midi = arguments.midi.ports_or(&Ports::default(), &tempo)?;
     let mut player = Player::new(arguments.json, arguments.wav.clone());
@@ -126,6 +134,16 @@ pub fn session_name(name: Option<&str>) -> Result<Option<SessionName>, CommandEr
 /// Another process writes the file, so its name must not depend on the folder we are in.
 pub fn absolute(path: Option<&PathBuf>) -> Result<Option<PathBuf>, CommandError> {
     path.map(|path| std::path::absolute(path).map_err(|error| CommandError::Input(format!("{}: {error}", path.display())))).transpose()
+}
+
+/// Folders that recordings may be begun in while the session plays: what nobody has been told, the device host may not write to.
+pub fn recording_folders(chosen: Option<&Path>) -> Result<Vec<PathBuf>, CommandError> {
+    if let Some(folder) = chosen.filter(|folder| !folder.is_dir()) {
+        return Err(CommandError::Input(format!("{} is not a folder", folder.display())));
+    }
+    let here = chosen.map_or_else(std::env::current_dir, std::path::absolute);
+    // A service is started in the root, and does not mean all of the machine.
+    Ok(here.into_iter().filter(|folder| folder.parent().is_some()).collect())
 }
 
 /// Shows a playing session on the terminal, or as events.

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::play::absolute;
 use super::{CommandError, check_output, run_job};
 use crate::policy::log::{LogEntry, Logged};
-use crate::policy::{Goal, Report, Verdict};
+use crate::policy::{Goal, Report, TapeFiles, Verdict};
 use crate::render;
 use crate::render::sentences::Sentences;
 use crate::session::asset_notes;
@@ -55,7 +55,8 @@ pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
     job.sound = Some(SoundOutput {
         output: OutputChoice::Unpaced { seconds: life.seconds },
         lead_blocks: MAX_LEAD_BLOCKS,
-        recording: absolute(Some(&arguments.output))?,
+        tape: TapeFiles { master: absolute(Some(&arguments.output))?, stems: None },
+        folders: Vec::new(),
     });
     job.replay = Some(life.replay);
     let verdict = run_job(&job, &mut Replayer)?;

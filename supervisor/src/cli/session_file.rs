@@ -13,7 +13,7 @@ use toml::Spanned;
 use super::midi::TempoChoice;
 use super::restart_limits::RestartsTable;
 use crate::control::SessionName;
-use crate::control::protocol::RuntimeName;
+use crate::control::protocol::{Channels, RuntimeName};
 use crate::policy::RestartLimits;
 
 /// Largest linear gain, as of the verb `gain`.
@@ -54,6 +54,8 @@ struct File {
     tempo: Option<Spanned<toml::Value>>,
     #[serde(default)]
     clock_out: bool,
+    stems: Option<PathBuf>,
+    tapes: Option<PathBuf>,
     grace: Option<Spanned<f64>>,
     restarts: Option<Spanned<RestartsTable>>,
     #[serde(default)]
@@ -66,6 +68,7 @@ struct RuntimeEntry {
     name: Spanned<String>,
     file: Spanned<PathBuf>,
     gain: Option<Spanned<f64>>,
+    output: Option<Spanned<String>>,
     #[serde(default)]
     mute: bool,
 }
@@ -79,12 +82,17 @@ pub struct SessionFile {
     pub device: Option<String>,
     pub default_runtime: Option<String>,
     pub acknowledge: Acknowledge,
+    /// Where the sound is recorded from the start on.
     pub recording: Option<PathBuf>,
     /// What MIDI comes from and goes to.
     pub midi: Ports,
     pub tempo: Option<TempoChoice>,
     /// Whether MIDI clock goes out.
     pub clock_out: bool,
+    /// Where each runtime is.
+    pub stems: Option<PathBuf>,
+    /// Where recordings may be begun later.
+    pub tapes: Option<PathBuf>,
     /// How long everything plays on without its supervisor.
     pub grace: Duration,
     /// How often processes may die before they are left alone.
@@ -100,6 +108,8 @@ pub struct FileRuntime {
     pub file: PathBuf,
     pub gain: f64,
     pub is_muted: bool,
+    /// Channels of the device.
+    pub output: Channels,
 }
 
 impl Default for SessionFile {
@@ -116,6 +126,8 @@ impl Default for SessionFile {
             midi: Ports::default(),
             tempo: None,
             clock_out: false,
+            stems: None,
+            tapes: None,
             grace: DEFAULT_GRACE,
             restart_limits: RestartLimits::default(),
             runtimes: Vec::new(),
@@ -192,11 +204,16 @@ pub fn parse(path: &Path, text: &str) -> Result<SessionFile, SessionFileError> {
         if !(0.0..=MAX_GAIN).contains(&gain) {
             return Err(wrong(entry.gain.as_ref().map_or(0, |gain| gain.span().start), format!("gain must be 0 to {MAX_GAIN}")));
         }
+        let output = entry
+            .output
+            .as_ref()
+            .map(|output| Channels::new(output.get_ref()).map_err(|error| wrong(output.span().start, format!("output: {error}"))));
+        let output = output.transpose()?.unwrap_or(Channels::MAIN);
         let file = folder.join(entry.file.get_ref());
         if !file.is_file() {
             return Err(wrong(entry.file.span().start, format!("there is no file {}", file.display())));
         }
-        runtimes.push(FileRuntime { name, file, gain, is_muted: entry.mute });
+        runtimes.push(FileRuntime { name, file, gain, is_muted: entry.mute, output });
     }
     Ok(SessionFile {
         name: name.transpose()?,
@@ -209,6 +226,8 @@ pub fn parse(path: &Path, text: &str) -> Result<SessionFile, SessionFileError> {
         midi,
         tempo: tempo.transpose()?,
         clock_out: file.clock_out,
+        stems: file.stems.map(|stems| folder.join(stems)),
+        tapes: file.tapes.map(|tapes| folder.join(tapes)),
         grace,
         restart_limits,
         runtimes,
@@ -224,11 +243,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("drums.8f4e"), "8f4e/v1\n").unwrap();
         let text = "name = \"gig\"\nsample_rate = 44100\nlead = 8\ndevice = \"null\"\nacknowledge = \"any-loss\"\n\n\
-                    [[runtime]]\nname = \"drums\"\nfile = \"drums.8f4e\"\ngain = 0.5\nmute = true\n";
+                    [[runtime]]\nname = \"drums\"\nfile = \"drums.8f4e\"\ngain = 0.5\nmute = true\noutput = \"3-4\"\n";
         let session = parse(&folder.path().join("SESSION.toml"), text).unwrap();
         assert_eq!((session.sample_rate, session.lead, session.acknowledge), (Some(44_100), 8, Acknowledge::AnyLoss));
         assert_eq!(session.runtimes[0].file, folder.path().join("drums.8f4e"));
         assert!(session.runtimes[0].is_muted && session.runtimes[0].gain == 0.5);
+        assert_eq!(session.runtimes[0].output, Channels { left: 3, right: 4 });
     }
 
     #[test]
@@ -268,6 +288,7 @@ mod tests {
             ("[[runtime]]\nname = \"a\"\nfile = \"nowhere.8f4e\"\n", 3, "nowhere.8f4e"),
             ("[[runtime]]\nname = \"a:b\"\nfile = \"x\"\n", 2, "runtime name"),
             ("default_runtime = \"quantum\"\n", 1, "audio"),
+            ("[[runtime]]\nname = \"a\"\nfile = \"x\"\noutput = \"3-99\"\n", 4, "3-4"),
             ("\n[restarts]\nruntime = 9\nsession = 8\n", 2, "session"),
             ("[restarts]\nseconds = 0\n", 1, "seconds"),
             ("\ntempo = 5\n", 2, "beats a minute"),

@@ -7,10 +7,10 @@ use std::time::Duration;
 use ipc::message::Output;
 
 use super::midi::MidiArguments;
-use super::play::{Player, absolute, session_name};
+use super::play::{Player, absolute, recording_folders, session_name};
 use super::session_file::{self, Acknowledge, SessionFile};
 use super::{CommandError, grace, osc_address, restart_limits, run_job};
-use crate::policy::{Goal, RestartLimits, Verdict};
+use crate::policy::{Goal, RestartLimits, TapeFiles, Verdict};
 use crate::session::{Job, LiveSetup, OutputChoice, Preset, ProgramText, SoundOutput, read_text};
 
 /// Run a session until it is told to end.
@@ -27,7 +27,9 @@ The file:
   device = \"jack\"
   default_runtime = \"audio\"           for programs that ask for no runtime type
   acknowledge = \"class-c\"             or \"any-loss\": ask before any state is lost
-  recording = \"take.wav\"
+  recording = \"take.wav\"            what the device is given, from the start on
+  stems = \"stems\"                   a folder for what each runtime adds to it, one file each
+  tapes = \"takes\"                   where `continuo tape` may record; else the folder this is started in
   midi_in = [\"keystation\"]           what MIDI input ports listen to, as --midi-in
   midi_out = [\"synth\"]               what MIDI output ports are connected to, as --midi-out
   tempo = 120                         beats a minute, or \"midi\": as the MIDI clock that comes in
@@ -42,6 +44,7 @@ The file:
   file = \"drums.8f4e\"
   gain = 0.8
   mute = false
+  output = \"1-2\"                      channels of the device, such as \"3-4\" or \"3\"
 
 When a session's supervisor dies, everything plays on for the grace period; `continuo up` with the session's name (or its file), \
 within that time, takes it back as it is, and what the file says by then is not looked at. So it does with a session of \
@@ -57,6 +60,9 @@ pub struct Arguments {
     /// Output, in place of the file's.
     #[arg(long, value_name = "NAME")]
     device: Option<String>,
+    /// A folder that `continuo tape` may record into, in place of the file's.
+    #[arg(long, value_name = "FOLDER")]
+    tapes: Option<PathBuf>,
     /// How many seconds everything plays on when this process dies, in place of the file's.
     #[arg(long, value_name = "SECONDS", value_parser = grace)]
     grace: Option<Duration>,
@@ -82,8 +88,11 @@ pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
     };
     let mut job = Job::new(Goal::Serve, programs(&file)?);
     let chosen = session_name(arguments.session.as_deref())?.or(file.name);
-    let presets =
-        file.runtimes.iter().map(|runtime| Preset { runtime: runtime.name.clone(), gain: runtime.gain, is_muted: runtime.is_muted });
+    let preset = |runtime: &session_file::FileRuntime| {
+        let session_file::FileRuntime { name, gain, is_muted, output, .. } = runtime;
+        Preset { runtime: name.clone(), gain: *gain, is_muted: *is_muted, output: *output }
+    };
+    let presets = file.runtimes.iter().map(preset);
     let tempo = arguments.midi.tempo_or(file.tempo, file.clock_out);
     job.live = Some(LiveSetup {
         // Unlike `play`, it is nothing without its name.
@@ -104,7 +113,8 @@ pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
     job.sound = Some(SoundOutput {
         output: OutputChoice::Device(device.map_or(Output::Default, Output::Named)),
         lead_blocks: file.lead,
-        recording: absolute(file.recording.as_ref())?,
+        tape: TapeFiles { master: absolute(file.recording.as_ref())?, stems: absolute(file.stems.as_ref())? },
+        folders: recording_folders(arguments.tapes.as_deref().or(file.tapes.as_deref()))?,
     });
     job.midi = arguments.midi.ports_or(&file.midi, &tempo)?;
     let mut player = Player::new(arguments.json, file.recording);

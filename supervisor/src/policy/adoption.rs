@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use ipc::hash::ContentHash;
 use ipc::live::{LiveChange, RequestId};
-use ipc::message::{DeviceReply, HostReply};
+use ipc::message::{DeviceReply, HostReply, Route};
 use ipc::recovery::Presence;
 use ipc::segment::SegmentRef;
 use ipc::tempo::Tempo;
@@ -27,12 +27,13 @@ use super::process::{Life, Process};
 use super::program::{Lane, Phase, Program};
 use super::restarts::RestartLimits;
 use super::runtime::{Classified, Edit, EditStage, Flight, HistoryEntry, Later, Level, Probation, Revision, Runtime, Trial, Way, Wishes};
+use super::tape::TapeNote;
 use super::{
     Action, Child, CompileSettings, Device, Event, Goal, HostIndex, Plan, Policy, ProgramText, Report, RuntimeIndex, Stage, TempoSetup,
     edits,
 };
 use crate::change;
-use crate::control::protocol::{Boundary, Cause, ChangeClass, ChangeId, Timings};
+use crate::control::protocol::{Boundary, Cause, ChangeClass, ChangeId, Channels, Timings};
 
 /// Revisions of a runtime's history that are noted; beyond, what `list` tells is the running supervisor's own.
 const NOTED_HISTORY: usize = 100;
@@ -73,6 +74,8 @@ pub struct SessionNote {
     first_frame: Option<u64>,
     device_name: Option<(String, u32, u32)>,
     tempo: (TempoSetup, Tempo),
+    /// The number of the last tape, and the one that is written.
+    tape: (u64, Option<TapeNote>),
 }
 
 /// What counts on all the time, and need not be noted for its own sake.
@@ -105,6 +108,7 @@ pub struct LifeNote {
     was_lane_added: bool,
     is_retiring: bool,
     gain: f32,
+    route: Route,
     keep: Keep,
     host: Option<usize>,
     text: TextNote,
@@ -171,6 +175,7 @@ pub struct RuntimeNote {
     history: Vec<HistoryNote>,
     refused: Vec<(ContentHash, Cause)>,
     level: (f64, bool, bool),
+    output: Channels,
     watching: Option<PathBuf>,
     /// What the watched file held when it was last taken for an edit that has come to its end.
     seen: Option<ContentHash>,
@@ -351,6 +356,7 @@ impl Noting<'_> {
             was_lane_added: program.was_lane_added,
             is_retiring: program.is_retiring || program.is_stop_sent,
             gain: program.gain,
+            route: program.route,
             keep: program.keep.to_be_noted(),
             host: program.host.map(|host| host.0),
             text: self.text(text),
@@ -410,6 +416,7 @@ impl Noting<'_> {
             history: runtime.history.iter().skip(recent).map(|entry| self.history(entry)).collect(),
             refused: runtime.refused.iter().map(|(text, cause)| (*text, cause.clone())).collect(),
             level: (runtime.level.gain, runtime.level.is_muted, runtime.level.is_soloed),
+            output: runtime.level.output,
             watching: runtime.watching.clone(),
             seen: runtime.seen.filter(|seen| !is_on_its_way(runtime, *seen)),
             watch_boundary: runtime.watch_boundary,
@@ -443,6 +450,7 @@ impl Policy {
                 first_frame: self.first_frame,
                 device_name: self.device_name.clone(),
                 tempo: self.noted_tempo(),
+                tape: self.tape_note(),
             },
             reckoning: Reckoning { last_live_request: self.last_live_request, frames: self.frames, frames_at_ms: self.frames_at_ms },
             lives: lives.filter_map(|(life, (program, text))| Some((life, noting.life(program, text)?))).collect(),
@@ -541,7 +549,7 @@ impl Restoring<'_> {
         runtime.history = note.history.iter().filter_map(|entry| self.history(entry)).collect();
         runtime.refused = note.refused.iter().map(|(text, cause)| (*text, cause.clone())).collect();
         let (gain, is_muted, is_soloed) = note.level;
-        runtime.level = Level { gain, is_muted, is_soloed };
+        runtime.level = Level { gain, is_muted, is_soloed, output: note.output };
         runtime.watching.clone_from(&note.watching);
         runtime.seen = note.seen;
         runtime.watch_boundary = note.watch_boundary;
@@ -571,6 +579,7 @@ impl Policy {
         policy.first_frame = notes.session.first_frame;
         policy.begun_device = notes.session.begun_device;
         policy.device_name.clone_from(&notes.session.device_name);
+        policy.take_tape_back(notes.session.tape.clone());
         let heard = found.hosts.values().filter_map(|(_, presence)| presence.last_request).max().unwrap_or(0);
         policy.last_live_request = notes.reckoning.last_live_request.max(heard);
         (policy.frames, policy.frames_at_ms) = (notes.reckoning.frames, notes.reckoning.frames_at_ms);
@@ -599,6 +608,7 @@ impl Policy {
         program.lane_name.clone_from(&note.lane_name);
         program.generation = note.generation;
         program.gain = note.gain;
+        program.route = note.route;
         program.was_lane_added = note.was_lane_added;
         program.is_lane_added = note.is_lane_added && found.device.is_some();
         program.last_death = note.last_death;
@@ -648,7 +658,7 @@ impl Policy {
             state.generation = state.last_generation;
             program.generation = state.generation;
             program.lane_name = format!("{}/{}", program.name, program.generation);
-            (program.lane, program.gain) = (Lane::None, 1.0);
+            (program.lane, program.gain, program.route) = (Lane::None, 1.0, Route::STRAIGHT);
         }
         if program.phase == Phase::Failed {
             homecoming.lost.push((note.runtime, text.clone()));
@@ -684,8 +694,14 @@ impl Policy {
             let line = format!("change {change} waited for an answer when the supervisor died; push it again");
             actions.push(Action::Tell(Report::Log { runtime, line }));
         }
+        self.tape_comes_home(actions);
         // The last supervisor may have died before it told them.
-        self.programs.iter_mut().filter(|program| program.is_lane_added).for_each(|program| program.gain = f32::NAN);
+        for program in self.programs.iter_mut().filter(|program| program.is_lane_added) {
+            program.gain = f32::NAN;
+            if program.revision.as_ref().is_some_and(|revision| revision.plan.has_sound()) {
+                program.route.gain = f32::NAN;
+            }
+        }
         self.mix(Some(RAMP_MS), actions);
     }
 

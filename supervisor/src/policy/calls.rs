@@ -11,10 +11,10 @@ use super::edits::{Order, answer_error, find, runtime_name, stale};
 use super::log::Logged;
 use super::program::Phase;
 use super::runtime::{Asker, ChangeVerb, Classified, FreezeAsker, Question, Recall, Runtime, Way, Wishes};
-use super::{Action, EditNews, Policy, ProgramText, Report, Stage, looking};
+use super::{Action, EditNews, Policy, ProgramText, Report, Stage, TapeFiles, looking};
 use crate::control::protocol::{
-    Answer, AnswerWhen, Boundary, Cancel, Cancelled, ChangeEvent, ChangeId, Confirm, Deaths, ErrorCode, ErrorReply, Get, Pong, Progress,
-    Push, Restart, Rollback, RuntimeName, RuntimeNow, Set, ShuttingDown, Verb, Watch, Watching,
+    Answer, AnswerWhen, Boundary, Cancel, Cancelled, ChangeEvent, ChangeId, Channels, Confirm, Deaths, ErrorCode, ErrorReply, Get, Pong,
+    Progress, Push, Restart, Rollback, RuntimeName, RuntimeNow, Set, ShuttingDown, Verb, Watch, Watching,
 };
 use crate::control::{Call, Ticket};
 
@@ -75,6 +75,11 @@ impl Policy {
                 Ok(Some(Answer::Solo(self.mix_of(runtime))))
             }
             Verb::Tempo(tempo) => Ok(Some(Answer::Tempo(self.tempo_call(now_ms, &tempo, actions)?))),
+            Verb::Output(output) => {
+                let runtime = self.runtime(&output.runtime)?;
+                self.set_output(runtime, output.channels.unwrap_or(Channels::MAIN), actions)?;
+                Ok(Some(Answer::Output(self.mix_of(runtime))))
+            }
             Verb::Panic(_) => Ok(Some(Answer::Panic(self.panic_now(actions)))),
             Verb::Restart(restart) => self.restart(ticket, &restart, actions),
             Verb::Stop(stop) => self.stop_runtime(ticket, &stop.runtime, actions),
@@ -98,6 +103,13 @@ impl Policy {
                 Ok(Some(Answer::Unwatch(Watching { runtime: unwatch.runtime, path: None })))
             }
             Verb::Record(record) => self.record(ticket, record.path.map(PathBuf::from), actions),
+            Verb::Tape(tape) => {
+                let files = TapeFiles { master: tape.master.map(PathBuf::from), stems: tape.stems.map(PathBuf::from) };
+                match files.is_empty() {
+                    true => self.stop_tape(ticket, actions),
+                    false => self.start_tape(ticket, files, actions).map(|()| None),
+                }
+            }
             Verb::Ping(_) => Ok(Some(Answer::Ping(Pong { control: Default::default() }))),
             Verb::Shutdown(_) => {
                 self.stop(now_ms, actions);

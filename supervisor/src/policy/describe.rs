@@ -70,8 +70,9 @@ pub fn mark_loaded(report: &mut Report, old: &Revision, new: &Revision) {
         let is_kept = matches!(item.fate, Fate::Kept | Fate::Moved | Fate::Grown { .. } | Fate::Shrunk { .. });
         let Some(wanted) = new.plan.assets.iter().find(|wanted| is_kept && item.to == Some(wanted.place)) else { continue };
         let before = old.plan.assets.iter().find(|before| item.from == Some(before.place));
-        item.may_be_loaded =
-            before.is_none_or(|before| (&before.path, before.stamp, before.bytes) != (&wanted.path, wanted.stamp, wanted.bytes));
+        item.may_be_loaded = before.is_none_or(|before| {
+            (&before.path, before.stamp, before.offset, before.bytes) != (&wanted.path, wanted.stamp, wanted.offset, wanted.bytes)
+        });
     }
 }
 

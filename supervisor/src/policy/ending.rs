@@ -1,6 +1,6 @@
 //! How a session ends: by itself, by a signal, by a missed deadline. Part of the state machine: see the parent module.
 //!
-//! The order: the device host fades out while the hosts still deliver, and completes its recording; then the runtimes are
+//! The order: the device host fades out while the hosts still deliver, and completes its tape; then the runtimes are
 //! stopped; then the channels are closed, upon which each child ends itself. Whoever is left at the deadline is killed.
 
 use super::process::Life;
@@ -14,6 +14,7 @@ impl Policy {
             Stage::NotBegun | Stage::Working => {
                 self.stage = Stage::Stopping { deadline_ms: now_ms + deadlines::STOP_MS };
                 self.release_everything(actions);
+                self.release_tape(actions);
                 actions.push(Action::Tell(Report::Stopping));
             }
             Stage::Stopping { .. } | Stage::Killing { .. } | Stage::Over => {}

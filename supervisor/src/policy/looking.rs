@@ -62,6 +62,7 @@ impl Policy {
             runtimes: wanted.map(|runtime| self.runtime_status(runtime)).collect(),
             processes: self.process_status(only),
             recording: None,
+            tape: self.tape_status(),
             control: ControlStatus::default(),
             osc: None,
         }
@@ -70,7 +71,16 @@ impl Policy {
     fn output(&self) -> Option<DeviceStatus> {
         let (name, sample_rate, period_frames) = self.device_name.clone()?;
         let is_null = name == "null";
-        Some(DeviceStatus { name, is_null, sample_rate, period_frames, frames: self.frames, xruns: self.device_xruns })
+        Some(DeviceStatus {
+            name,
+            is_null,
+            sample_rate,
+            period_frames,
+            frames: self.frames,
+            xruns: self.device_xruns,
+            channels: self.device_channels.unwrap_or_default(),
+            peak: self.device_peak,
+        })
     }
 
     fn runtime_status(&self, runtime: usize) -> RuntimeStatus {

@@ -1,8 +1,11 @@
-//! How loud which runtime is. Part of the state machine: see the parent module.
+//! How loud which runtime is, and on which channels of the device. Part of the state machine: see the parent module.
+
+use ipc::message::Route;
 
 use super::edits::runtime_name;
+use super::runtime::Level;
 use super::{Action, Policy, Report, RuntimeIndex};
-use crate::control::protocol::{ControlEvent, Mix, Silenced};
+use crate::control::protocol::{Channels, ControlEvent, ErrorCode, ErrorReply, Mix, Silenced};
 
 /// How long a change of level takes when nobody says otherwise, in milliseconds: no click, and felt as immediate.
 const RAMP_MS: u32 = 10;
@@ -15,7 +18,8 @@ impl Policy {
         let level = self.runtimes[runtime].level;
         let is_any_soloed = self.runtimes.iter().any(|runtime| runtime.level.is_soloed);
         let is_audible = !level.is_muted && (level.is_soloed || !is_any_soloed);
-        Mix { gain: level.gain, is_muted: level.is_muted, is_soloed: level.is_soloed, is_audible }
+        let Level { gain, is_muted, is_soloed, output } = level;
+        Mix { gain, is_muted, is_soloed, is_audible, output }
     }
 
     /// Linear gain of a runtime's lanes as the device host is to have it.
@@ -59,6 +63,52 @@ impl Policy {
         }
     }
 
+    /// Brings a runtime to other channels.
+    pub(super) fn set_output(&mut self, runtime: usize, channels: Channels, actions: &mut Vec<Action>) -> Result<(), ErrorReply> {
+        if let Some(reason) = self.unheard(channels) {
+            return Err(ErrorReply::new(ErrorCode::InvalidParams, reason).in_field("params.channels"));
+        }
+        self.change_levels(None, actions, |policy| policy.runtimes[runtime].level.output = channels);
+        Ok(())
+    }
+
+    /// Why these channels are not heard, if they are not.
+    fn unheard(&self, channels: Channels) -> Option<String> {
+        let (name, ..) = self.device_name.as_ref()?;
+        let count = self.device_channels.filter(|count| u32::from(channels.highest()) > *count && channels != Channels::MAIN)?;
+        let plural = if count == 1 { "" } else { "s" };
+        Some(format!("the output {name} has {count} channel{plural}; there is no {}", channels.highest()))
+    }
+
+    /// Of runtimes that go where the output has nothing, everybody is told.
+    pub(super) fn tell_unheard(&self, actions: &mut Vec<Action>) {
+        for runtime in self.runtimes.iter().filter(|runtime| !runtime.is_vacant()) {
+            if let (Some(reason), Some(slot)) = (self.unheard(runtime.level.output), runtime.slot) {
+                let line = format!("on channels {}, it is not heard: {reason}", runtime.level.output);
+                actions.push(Action::Tell(Report::Log { runtime: slot, line }));
+            }
+        }
+    }
+
+    /// Channels that the device is to be opened with.
+    pub(super) fn wanted_channels(&self) -> u32 {
+        self.runtimes.iter().map(|runtime| runtime.level.output.highest()).max().unwrap_or(0).max(Channels::MAIN.highest()).into()
+    }
+
+    /// Brings one lane to its runtime's channels.
+    pub(super) fn set_route(&mut self, slot: RuntimeIndex, actions: &mut Vec<Action>) {
+        let Some(runtime) = self.programs[slot.0].runtime else { return };
+        let program = &self.programs[slot.0];
+        let current = self.runtimes[runtime].current.as_ref().filter(|_| self.runtimes[runtime].slot == Some(slot));
+        let Some(revision) = current.or(program.revision.as_ref()).filter(|revision| revision.plan.has_sound()) else { return };
+        let route = route(self.runtimes[runtime].level.output, revision.plan.sides);
+        let program = &mut self.programs[slot.0];
+        if program.is_lane_added && program.route != route {
+            program.route = route;
+            actions.push(Action::SetRoute { runtime: slot, route });
+        }
+    }
+
     /// Silence now: every runtime is muted and plays on.
     pub(super) fn panic_now(&mut self, actions: &mut Vec<Action>) -> Silenced {
         let mut runtimes = Vec::new();
@@ -70,5 +120,47 @@ impl Policy {
             }
         });
         Silenced { runtimes }
+    }
+}
+
+/// The way of a program's two channels. One that has an output on one side only is heard on both channels, and one that goes to a
+/// single channel is heard there whole: with half the level of each side, if it has two.
+fn route(channels: Channels, sides: [bool; 2]) -> Route {
+    let bit = |channel: u8| 1 << (channel.max(1) - 1);
+    let (left, right) = (bit(channels.left), bit(channels.right));
+    match sides {
+        [true, false] => Route { left: left | right, right: 0, gain: 1.0 },
+        [false, true] => Route { left: 0, right: left | right, gain: 1.0 },
+        [true, true] | [false, false] => Route { left, right, gain: if left == right { 0.5 } else { 1.0 } },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_with_one_output_is_heard_on_both_channels_and_one_channel_has_both_sides() {
+        let way = |text: &str, sides| {
+            let Route { left, right, gain } = route(Channels::new(text).unwrap(), sides);
+            (left, right, gain)
+        };
+        assert_eq!(way("1-2", [true, true]), (0b01, 0b10, 1.0));
+        assert_eq!(way("1-2", [true, false]), (0b11, 0, 1.0));
+        assert_eq!(way("3-4", [false, true]), (0, 0b1100, 1.0));
+        assert_eq!(way("4-3", [true, true]), (0b1000, 0b0100, 1.0));
+        assert_eq!(way("3", [true, true]), (0b0100, 0b0100, 0.5));
+        assert_eq!(way("3", [true, false]), (0b0100, 0, 1.0));
+        assert_eq!(way("16", [false, false]), (1 << 15, 1 << 15, 0.5));
+    }
+
+    #[test]
+    fn channels_are_two_or_one_and_count_from_1_to_16() {
+        for (text, shown) in [("1-2", "1-2"), ("16", "16"), ("4-3", "4-3"), ("01", "1")] {
+            assert_eq!(Channels::new(text).unwrap().to_string(), shown);
+        }
+        for text in ["", "0", "17", "1-17", "3-3", "-1", "1-", "1-2-3", "a", "1 - 2", "99999999999"] {
+            assert!(Channels::new(text).is_err(), "{text}");
+        }
     }
 }

@@ -41,6 +41,7 @@ mod script;
 mod simulation;
 mod stalls;
 mod starting;
+mod tape;
 mod tempo;
 #[cfg(test)]
 mod tests;
@@ -60,9 +61,10 @@ use self::restarts::Restarts;
 pub use self::restarts::{Intensity, RestartLimits};
 use self::runtime::{Edit, Runtime};
 pub use self::stalls::Watched;
+pub use self::tape::TapeFiles;
 pub use self::tempo::TempoSetup;
 pub use self::vocabulary::*;
-use crate::control::protocol::ChangeId;
+use crate::control::protocol::{ChangeId, Channels};
 
 /// How far the session is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,6 +177,7 @@ pub struct Policy {
     keys: keys::Keys,
     midi: midi::Midi,
     musical: tempo::MusicalTime,
+    taping: tape::Taping,
     /// Edits that are only asked about.
     plans: Vec<Edit>,
     script: Option<script::Script>,
@@ -189,6 +192,10 @@ pub struct Policy {
     /// Name, sample rate and period of the output, once one is open.
     device_name: Option<(String, u32, u32)>,
     device_xruns: u64,
+    /// Channels of the output that are played to, once one is open.
+    device_channels: Option<u32>,
+    /// Level of the session at the last report.
+    device_peak: [f32; 2],
     device: Device,
     /// Sample rate of the session, once it is settled, and the name of the program that settled it.
     sample_rate: Option<(u32, Option<String>)>,
@@ -236,6 +243,7 @@ impl Policy {
             keys: keys::Keys::default(),
             midi: midi::Midi::default(),
             musical: tempo::MusicalTime::default(),
+            taping: tape::Taping::default(),
             plans: Vec::new(),
             script: None,
             compiling: None,
@@ -246,6 +254,8 @@ impl Policy {
             epoch_ms: 0,
             device_name: None,
             device_xruns: 0,
+            device_channels: None,
+            device_peak: [0.0; 2],
             device: Device::Closed,
             sample_rate: None,
             begun_device: 0,
@@ -274,10 +284,11 @@ impl Policy {
     }
 
     /// Mixes a runtime of the command line before it is heard.
-    pub fn preset(&mut self, name: &str, gain: f64, is_muted: bool) {
+    pub fn preset(&mut self, name: &str, gain: f64, is_muted: bool, output: Channels) {
         if let Some(runtime) = edits::find(&self.runtimes, name) {
             self.runtimes[runtime].level.gain = gain;
             self.runtimes[runtime].level.is_muted = is_muted;
+            self.runtimes[runtime].level.output = output;
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ipc::hash::ContentHash;
+use ipc::message::Route;
 use ipc::segment::SegmentRef;
 
 use super::blame::Remedy;
@@ -119,6 +120,8 @@ pub struct Program {
     pub revision: Option<Arc<Revision>>,
     /// Gain the device host has been told for its lane.
     pub gain: f32,
+    /// Channels the device host has been told for its lane.
+    pub route: Route,
     /// Ticks its host has told of.
     pub ticks: u64,
     /// It is being replaced or stopped.
@@ -165,6 +168,7 @@ impl Program {
             generation: 1,
             revision: None,
             gain: 1.0,
+            route: Route::STRAIGHT,
             ticks: 0,
             is_retiring: false,
             host: None,

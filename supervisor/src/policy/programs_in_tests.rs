@@ -34,6 +34,7 @@ pub fn plan(shape: Shape) -> Plan {
         tempo: None,
         runtime_type: runtime_type.to_owned(),
         has_lane,
+        sides: [true; 2],
         sample_rate,
         log: Vec::new(),
         assets: Vec::new(),

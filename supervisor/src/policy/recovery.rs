@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use ipc::live::{Carried, LiveChange, LiveReply, LiveRequest, SwapProgress};
-use ipc::message::{StartRuntime, WorkerReply};
+use ipc::message::{Route, StartRuntime, WorkerReply};
 use ipc::recovery::{TakeOver, TookOver};
 use ipc::segment::SegmentRef;
 use runtime_host::registry;
@@ -478,11 +478,13 @@ impl Policy {
         }
         self.device = Device::Closed;
         self.end_held_notes(None, actions);
+        self.tape_lost(actions);
         for program in &mut self.programs {
             program.is_lane_added = false;
             program.is_lane_mapped = false;
             program.underruns.device_lost();
             program.gain = 1.0;
+            program.route = Route::STRAIGHT;
             // Whoever waited for its fade need not wait any more.
         }
         for runtime in (0..self.programs.len()).map(RuntimeIndex) {

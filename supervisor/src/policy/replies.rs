@@ -195,10 +195,12 @@ impl Policy {
 
     pub(super) fn device_said(&mut self, now_ms: u64, reply: DeviceReply, actions: &mut Vec<Action>) {
         match reply {
-            DeviceReply::Opened { device, sample_rate, period_frames } => {
+            DeviceReply::Opened { device, sample_rate, period_frames, channels } => {
                 self.device_opened();
                 self.device_name = Some((device.clone(), sample_rate, period_frames));
+                self.device_channels = Some(channels);
                 actions.push(Action::Tell(Report::DeviceOpened { device, sample_rate, period_frames }));
+                self.tell_unheard(actions);
             }
             DeviceReply::Failed { reason } => {
                 actions.push(Action::Tell(Report::DeviceFailed { reason }));
@@ -206,11 +208,13 @@ impl Policy {
                 self.device = Device::Stopped;
                 self.stop(now_ms, actions);
             }
-            DeviceReply::Moved { device, reason } => {
+            DeviceReply::Moved { device, reason, channels } => {
+                self.device_channels = Some(channels);
                 if let Some((name, ..)) = &mut self.device_name {
                     name.clone_from(&device);
                 }
                 actions.push(Action::Tell(Report::Moved { device, reason }));
+                self.tell_unheard(actions);
             }
             DeviceReply::LaneMapped { runtime } => {
                 if let Some(runtime) = self.named(&runtime) {
@@ -241,12 +245,14 @@ impl Policy {
             DeviceReply::Midi(arrived) => self.midi_arrived(&arrived, actions),
             DeviceReply::MidiPort(change) => self.midi_port_changed(change, actions),
             DeviceReply::Tempo(tempo) => self.clock_said(tempo, actions),
-            DeviceReply::RecordingFailed { reason } => {
-                self.verdict = self.verdict.max(Verdict::Environment);
-                actions.push(Action::Tell(Report::RecordingFailed { path: None, reason }));
+            DeviceReply::RecordingFailed { .. } => {
+                self.tape_said(reply, actions);
                 if self.goal == Goal::Bounce {
                     self.stop(now_ms, actions); // Without its file a bounce is for nothing.
                 }
+            }
+            DeviceReply::TapeBegun { .. } | DeviceReply::TapeRefused { .. } | DeviceReply::TapeEnded { .. } => {
+                self.tape_said(reply, actions);
             }
             DeviceReply::Devices(devices) => {
                 actions.push(Action::Tell(Report::Devices(devices)));
@@ -274,6 +280,7 @@ impl Policy {
         self.device_restarts.is_ready();
         self.device_silent_ms = 0;
         self.device_xruns = status.device_xruns;
+        self.device_peak = status.peak;
         self.note_midi_counters(status.midi);
         for lane in &mut status.lanes {
             let Some(slot) = self.named(&lane.runtime) else { continue };

@@ -19,7 +19,7 @@ use super::log::Logged;
 use super::restarts::Restarts;
 use super::vocabulary::{CompileSettings, Plan, ProgramText, RuntimeIndex};
 use crate::control::Ticket;
-use crate::control::protocol::{Answer, AnswerWhen, Boundary, Cause, ChangeClass, ChangeId, RevisionName, Timings};
+use crate::control::protocol::{Answer, AnswerWhen, Boundary, Cause, ChangeClass, ChangeId, Channels, RevisionName, Timings};
 
 /// Revisions whose history is kept, per runtime. A performance has some hundred edits an hour; the oldest go first.
 pub const MAX_HISTORY: usize = 1_000;
@@ -278,11 +278,13 @@ pub struct Level {
     pub gain: f64,
     pub is_muted: bool,
     pub is_soloed: bool,
+    /// Channels of the device.
+    pub output: Channels,
 }
 
 impl Default for Level {
     fn default() -> Self {
-        Self { gain: 1.0, is_muted: false, is_soloed: false }
+        Self { gain: 1.0, is_muted: false, is_soloed: false, output: Channels::MAIN }
     }
 }
 

@@ -21,6 +21,8 @@ use succession::Legacy;
 
 /// Events in one run of the test, over all sessions; `CONTINUO_SIMULATION=<events>` asks for more.
 const EVENTS: u64 = 400_000;
+/// Events in one run of the test of recordings.
+const TAPE_EVENTS: u64 = 60_000;
 /// Events within which everything must be well again once nothing goes wrong any more.
 const CALM_EVENTS: u32 = 4_000;
 /// Events after which the world behaves, so that what does not end is caught.
@@ -82,6 +84,10 @@ struct World {
     /// The supervisor is about to be killed, and this is what it has noted.
     legacy: Option<Legacy>,
     successions: u64,
+    /// Clients record the sound.
+    has_tapes: bool,
+    /// Recordings that were begun and ended.
+    tapes: u64,
 }
 
 impl World {
@@ -130,6 +136,8 @@ impl World {
             hosts: Hosts::default(),
             legacy: None,
             successions: 0,
+            has_tapes: false,
+            tapes: 0,
         }
     }
 
@@ -281,7 +289,19 @@ impl World {
                 self.host_says(host, reply);
             }
             Action::RunProgram { host, .. } => self.host_says(host, HostReply::RunDone { dumps: Vec::new() }),
-            Action::OpenDevice { .. } => self.device(DeviceReply::Opened { device: String::new(), sample_rate: 48_000, period_frames: 1 }),
+            Action::OpenDevice { tape, .. } => {
+                self.device(DeviceReply::Opened { device: String::new(), sample_rate: 48_000, period_frames: 1, channels: 2 });
+                tape.into_iter().for_each(|tape| self.tape(&tape));
+            }
+            Action::StartTape(tape) => self.tape(&tape),
+            Action::StopTape { number } => {
+                self.tapes += 1;
+                let is_full = self.random.one_in(4);
+                self.device(match is_full {
+                    true => DeviceReply::RecordingFailed { reason: String::new(), ended: Some(number) },
+                    false => DeviceReply::TapeEnded { number, block: 1, frames: 1 },
+                });
+            }
             Action::ListDevices => self.device(DeviceReply::Devices(Vec::new())),
             Action::AddLane { runtime, lane, .. } => {
                 self.promise(!self.released.contains(&lane.name), "a lane is read that is gone");
@@ -317,7 +337,7 @@ impl World {
             }
             Action::CompileEdit { .. } | Action::InspectEdit { .. } | Action::Live { .. } | Action::Answer { .. } => self.take_live(action),
             Action::Prepare { .. } | Action::Forget { .. } | Action::TakeOver { .. } => self.take_live(action),
-            Action::SetGain { .. } => {}
+            Action::SetGain { .. } | Action::SetRoute { .. } => {}
             Action::Watch { .. } | Action::Unwatch { .. } | Action::Record { .. } | Action::Log(_) => {}
         }
     }
@@ -331,6 +351,16 @@ impl World {
         }
         self.pending.push_back(Event::StateCreated { runtime, request, state: state.clone() });
         Some(state.name)
+    }
+
+    /// The device host records, or cannot.
+    fn tape(&mut self, tape: &ipc::message::Tape) {
+        let number = tape.number;
+        let is_refused = self.random.one_in(4);
+        self.device(match is_refused {
+            true => DeviceReply::TapeRefused { number, reason: String::new() },
+            false => DeviceReply::TapeBegun { number, part: tape.part, block: 1, earlier_frames: None },
+        });
     }
 
     /// How far the runtimes are: some stand still for a while.
@@ -438,7 +468,7 @@ impl World {
             3 => Event::ChannelClosed { child },
             4 => Event::ChannelBroken { child, reason: String::new() },
             5 => Event::NotJoined { child, reason: String::new() },
-            6 => device(DeviceReply::RecordingFailed { reason: String::new() }),
+            6 => device(DeviceReply::RecordingFailed { reason: String::new(), ended: frames.is_multiple_of(2).then_some(1) }),
             7 => device(DeviceReply::LaneRefused { runtime: "p0".to_owned(), reason: String::new() }),
             8 => {
                 let (outcome, timings) = (CompileOutcome::Checked, CompileTimings::default());
@@ -583,6 +613,19 @@ fn whatever_happens_each_request_is_answered_once_no_lane_has_two_writers_and_it
     }
     println!("{events} events in {seed} sessions, {successions} deaths of supervisors");
     assert!(successions > events / 2_000, "supervisors die seldom: {successions}");
+}
+
+#[test]
+fn whatever_happens_each_request_for_a_recording_is_answered_once_and_it_ends() {
+    let (mut events, mut seed, mut tapes) = (0, 0, 0);
+    while events < TAPE_EVENTS {
+        let mut world = World::new(seed);
+        world.has_tapes = true;
+        world.run();
+        (events, seed, tapes) = (events + world.events, seed + 1, tapes + world.tapes);
+    }
+    println!("{events} events in {seed} sessions, {tapes} recordings");
+    assert!(tapes > events / 1_000, "recordings are seldom: {tapes}");
 }
 
 #[test]

@@ -38,6 +38,7 @@ impl Policy {
             }
         }
         self.begin_rendering(actions);
+        (0..self.programs.len()).for_each(|slot| self.set_route(RuntimeIndex(slot), actions));
         self.advance_midi(actions);
         self.advance_tempo(now_ms, actions);
         self.advance_spare(now_ms, actions);
@@ -98,7 +99,8 @@ impl Policy {
             actions.push(Action::ListDevices);
         } else if let Some((sample_rate, _)) = self.sample_rate {
             let first_frame = self.session_frames(now_ms);
-            actions.push(Action::OpenDevice { sample_rate, first_frame });
+            let tape = self.tape_to_open();
+            actions.push(Action::OpenDevice { sample_rate, first_frame, channels: self.wanted_channels(), tape });
         } else {
             return;
         }
@@ -161,6 +163,7 @@ impl Policy {
             let resumes = std::mem::replace(&mut program.was_lane_added, true);
             actions.push(Action::AddLane { runtime, lane: lane.clone(), resumes });
             self.set_gain(runtime, 0, actions);
+            self.set_route(runtime, actions);
         }
     }
 

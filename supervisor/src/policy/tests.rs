@@ -141,7 +141,7 @@ fn diagnostic() -> Diagnostic {
 }
 
 fn opened() -> Event {
-    device(DeviceReply::Opened { device: "null".to_owned(), sample_rate: 48_000, period_frames: 128 })
+    device(DeviceReply::Opened { device: "null".to_owned(), sample_rate: 48_000, period_frames: 128, channels: 2 })
 }
 
 fn at_frame(frames: u64) -> Event {
@@ -192,7 +192,7 @@ fn a_program_goes_from_text_to_sound_in_this_order() {
     );
     scene.expect(
         Event::Inspected { runtime, inspection: Inspection::Playable(plan.clone()) },
-        &[Action::OpenDevice { sample_rate: 48_000, first_frame: 0 }, Action::CreateLane(runtime)],
+        &[Action::OpenDevice { sample_rate: 48_000, first_frame: 0, channels: 2, tape: None }, Action::CreateLane(runtime)],
     );
     scene.expect(
         Event::LaneCreated { runtime, lane: lane(runtime) },
@@ -253,7 +253,7 @@ fn of_several_programs_the_good_ones_play_and_the_bad_one_is_told() {
     scene.answer(CompileOutcome::Rejected(vec![diagnostic()]));
     assert!(scene.has(&Action::Close(HOST_1)), "its host has nothing to do");
     scene.play(SECOND, 44_100);
-    assert!(scene.has(&Action::OpenDevice { sample_rate: 44_100, first_frame: 0 }));
+    assert!(scene.has(&Action::OpenDevice { sample_rate: 44_100, first_frame: 0, channels: 2, tape: None }));
     assert!(scene.has(&Action::Tell(Report::RuntimeStarted { runtime: SECOND })));
     scene.end(HOST_1);
     assert_eq!(scene.verdict(), None);
@@ -290,7 +290,7 @@ fn the_order_on_the_command_line_settles_the_sample_rate_not_the_order_of_arriva
     scene.step(Event::Inspected { runtime: SECOND, inspection: Inspection::Playable(audio(48_000)) });
     assert!(!scene.all.iter().any(|action| matches!(action, Action::OpenDevice { .. })));
     scene.play(FIRST, 44_100);
-    assert!(scene.has(&Action::OpenDevice { sample_rate: 44_100, first_frame: 0 }));
+    assert!(scene.has(&Action::OpenDevice { sample_rate: 44_100, first_frame: 0, channels: 2, tape: None }));
 }
 
 #[test]

@@ -42,7 +42,7 @@ impl Stage {
         stage.answer_compile(Ok(()));
         let runtime = RuntimeIndex(0);
         stage.step(Event::Inspected { runtime, inspection: Inspection::Playable(plan(FIRST)) });
-        stage.device(DeviceReply::Opened { device: "null".to_owned(), sample_rate: 48_000, period_frames: 128 });
+        stage.device(DeviceReply::Opened { device: "null".to_owned(), sample_rate: 48_000, period_frames: 128, channels: 2 });
         stage.start(runtime);
         stage
     }
@@ -463,7 +463,13 @@ fn what_one_client_does_to_a_runtime_is_told_to_all() {
         Action::Tell(Report::Control(event)) => Some((**event).clone()),
         _ => None,
     });
-    let mix = crate::control::protocol::Mix { gain: 1.0, is_muted: false, is_soloed: true, is_audible: true };
+    let mix = crate::control::protocol::Mix {
+        gain: 1.0,
+        is_muted: false,
+        is_soloed: true,
+        is_audible: true,
+        output: crate::control::protocol::Channels::MAIN,
+    };
     let (mixed, frozen) = (ControlEvent::Mixed { runtime: name("a"), mix }, ControlEvent::Frozen { runtime: name("a"), tick: 400 });
     assert_eq!(told.collect::<Vec<_>>(), [mixed, frozen], "and what changes nothing is not told");
 }
@@ -472,7 +478,7 @@ fn what_one_client_does_to_a_runtime_is_told_to_all() {
 fn what_a_file_is_written_over_is_named_before_and_only_where_the_file_is_another_one() {
     let sample = |inode: u64, of: Shape| {
         let place = ipc::plan::Place { memory: 0, address: 0 };
-        let wanted = Wanted { path: PathBuf::from("/kick.raw"), stamp: (1, inode, 4, 0), place, bytes: 4 };
+        let wanted = Wanted { path: PathBuf::from("/kick.raw"), stamp: (1, inode, 4, 0), offset: 0, place, bytes: 4 };
         Inspection::Playable(Plan { assets: vec![wanted], ..plan(of) })
     };
     let mut stage = Stage::proven();

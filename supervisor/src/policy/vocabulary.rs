@@ -13,7 +13,7 @@ use ipc::hash::ContentHash;
 use ipc::live::{LiveRequest, RequestId};
 use ipc::manifest::Manifest;
 use ipc::message::{
-    CompileTimings, DeviceDescription, DeviceReply, DeviceStatus, HostReply, HostStatus, ItemValue, Refusal, Role, WorkerReply,
+    CompileTimings, DeviceDescription, DeviceReply, DeviceStatus, HostReply, HostStatus, ItemValue, Refusal, Role, Route, Tape, WorkerReply,
 };
 use ipc::midi::PortChange;
 use ipc::recovery::{Prepare, TakeOver, TookOver};
@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::gaps::Gap;
 use super::log::LogEntry;
+use super::tape::TapeFiles;
 use crate::control::protocol::{Answer, ChangeEvent, ChangeId, ControlEvent, ErrorReply, Timings};
 use crate::control::{Call, Ticket};
 
@@ -181,6 +182,8 @@ pub struct Plan {
     pub runtime_type: String,
     /// Whether it delivers into a lane: blocks of sound, or MIDI events.
     pub has_lane: bool,
+    /// Whether it has an output on the left, and on the right.
+    pub sides: [bool; 2],
     /// Frames (or ticks) a second.
     pub sample_rate: u32,
     /// Lines for the log that came out of resolving the runtime type and the settings.
@@ -461,6 +464,12 @@ pub enum Action {
     },
     /// An input that has reached a host, for the journal.
     Log(LogEntry),
+    /// Record the sound from the next block on.
+    StartTape(Tape),
+    /// Record no further block.
+    StopTape {
+        number: u64,
+    },
     /// Begin a recording into this file, or end the one that runs. The shell answers.
     Record {
         ticket: Ticket,
@@ -471,12 +480,20 @@ pub enum Action {
         gain: f32,
         ramp_frames: u32,
     },
+    SetRoute {
+        runtime: RuntimeIndex,
+        route: Route,
+    },
     /// Answered by `LaneCreated` or `LaneNotCreated`.
     CreateLane(RuntimeIndex),
     OpenDevice {
         sample_rate: u32,
-        /// Frames that an earlier device host has played: its recording is gone on with, in a new part.
+        /// Frames that an earlier device host has played.
         first_frame: u64,
+        /// Channels that are played to.
+        channels: u32,
+        /// What is recorded from the first block on.
+        tape: Option<Tape>,
     },
     ListDevices,
     AddLane {
@@ -668,8 +685,21 @@ pub enum Report {
     },
     /// A port that is played on or sent to has come or gone.
     MidiPort(PortChange),
+    /// The sound is recorded from this block on, in files of this part. `missed_frames`: between this part and the one before.
+    TapeBegun {
+        files: TapeFiles,
+        part: u32,
+        block: u64,
+        missed_frames: Option<u64>,
+    },
+    /// The sound is recorded up to this block; the files are complete.
+    TapeEnded {
+        files: TapeFiles,
+        block: u64,
+        frames: u64,
+    },
     RecordingFailed {
-        /// Of what was played. `None`: the file that the sound is recorded into.
+        /// Of what was played. `None`: what the sound is recorded into.
         path: Option<PathBuf>,
         reason: String,
     },
@@ -694,7 +724,7 @@ pub enum Report {
     Control(Box<ControlEvent>),
     /// The session begins to end.
     Stopping,
-    /// The device host has faded out and finished its recording.
+    /// The device host has faded out and completed its tape.
     DeviceStopped {
         frames: u64,
     },

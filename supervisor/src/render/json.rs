@@ -153,6 +153,11 @@ pub fn event(programs: &[ProgramText], report: &Report) -> Option<Value> {
         Report::MidiPort(change) => json!({ "event": if change.is_there { "midiPortFound" } else { "midiPortLost" },
             "direction": change.direction, "port": change.port, "name": change.name }),
         Report::RecordingFailed { reason, .. } => json!({ "event": "recordingFailed", "reason": reason }),
+        Report::TapeBegun { files, part, block, missed_frames } => json!({ "event": "tapeStarted", "master": files.master,
+            "stems": files.stems, "part": part, "block": block, "missedFrames": missed_frames }),
+        Report::TapeEnded { files, block, frames } => {
+            json!({ "event": "tapeStopped", "master": files.master, "stems": files.stems, "block": block, "frames": frames })
+        }
         Report::Stopping => json!({ "event": "stopping" }),
         Report::DeviceStopped { frames } => json!({ "event": "deviceStopped", "frames": frames }),
         Report::Edit { text, news } => edit(text, news),

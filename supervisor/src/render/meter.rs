@@ -92,11 +92,21 @@ impl Meter {
         self.device.non_finite + self.loads.values().map(|status| status.non_finite).sum::<u64>()
     }
 
-    /// The live line: time, levels, load of each runtime, what went wrong.
+    /// Level of a runtime, if it makes sound.
+    fn level(&self, name: &str) -> String {
+        let lane = self.device.lanes.iter().find(|lane| lane.runtime == name);
+        lane.map(|lane| format!(" {}", decibels(lane.peak[0].max(lane.peak[1])).trim_start())).unwrap_or_default()
+    }
+
+    /// The live line: time, level, load and level of each runtime, what went wrong.
     pub fn line(&self, sample_rate: u32) -> String {
         let level = self.device.peak[0].max(self.device.peak[1]);
         let loads = self.loads.iter().map(|(name, status)| {
-            if status.is_held { format!("{name} held") } else { format!("{name} {}%", status.load_permille.div_ceil(10)) }
+            if status.is_held {
+                format!("{name} held")
+            } else {
+                format!("{name} {}%{}", status.load_permille.div_ceil(10), self.level(name))
+            }
         });
         let loads = loads.collect::<Vec<_>>().join("  ");
         let underruns = self.underruns();
@@ -124,7 +134,8 @@ fn to_decibels(peak: f32) -> f32 {
     20.0 * peak.log10()
 }
 
-fn decibels(peak: f32) -> String {
+/// A peak as people read it.
+pub fn decibels(peak: f32) -> String {
     let level = to_decibels(peak);
     if level < FLOOR_DB || level.is_nan() { "  -inf dB".to_owned() } else { format!("{level:6.1} dB") }
 }
@@ -144,12 +155,12 @@ mod tests {
     #[test]
     fn the_line_shows_time_level_load_and_underruns() {
         let mut meter = Meter::default();
-        let lane = LaneStatus { runtime: "drums".to_owned(), underruns: 2, ..LaneStatus::default() };
+        let lane = LaneStatus { runtime: "drums".to_owned(), underruns: 2, peak: [0.25, 0.5], ..LaneStatus::default() };
         meter.take_device(&DeviceStatus { frames: 48_000 * 75, peak: [1.0, 0.5], lanes: vec![lane], ..DeviceStatus::default() });
         meter.take_host("drums", &HostStatus { load_permille: 123, ..HostStatus::default() });
         let line = meter.line(48_000);
         assert!(!line.contains("midi"), "{line}");
-        for part in ["01:15", "0.0 dB", "drums 13%", "underruns 2"] {
+        for part in ["01:15", "0.0 dB", "drums 13% -6.0 dB", "underruns 2"] {
             assert!(line.contains(part), "{part} is missing in {line}");
         }
     }

@@ -4,11 +4,18 @@ use ipc::midi::{Direction, PortChange};
 
 use super::excerpt;
 use crate::policy::gaps::Gap;
-use crate::policy::{EditNews, Failure, Part, Report, RuntimeIndex};
+use crate::policy::{EditNews, Failure, Part, Report, RuntimeIndex, TapeFiles};
 use crate::session::ProgramText;
 
 /// What the device host calls the output that plays to nobody.
 const NULL_DEVICE: &str = "null";
+
+/// What a tape records, and where to.
+fn taped(files: &TapeFiles) -> String {
+    let master = files.master.as_ref().map(|path| format!("the master into {}", path.display()));
+    let stems = files.stems.as_ref().map(|path| format!("stems into {}", path.display()));
+    master.into_iter().chain(stems).collect::<Vec<_>>().join(" and ")
+}
 
 /// Puts reports of a session into words.
 pub struct Sentences<'a> {
@@ -77,6 +84,15 @@ impl Sentences<'_> {
             Report::DeviceFailed { reason } => format!("error: no output could be opened: {reason}"),
             Report::Moved { device: _, reason } => reason.clone(),
             Report::MidiPort(change) => midi_port(change),
+            // Asked for with the session, and told at its end.
+            Report::TapeBegun { block: 0, .. } => return None,
+            Report::TapeBegun { files, part: 1, block, .. } => format!("recording {} from block {block} on", taped(files)),
+            Report::TapeBegun { files, part, block, missed_frames } => {
+                let missed = missed_frames.map_or("some frames".to_owned(), |frames| format!("{frames} frames"));
+                format!("recording {} goes on at block {block} in its part {part}; {missed} are missing before it", taped(files))
+            }
+            // Told to whoever ended it, or with the end of the session.
+            Report::TapeEnded { .. } => return None,
             Report::RecordingFailed { path: None, reason } => format!("error: recording: {reason}"),
             Report::RecordingFailed { path: Some(path), reason } => format!("error: recording into {}: {reason}", path.display()),
             Report::ProcessStarted { .. } | Report::Compiled { .. } | Report::Checked { .. } | Report::RuntimeStarted { .. } => {

@@ -10,7 +10,7 @@ use super::job::{Job, LiveSetup, OutputChoice, SoundOutput};
 use super::ledger::Entries;
 use super::scribe::{ChildNote, SetupNote, keys};
 use crate::control::SessionName;
-use crate::policy::Goal;
+use crate::policy::{Goal, TapeFiles};
 
 /// A session without a supervisor.
 pub struct Abandoned {
@@ -50,8 +50,13 @@ impl Abandoned {
         let setup = self.setup.clone();
         let mut job = Job::new(Goal::Serve, Vec::new());
         job.memory_regions = setup.memory_regions;
-        job.sound =
-            Some(SoundOutput { output: OutputChoice::Device(setup.output), lead_blocks: setup.lead_blocks, recording: setup.recording });
+        job.sound = Some(SoundOutput {
+            output: OutputChoice::Device(setup.output),
+            lead_blocks: setup.lead_blocks,
+            // What is recorded stands in the notes of the policy.
+            tape: TapeFiles::default(),
+            folders: setup.folders,
+        });
         job.live = Some(LiveSetup {
             session: SessionName::new(&setup.name).ok(),
             follows_files: setup.follows_files,

@@ -17,7 +17,7 @@ use ipc::channel::{Doorway, Hello, PROTOCOL_VERSION};
 use ipc::crash::{CrashPage, Phase};
 use ipc::hash::ContentHash;
 use ipc::live::{LiveChange, LiveRequest, RequestId};
-use ipc::message::{CompileGoal, CompileRequest, DeviceRequest, HostRequest, OpenDevice, RunJob, StartRuntime, WorkerRequest};
+use ipc::message::{CompileGoal, CompileRequest, DeviceRequest, HostRequest, OpenDevice, RunJob, StartRuntime, Tape, WorkerRequest};
 use ipc::recovery::TakeOver;
 use ipc::segment::SegmentRef;
 
@@ -150,13 +150,16 @@ fn policy(job: &Job) -> Policy {
     if !job.scores.is_empty() {
         policy.play_scores(job.scores.clone());
     }
+    if let Some(sound) = job.sound.as_ref().filter(|sound| !sound.tape.is_empty()) {
+        policy.begin_with_tape(sound.tape.clone());
+    }
     if let Some(live) = &job.live {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         policy.configure(live.sample_rate, live.asks_for_any_loss, u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
         policy.limit_restarts(live.restart_limits);
         policy.set_up_tempo(live.tempo);
         for preset in &live.presets {
-            policy.preset(&preset.runtime, preset.gain, preset.is_muted);
+            policy.preset(&preset.runtime, preset.gain, preset.is_muted, preset.output);
         }
     }
     policy
@@ -260,7 +263,7 @@ impl<'a> Shell<'a> {
             name: name.as_str().to_owned(),
             output,
             lead_blocks: sound.lead_blocks,
-            recording: sound.recording.clone(),
+            folders: sound.folders.clone(),
             memory_regions: self.job.memory_regions.clone(),
             default_runtime: live.default_runtime.clone(),
             follows_files: live.follows_files,
@@ -454,6 +457,8 @@ impl<'a> Shell<'a> {
                 self.asset_notes.note(&entry, &self.sender);
                 self.log(&entry);
             }
+            Action::StartTape(tape) => self.tell_device(DeviceRequest::StartTape(tape)),
+            Action::StopTape { number } => self.tell_device(DeviceRequest::StopTape { number }),
             Action::Record { ticket, path } => {
                 let outcome = self.record(path);
                 self.answer(ticket, outcome);
@@ -462,8 +467,12 @@ impl<'a> Shell<'a> {
                 let runtime = self.policy.lane_name(runtime);
                 self.tell_device(DeviceRequest::SetGain { runtime, gain, ramp_frames });
             }
+            Action::SetRoute { runtime, route } => {
+                let runtime = self.policy.lane_name(runtime);
+                self.tell_device(DeviceRequest::SetRoute { runtime, route });
+            }
             Action::CreateLane(runtime) => self.create_lane(runtime),
-            Action::OpenDevice { sample_rate, first_frame } => self.open_device(sample_rate, first_frame),
+            Action::OpenDevice { sample_rate, first_frame, channels, tape } => self.open_device(sample_rate, first_frame, channels, tape),
             Action::ListDevices => self.tell_device(DeviceRequest::List),
             Action::AddLane { runtime, lane, resumes } => {
                 self.tell_device(DeviceRequest::AddLane { runtime: self.policy.lane_name(runtime), lane, resumes });
@@ -528,7 +537,7 @@ impl<'a> Shell<'a> {
         };
         let page = CrashPage::create(self.session.id()).map_err(|error| error.to_string())?;
         let writable = match child {
-            Child::Device(_) => self.recording_folder(),
+            Child::Device(_) => self.recording_folders(),
             Child::Worker(_) | Child::Host(_) => Vec::new(),
         };
         let start = Start {
@@ -557,11 +566,12 @@ impl<'a> Shell<'a> {
         Ok(pid)
     }
 
-    /// Where the device host writes what it records.
-    fn recording_folder(&self) -> Vec<PathBuf> {
-        let recording = self.job.sound.as_ref().and_then(|sound| sound.recording.as_deref());
-        let absolute = recording.and_then(|path| std::path::absolute(path).ok());
-        absolute.and_then(|path| path.parent().map(Path::to_owned)).into_iter().collect()
+    /// Where the device host writes what it records. Of a folder that is not there yet, the one that it is to be made in.
+    fn recording_folders(&self) -> Vec<PathBuf> {
+        let tape = self.policy.tape().unwrap_or_default();
+        let offered = self.job.sound.iter().flat_map(|sound| &sound.folders).map(PathBuf::as_path);
+        let absolute = tape.folders().chain(offered).filter_map(|path| std::path::absolute(path).ok());
+        absolute.filter_map(|path| path.ancestors().find(|path| path.is_dir()).map(Path::to_owned)).collect()
     }
 
     fn post(&mut self, child: Child, letter: Letter) {
@@ -660,7 +670,7 @@ impl<'a> Shell<'a> {
         if let Some((server, _)) = &self.control {
             let control = server.handle();
             if publishing::topic(&report).is_some_and(|topic| control.has_subscribers(topic))
-                && let Some(event) = publishing::event(&self.policy, &report, self.sound_file())
+                && let Some(event) = publishing::event(&self.policy, &report)
             {
                 control.publish(event);
             }
@@ -674,11 +684,6 @@ impl<'a> Shell<'a> {
             self.manager.stopping();
         }
         self.audience.hear(self.policy.texts(), report);
-    }
-
-    /// The file that the sound is recorded into.
-    fn sound_file(&self) -> Option<&Path> {
-        self.job.sound.as_ref().and_then(|sound| sound.recording.as_deref())
     }
 
     fn default_type(&self) -> Option<&str> {
@@ -804,14 +809,15 @@ impl<'a> Shell<'a> {
         self.policy.lives().into_iter().map(|(life, ticks)| (life, ticks.max(done(life)))).collect()
     }
 
-    fn open_device(&mut self, sample_rate: u32, first_frame: u64) {
+    fn open_device(&mut self, sample_rate: u32, first_frame: u64, channels: u32, tape: Option<Tape>) {
         let Some(sound) = &self.job.sound else { return };
         let open = OpenDevice {
             output: sound.output.at(sample_rate),
             sample_rate,
             lead_blocks: sound.lead_blocks,
             first_frame,
-            recording: sound.recording.clone(),
+            channels,
+            tape,
             starts_together: true,
         };
         self.tell_device(DeviceRequest::Open(open));

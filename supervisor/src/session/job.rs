@@ -10,9 +10,10 @@ use ipc::midi::Ports;
 use runtime_host::device::midi::input::score::Score;
 
 use crate::control::SessionName;
+use crate::control::protocol::Channels;
 pub use crate::policy::ProgramText;
 use crate::policy::log::{LogEntry, RevisionText};
-use crate::policy::{Goal, RestartLimits, TempoSetup};
+use crate::policy::{Goal, RestartLimits, TapeFiles, TempoSetup};
 
 /// Operations that one tick of an `audio` program may take before it counts as a runaway. A block has 2.7 ms; a program
 /// that needs a hundredth of this budget is too slow to play. High enough never to hit one that merely starts up slowly.
@@ -30,7 +31,10 @@ pub const RUN_WORK_BUDGET: u64 = 1 << 34;
 pub struct SoundOutput {
     pub output: OutputChoice,
     pub lead_blocks: u32,
-    pub recording: Option<PathBuf>,
+    /// What is recorded from the first block on.
+    pub tape: TapeFiles,
+    /// Folders that recordings may be begun in while the session plays.
+    pub folders: Vec<PathBuf>,
 }
 
 /// Which output to open; the frames of an unpaced one follow from the session's sample rate.
@@ -125,6 +129,8 @@ pub struct Preset {
     pub runtime: String,
     pub gain: f64,
     pub is_muted: bool,
+    /// Channels of the device.
+    pub output: Channels,
 }
 
 impl Job {

@@ -1,6 +1,6 @@
 //! Reports as events of the control protocol. Pure functions.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use ipc::midi::PortChange;
 
@@ -22,6 +22,7 @@ pub fn topic(report: &Report) -> Option<Topic> {
             Some(Topic::Processes)
         }
         Report::Moved { .. } | Report::MidiPort(_) | Report::RecordingFailed { .. } | Report::Stopping => Some(Topic::Processes),
+        Report::TapeBegun { .. } | Report::TapeEnded { .. } => Some(Topic::Processes),
         Report::HostReady { .. } | Report::Stalled { .. } | Report::Resumed { .. } => Some(Topic::Processes),
         Report::Quarantined { .. } | Report::Unprotected { .. } | Report::RolledBack { .. } => Some(Topic::Processes),
         Report::ProcessMissing { .. } | Report::ProcessStuck { .. } | Report::Compiled { .. } | Report::CompilingAgain { .. } => None,
@@ -33,8 +34,8 @@ pub fn topic(report: &Report) -> Option<Topic> {
     }
 }
 
-/// The event of a report. `recording` is the file that the sound is recorded into.
-pub fn event(policy: &Policy, report: &Report, recording: Option<&Path>) -> Option<Event> {
+/// The event of a report.
+pub fn event(policy: &Policy, report: &Report) -> Option<Event> {
     let name = |runtime: RuntimeIndex| policy.texts().get(runtime.0).and_then(|text| RuntimeName::new(text.name.clone()).ok());
     let generation = |runtime: RuntimeIndex| policy.life(runtime).map_or(1, |(generation, _)| generation);
     Some(match report {
@@ -133,12 +134,29 @@ pub fn event(policy: &Policy, report: &Report, recording: Option<&Path>) -> Opti
             })
         }
         Report::RecordingFailed { path, reason } => {
-            let path = path.as_deref().or(recording).map(|path| path.display().to_string()).unwrap_or_default();
+            let path = path.as_deref().or(policy.tape_name()).map(|path| path.display().to_string()).unwrap_or_default();
             Event::Processes(ProcessEvent::RecordingStopped { path, why: reason.clone() })
         }
+        Report::TapeBegun { files, part, block, missed_frames } => Event::Processes(ProcessEvent::TapeStarted {
+            master: shown(files.master.as_ref()),
+            stems: shown(files.stems.as_ref()),
+            part: *part,
+            block: *block,
+            missed_frames: *missed_frames,
+        }),
+        Report::TapeEnded { files, block, frames } => Event::Processes(ProcessEvent::TapeStopped {
+            master: shown(files.master.as_ref()),
+            stems: shown(files.stems.as_ref()),
+            block: *block,
+            frames: *frames,
+        }),
         Report::Stopping => Event::Processes(ProcessEvent::ShuttingDown {}),
         _ => return None,
     })
+}
+
+fn shown(path: Option<&PathBuf>) -> Option<String> {
+    path.map(|path| path.display().to_string())
 }
 
 /// The same as a line for people, where there is one.

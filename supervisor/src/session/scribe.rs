@@ -27,7 +27,8 @@ pub struct SetupNote {
     pub name: String,
     pub output: Output,
     pub lead_blocks: u32,
-    pub recording: Option<PathBuf>,
+    /// Folders that the sound may be recorded into.
+    pub folders: Vec<PathBuf>,
     pub memory_regions: Vec<String>,
     pub default_runtime: Option<String>,
     pub follows_files: bool,

@@ -1,7 +1,8 @@
-//! An independent JACK client that writes what a player plays: `jack-capture PREFIX FRAMES FILE`.
+//! An independent JACK client that writes what a player plays: `jack-capture PREFIX FRAMES FILE [CHANNELS]`.
 //!
-//! Waits until output ports appear whose names start with PREFIX, connects the first two, and writes FRAMES frames from the
-//! first non-zero samples on as 32-bit float little-endian, left and right interleaved. Obeys `JACK_DEFAULT_SERVER`.
+//! Waits until output ports appear whose names start with PREFIX, connects the first two (or so many), and writes FRAMES frames
+//! as 32-bit float little-endian, interleaved: of two channels from the first frame on in which both are not zero, of other
+//! numbers from the first in which any is not. Obeys `JACK_DEFAULT_SERVER`.
 
 use std::io::Write;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -13,15 +14,15 @@ use jack::{AudioIn, Client, ClientOptions, Control, Port, PortFlags, ProcessHand
 const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Capture {
-    inputs: [Port<AudioIn>; 2],
-    periods: SyncSender<Vec<[f32; 2]>>,
+    inputs: Vec<Port<AudioIn>>,
+    periods: SyncSender<Vec<Vec<f32>>>,
 }
 
 impl ProcessHandler for Capture {
     fn process(&mut self, _: &Client, scope: &ProcessScope) -> Control {
-        let (left, right) = (self.inputs[0].as_slice(scope), self.inputs[1].as_slice(scope));
+        let frame = |index: usize| self.inputs.iter().map(|input| input.as_slice(scope)[index]).collect();
         // A test tool on a synchronous server: it may allocate here, it only makes the server late.
-        match self.periods.send(left.iter().zip(right).map(|(l, r)| [*l, *r]).collect()) {
+        match self.periods.send((0..scope.n_frames() as usize).map(frame).collect()) {
             Ok(()) => Control::Continue,
             Err(_) => Control::Quit,
         }
@@ -30,14 +31,16 @@ impl ProcessHandler for Capture {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let [_, prefix, frames, file] = arguments.as_slice() else {
-        eprintln!("usage: jack-capture PREFIX FRAMES FILE");
+    let ([_, prefix, frames, file] | [_, prefix, frames, file, _]) = arguments.as_slice() else {
+        eprintln!("usage: jack-capture PREFIX FRAMES FILE [CHANNELS]");
         std::process::exit(2);
     };
+    let channels: usize = arguments.get(4).map_or(2, |channels| channels.parse().expect("CHANNELS is a number"));
     let frames: usize = frames.parse().expect("FRAMES is a number");
     let (client, _) = Client::new("continuo-capture", ClientOptions::NO_START_SERVER).expect("the server answers");
-    let inputs = ["left", "right"].map(|name| client.register_port(name, AudioIn::default()).expect("a port can be registered"));
-    let own = inputs.each_ref().map(|port| port.name().expect("a port has a name"));
+    let input = |number| client.register_port(&format!("in_{number}"), AudioIn::default()).expect("a port can be registered");
+    let inputs: Vec<_> = (1..=channels).map(input).collect();
+    let own: Vec<_> = inputs.iter().map(|port| port.name().expect("a port has a name")).collect();
     let (periods, received) = sync_channel(4096);
     let active = client.activate_async((), Capture { inputs, periods }).expect("the client can be activated");
     write(&received, frames, file, || connect(active.as_client(), prefix, &own));
@@ -45,13 +48,13 @@ fn main() {
 
 /// Connects the player's ports to ours, if they are there. Until something is heard this is done again and again: a player
 /// may look around with a short-lived client of the same name first.
-fn connect(client: &Client, prefix: &str, own: &[String; 2]) {
+fn connect(client: &Client, prefix: &str, own: &[String]) {
     for (from, to) in client.ports(Some(&format!("^{prefix}")), None, PortFlags::IS_OUTPUT).iter().zip(own) {
         let _ = client.connect_ports_by_name(from, to);
     }
 }
 
-fn write(received: &Receiver<Vec<[f32; 2]>>, frames: usize, file: &str, connect: impl Fn()) {
+fn write(received: &Receiver<Vec<Vec<f32>>>, frames: usize, file: &str, connect: impl Fn()) {
     let deadline = Instant::now() + PATIENCE;
     let mut out = std::io::BufWriter::new(std::fs::File::create(file).expect("the capture file can be written"));
     let mut written = 0;
@@ -62,7 +65,11 @@ fn write(received: &Receiver<Vec<[f32; 2]>>, frames: usize, file: &str, connect:
         if !has_begun {
             connect();
         }
-        for frame in period.into_iter().skip_while(|frame| !has_begun && frame.contains(&0.0)).take(left) {
+        let is_silent = |frame: &Vec<f32>| match frame.len() {
+            2 => frame.contains(&0.0),
+            _ => frame.iter().all(|sample| *sample == 0.0),
+        };
+        for frame in period.into_iter().skip_while(|frame| !has_begun && is_silent(frame)).take(left) {
             frame.iter().for_each(|sample| out.write_all(&sample.to_le_bytes()).expect("the capture can be written"));
             written += 1;
         }

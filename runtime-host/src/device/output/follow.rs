@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use ipc::limits::BLOCK_FRAMES;
-use ipc::message::DeviceReply;
+use ipc::limits::{BLOCK_FRAMES, LANE_CHANNELS, MAX_DEVICE_CHANNELS};
+use ipc::message::{DeviceReply, OpenDevice};
 
 use super::null;
 use super::search::{Found, Search, Searcher};
@@ -30,6 +30,9 @@ const UNFIT_INTERVAL: Duration = Duration::from_secs(5);
 /// How long the end of the process waits for a stream to close.
 const CLOSE_LIMIT: Duration = Duration::from_millis(500);
 
+/// The null device has every channel: what is routed there is heard where the sound moves to, if that has it.
+const NULL_CHANNELS: u32 = MAX_DEVICE_CHANNELS as u32;
+
 /// Who plays.
 enum Playing {
     /// The first search is not over yet.
@@ -43,10 +46,25 @@ enum Playing {
     },
 }
 
+/// What a device is to be opened with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    pub sample_rate_hz: u32,
+    /// Where it offers so many.
+    pub channels: u16,
+}
+
+impl Wanted {
+    pub fn of(request: &OpenDevice) -> Self {
+        let channels = request.channels.clamp(LANE_CHANNELS as u32, MAX_DEVICE_CHANNELS as u32) as u16;
+        Self { sample_rate_hz: request.sample_rate, channels }
+    }
+}
+
 /// The output of a session with a clock.
 pub struct Outputs {
     target: Target,
-    sample_rate_hz: u32,
+    wanted: Wanted,
     baton: Arc<Baton>,
     searcher: Searcher,
     events: Sender<Event>,
@@ -60,10 +78,10 @@ pub struct Outputs {
 }
 
 impl Outputs {
-    pub fn new(target: Target, sample_rate_hz: u32, baton: Arc<Baton>, events: Sender<Event>) -> Self {
+    pub fn new(target: Target, wanted: Wanted, baton: Arc<Baton>, events: Sender<Event>) -> Self {
         Self {
             target,
-            sample_rate_hz,
+            wanted,
             searcher: Searcher::new(Arc::clone(&baton)),
             baton,
             events,
@@ -78,7 +96,7 @@ impl Outputs {
     /// Begins: `Opened` or `Failed` is returned now or when the first search is over.
     pub fn open(&mut self, now: Instant) -> Vec<DeviceReply> {
         if self.target == Target::Null || !self.search(now) {
-            return self.start_null().map_or_else(|failed| vec![failed], |()| vec![self.opened("null", BLOCK_FRAMES as u32)]);
+            return self.start_null().map_or_else(|failed| vec![failed], |()| vec![self.opened_null()]);
         }
         Vec::new()
     }
@@ -95,9 +113,10 @@ impl Outputs {
             Some(driver) => {
                 let device = driver.name.clone();
                 let reply = if is_first {
-                    self.opened(&device, driver.period_frames)
+                    self.opened(&device, driver.period_frames, driver.channels)
                 } else {
-                    DeviceReply::Moved { reason: format!("{device} is there: sound has moved to it"), device }
+                    let reason = format!("{device} is there: sound has moved to it");
+                    DeviceReply::Moved { reason, device, channels: driver.channels }
                 };
                 self.play_on(driver, now);
                 vec![reply]
@@ -111,7 +130,7 @@ impl Outputs {
                     "no sound device ({}): playing in real time without one; sound moves when one appears",
                     reasons(&found.refusals)
                 );
-                vec![self.opened("null", BLOCK_FRAMES as u32), DeviceReply::Moved { device: "null".into(), reason }]
+                vec![self.opened_null(), DeviceReply::Moved { device: "null".into(), reason, channels: NULL_CHANNELS }]
             }
             None => {
                 self.search_at = Some(now + SEARCH_INTERVAL);
@@ -144,7 +163,7 @@ impl Outputs {
                     return replies;
                 }
                 let callbacks = driver.pulse.callbacks();
-                let patience = WATCHDOG + Duration::from_secs(2) * driver.period_frames / self.sample_rate_hz;
+                let patience = WATCHDOG + Duration::from_secs(2) * driver.period_frames / self.wanted.sample_rate_hz;
                 if callbacks != *seen_callbacks {
                     *seen_callbacks = callbacks;
                     *seen_at = now;
@@ -162,8 +181,8 @@ impl Outputs {
     pub fn describe(&self) -> Option<DeviceReply> {
         match &self.playing {
             Playing::Nothing => None,
-            Playing::Null => Some(self.opened("null", BLOCK_FRAMES as u32)),
-            Playing::Stream { driver, .. } => Some(self.opened(&driver.name, driver.period_frames)),
+            Playing::Null => Some(self.opened_null()),
+            Playing::Stream { driver, .. } => Some(self.opened(&driver.name, driver.period_frames, driver.channels)),
         }
     }
 
@@ -190,7 +209,7 @@ impl Outputs {
         if systems.is_empty() {
             return false;
         }
-        let search = Search { systems, device_name: self.target.device_name().map(str::to_owned), sample_rate_hz: self.sample_rate_hz };
+        let search = Search { systems, device_name: self.target.device_name().map(str::to_owned), wanted: self.wanted };
         let (found_in, lost_in) = (self.events.clone(), self.events.clone());
         // When the control thread has ended, nobody needs to know.
         self.is_searching = self.searcher.start(
@@ -220,13 +239,13 @@ impl Outputs {
         let why = why.lines().next().unwrap_or_default();
         let reason = format!("{} is lost ({why}): playing in real time without it until a device is back", driver.name);
         match started {
-            Ok(()) => vec![DeviceReply::Moved { device: "null".into(), reason }],
+            Ok(()) => vec![DeviceReply::Moved { device: "null".into(), reason, channels: NULL_CHANNELS }],
             Err(failed) => vec![failed],
         }
     }
 
     fn start_null(&mut self) -> Result<(), DeviceReply> {
-        match null::start(&self.baton, self.sample_rate_hz) {
+        match null::start(&self.baton, self.wanted.sample_rate_hz) {
             Ok(_) => {
                 self.playing = Playing::Null;
                 Ok(())
@@ -238,8 +257,12 @@ impl Outputs {
         }
     }
 
-    fn opened(&self, device: &str, period_frames: u32) -> DeviceReply {
-        DeviceReply::Opened { device: device.to_owned(), sample_rate: self.sample_rate_hz, period_frames }
+    fn opened_null(&self) -> DeviceReply {
+        self.opened("null", BLOCK_FRAMES as u32, NULL_CHANNELS)
+    }
+
+    fn opened(&self, device: &str, period_frames: u32, channels: u32) -> DeviceReply {
+        DeviceReply::Opened { device: device.to_owned(), sample_rate: self.wanted.sample_rate_hz, period_frames, channels }
     }
 }
 
@@ -276,13 +299,13 @@ mod tests {
                 lead_blocks: 4,
                 first_frame: 0,
                 counters: Arc::clone(&counters),
-                tap: None,
+                reel: None,
                 starts_together: false,
             };
             let (mixer, control) = Mixer::new(settings);
             let baton = Baton::new(mixer);
             let (events_in, events) = channel();
-            let outputs = Outputs::new(Target::Null, 48_000, Arc::clone(&baton), events_in);
+            let outputs = Outputs::new(Target::Null, Wanted { sample_rate_hz: 48_000, channels: 2 }, Arc::clone(&baton), events_in);
             Self { outputs, baton, counters, start: Instant::now(), _control: control, _events: events }
         }
 
@@ -323,7 +346,7 @@ mod tests {
 
     fn moved<'a>(replies: &'a [DeviceReply], to: &str) -> &'a str {
         match replies {
-            [DeviceReply::Moved { device, reason }] if device == to => reason,
+            [DeviceReply::Moved { device, reason, .. }] if device == to => reason,
             other => panic!("not moved to {to}: {other:?}"),
         }
     }

@@ -4,7 +4,8 @@ use cpal::{BufferSize, SampleFormat, StreamConfig, SupportedBufferSize, Supporte
 use ipc::limits::MAX_PERIOD_FRAMES;
 
 use super::Refusal;
-use crate::device::mixer::Frame;
+use super::follow::Wanted;
+use crate::device::routing::DeviceFrame;
 
 /// A stream's format.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,9 +22,10 @@ const SAMPLE_FORMATS: [SampleFormat; 5] = [SampleFormat::F32, SampleFormat::I32,
 pub fn choose(
     ranges: &[SupportedStreamConfigRange],
     default_rate_hz: Option<u32>,
-    rate_hz: u32,
+    wanted: Wanted,
     preferred_period_frames: u32,
 ) -> Result<Format, Refusal> {
+    let Wanted { sample_rate_hz: rate_hz, channels: wanted_channels } = wanted;
     let at_rate = |range: &&SupportedStreamConfigRange| (range.min_sample_rate()..=range.max_sample_rate()).contains(&rate_hz);
     if !ranges.iter().any(|range| at_rate(&range)) {
         let theirs = default_rate_hz.or_else(|| ranges.first().map(SupportedStreamConfigRange::max_sample_rate));
@@ -34,9 +36,9 @@ pub fn choose(
     }
     let rank = |range: &SupportedStreamConfigRange| {
         let format = SAMPLE_FORMATS.iter().position(|format| *format == range.sample_format())?;
-        // Two channels; else the fewest above; else one.
+        // As many channels as are wanted; else the fewest above; else the most below.
         let channels = range.channels();
-        Some((if channels >= 2 { channels - 2 } else { u16::MAX }, format))
+        Some((if channels >= wanted_channels { channels - wanted_channels } else { u16::MAX - channels }, format))
     };
     let best = ranges.iter().filter(at_rate).filter_map(|range| Some((rank(range)?, range))).min_by_key(|(rank, _)| *rank);
     let Some((_, range)) = best else { return Err(Refusal::Unfit("has no sample format that we can write".into())) };
@@ -60,18 +62,22 @@ pub fn too_long(period_frames: u32) -> Refusal {
     Refusal::Unfit(format!("takes {period_frames} frames at once, more than {MAX_PERIOD_FRAMES}"))
 }
 
-/// The sample of channel `channel` of `channels`: left, right, nothing on the others; a mono device gets the middle.
-pub fn sample_rt(frame: Frame, channel: usize, channels: usize) -> f32 {
-    match (channel, channels) {
-        (_, 1) => (frame[0] + frame[1]) * 0.5,
-        (0 | 1, _) => frame[channel],
-        (2.., _) => 0.0,
+/// The sample of channel `channel` of `channels`; a mono device gets the middle of the first two. Channels beyond those that
+/// can be played to are silent.
+pub fn sample_rt(frame: &DeviceFrame, channel: usize, channels: usize) -> f32 {
+    match channels {
+        1 => (frame[0] + frame[1]) * 0.5,
+        _ => frame.get(channel).copied().unwrap_or(0.0),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn wanted(channels: u16) -> Wanted {
+        Wanted { sample_rate_hz: 48_000, channels }
+    }
 
     fn range(channels: u16, rates: (u32, u32), periods: (u32, u32), format: SampleFormat) -> SupportedStreamConfigRange {
         let periods = SupportedBufferSize::Range { min: periods.0, max: periods.1 };
@@ -81,14 +87,14 @@ mod tests {
     #[test]
     fn a_device_at_another_rate_is_refused_with_both_rates() {
         let jack = range(2, (44_100, 44_100), (256, 256), SampleFormat::F32);
-        let refusal = choose(&[jack], Some(44_100), 48_000, 128).unwrap_err();
+        let refusal = choose(&[jack], Some(44_100), wanted(2), 128).unwrap_err();
         assert_eq!(refusal, Refusal::Unfit("runs at 44100 Hz, the session at 48000 Hz".into()));
     }
 
     #[test]
     fn the_servers_own_period_is_used() {
         let jack = range(2, (48_000, 48_000), (256, 256), SampleFormat::F32);
-        assert_eq!(choose(&[jack], None, 48_000, 128).unwrap().config.buffer_size, BufferSize::Fixed(256));
+        assert_eq!(choose(&[jack], None, wanted(2), 128).unwrap().config.buffer_size, BufferSize::Fixed(256));
     }
 
     #[test]
@@ -100,7 +106,7 @@ mod tests {
             range(2, rates, (16, 8_192), SampleFormat::I16),
             range(2, rates, (16, 8_192), SampleFormat::F32),
         ];
-        let chosen = |ranges: &[_]| choose(ranges, None, 48_000, 512).map(|f| (f.config.channels, f.sample)).unwrap();
+        let chosen = |ranges: &[_]| choose(ranges, None, wanted(2), 512).map(|f| (f.config.channels, f.sample)).unwrap();
         assert_eq!(chosen(&ranges), (2, SampleFormat::F32));
         assert_eq!(chosen(&ranges[..3]), (2, SampleFormat::I16));
         assert_eq!(chosen(&ranges[..2]), (8, SampleFormat::F32));
@@ -110,12 +116,22 @@ mod tests {
     #[test]
     fn a_period_that_no_lane_can_feed_is_refused() {
         let slow = range(2, (48_000, 48_000), (8_192, 65_536), SampleFormat::F32);
-        assert!(matches!(choose(&[slow], None, 48_000, 512), Err(Refusal::Unfit(reason)) if reason.contains("8192")));
+        assert!(matches!(choose(&[slow], None, wanted(2), 512), Err(Refusal::Unfit(reason)) if reason.contains("8192")));
     }
 
     #[test]
-    fn a_frame_goes_to_the_first_two_channels_or_to_the_middle() {
-        let at = |channel, channels| sample_rt([0.5, -0.25], channel, channels);
-        assert_eq!([at(0, 4), at(1, 4), at(2, 4), at(0, 1)], [0.5, -0.25, 0.0, 0.125]);
+    fn as_many_channels_are_opened_as_are_wanted_or_what_comes_next() {
+        let ranges = [1, 2, 6, 8].map(|channels| range(channels, (8_000, 192_000), (16, 8_192), SampleFormat::F32));
+        let chosen = |ranges: &[_], channels| choose(ranges, None, wanted(channels), 512).unwrap().config.channels;
+        assert_eq!([2, 4, 6, 16].map(|channels| chosen(&ranges, channels)), [2, 6, 6, 8]);
+        assert_eq!(chosen(&ranges[..1], 4), 1);
+    }
+
+    #[test]
+    fn a_frame_goes_to_its_channels_or_to_the_middle() {
+        let mut frame = [0.0; ipc::limits::MAX_DEVICE_CHANNELS];
+        (frame[0], frame[1], frame[3]) = (0.5, -0.25, 0.125);
+        let at = |channel, channels| sample_rt(&frame, channel, channels);
+        assert_eq!([at(0, 4), at(1, 4), at(2, 4), at(3, 4), at(40, 64), at(0, 1)], [0.5, -0.25, 0.0, 0.125, 0.0, 0.125]);
     }
 }

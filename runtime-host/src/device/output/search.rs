@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use super::follow::Wanted;
 use super::stream::{self, StreamDriver, StreamLost, StreamRequest};
 use super::{Refusal, SoundSystem};
 use crate::device::baton::Baton;
@@ -21,7 +22,7 @@ pub struct Found {
 pub struct Search {
     pub systems: Vec<SoundSystem>,
     pub device_name: Option<String>,
-    pub sample_rate_hz: u32,
+    pub wanted: Wanted,
 }
 
 /// Starts searches; remembers which sound system still hangs in an earlier one.
@@ -57,7 +58,7 @@ fn run(
 ) -> Found {
     let mut refusals = Vec::new();
     for &system in &search.systems {
-        let request = StreamRequest { system, device_name: search.device_name.clone(), sample_rate_hz: search.sample_rate_hz };
+        let request = StreamRequest { system, device_name: search.device_name.clone(), wanted: search.wanted };
         match stream::open(request, baton, &is_opening[system.index()], on_lost.clone()) {
             Ok(driver) => return Found { driver: Some(driver), refusals },
             Err(refusal) => refusals.push((system, refusal)),

@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 
 use cpal::traits::{DeviceTrait, HostTrait, StreamTrait};
 use cpal::{ErrorKind, FromSample, SampleFormat, SizedSample};
-use ipc::limits::MAX_PERIOD_FRAMES;
+use ipc::limits::{MAX_DEVICE_CHANNELS, MAX_PERIOD_FRAMES};
 
+use super::follow::Wanted;
 use super::format::{self, Format};
 use super::meter::Meter;
 use super::quiet::silence_libraries;
@@ -45,7 +46,7 @@ pub struct StreamRequest {
     pub system: SoundSystem,
     /// Part of the device's name; `None` means the default device.
     pub device_name: Option<String>,
-    pub sample_rate_hz: u32,
+    pub wanted: Wanted,
 }
 
 /// A stream reported that its device is lost.
@@ -59,6 +60,7 @@ pub struct StreamLost {
 pub struct StreamDriver {
     pub name: String,
     pub period_frames: u32,
+    pub channels: u32,
     pub generation: u64,
     pub pulse: Arc<Pulse>,
     xruns: Arc<AtomicU64>,
@@ -75,7 +77,7 @@ impl StreamDriver {
     pub fn of_test(name: &str, renderer: &Renderer) -> Self {
         let (generation, pulse) = (renderer.generation(), renderer.pulse());
         let (_, closed) = mpsc::channel();
-        Self { name: name.to_owned(), period_frames: 128, generation, pulse, xruns: Arc::default(), orders: None, closed }
+        Self { name: name.to_owned(), period_frames: 128, channels: 2, generation, pulse, xruns: Arc::default(), orders: None, closed }
     }
 
     /// Starts the stream. A failure comes as [`StreamLost`].
@@ -102,6 +104,7 @@ impl StreamDriver {
 struct Opened {
     name: String,
     period_frames: u32,
+    channels: u32,
     generation: u64,
     pulse: Arc<Pulse>,
 }
@@ -136,12 +139,12 @@ pub fn open(
         is_opening.store(false, Release);
         return Err(Refusal::Absent(format!("its thread cannot be started: {error}")));
     }
-    let Opened { name, period_frames, generation, pulse } = match report.recv_timeout(OPEN_LIMIT) {
+    let Opened { name, period_frames, channels, generation, pulse } = match report.recv_timeout(OPEN_LIMIT) {
         Ok(report) => report?,
         Err(mpsc::RecvTimeoutError::Timeout) => return Err(Refusal::Stuck),
         Err(mpsc::RecvTimeoutError::Disconnected) => return Err(Refusal::Absent("the driver has given up".into())),
     };
-    Ok(StreamDriver { name, period_frames, generation, pulse, xruns, orders: Some(orders_in), closed })
+    Ok(StreamDriver { name, period_frames, channels, generation, pulse, xruns, orders: Some(orders_in), closed })
 }
 
 type OnLost = Arc<dyn Fn(StreamLost) + Send + Sync>;
@@ -186,7 +189,8 @@ impl StreamThread {
         let ranges: Vec<_> = device.supported_output_configs().map_err(|e| absent(&e))?.collect();
         let default_rate = device.default_output_config().ok().map(|config| config.sample_rate());
         let preferred = self.request.system.preferred_period_frames();
-        let format = format::choose(&ranges, default_rate, self.request.sample_rate_hz, preferred)?;
+        let wanted = Wanted { channels: self.channels(&device), ..self.request.wanted };
+        let format = format::choose(&ranges, default_rate, wanted, preferred)?;
         let renderer = self.baton.issue(period_of(&format));
         let (generation, pulse) = (renderer.generation(), renderer.pulse());
         let stream = self.build(&device, format, renderer)?;
@@ -195,9 +199,21 @@ impl StreamThread {
             return Err(format::too_long(period_frames));
         }
         if self.request.system.may_lack_a_clock() {
-            has_clock(&stream, &pulse, self.request.sample_rate_hz)?;
+            has_clock(&stream, &pulse, self.request.wanted.sample_rate_hz)?;
         }
-        Ok((stream, Opened { name, period_frames, generation, pulse }))
+        let channels = u32::from(format.config.channels).min(MAX_DEVICE_CHANNELS as u32);
+        Ok((stream, Opened { name, period_frames, channels, generation, pulse }))
+    }
+
+    /// Channels to ask for: those that are wanted, and those that the device has by itself. JACK would make ports for as many as
+    /// anybody likes; it has as many as there are outputs to connect them to.
+    fn channels(&self, device: &cpal::Device) -> u16 {
+        const MOST: u16 = MAX_DEVICE_CHANNELS as u16;
+        let own = match self.request.system {
+            SoundSystem::Jack => return jack_outputs().clamp(2, MOST),
+            SoundSystem::PulseAudio | SoundSystem::Alsa => device.default_output_config().map_or(2, |config| config.channels()),
+        };
+        self.request.wanted.channels.max(own).clamp(2, MOST)
     }
 
     fn build(&self, device: &cpal::Device, format: Format, renderer: Renderer) -> Result<cpal::Stream, Refusal> {
@@ -220,7 +236,7 @@ impl StreamThread {
     ) -> Result<cpal::Stream, cpal::Error> {
         let channels = usize::from(format.config.channels);
         let mut on_error = self.error_callback(renderer.generation());
-        let (mut meter, pulse) = (Meter::new(self.request.sample_rate_hz), renderer.pulse());
+        let (mut meter, pulse) = (Meter::new(self.request.wanted.sample_rate_hz), renderer.pulse());
         device.build_output_stream(
             format.config,
             // The buffer is silent already: where nothing is rendered, nothing has to be written.
@@ -236,7 +252,7 @@ impl StreamThread {
                 }
                 renderer.render_rt(frames, |position, frame| {
                     for (channel, sample) in data[position * channels..][..channels].iter_mut().enumerate() {
-                        *sample = T::from_sample(format::sample_rt(frame, channel, channels));
+                        *sample = T::from_sample(format::sample_rt(&frame, channel, channels));
                     }
                 });
             },
@@ -263,6 +279,12 @@ impl StreamThread {
             }
         }
     }
+}
+
+/// How many outputs the JACK server has: those that a stream's ports are connected to.
+fn jack_outputs() -> u16 {
+    let Ok((client, _)) = jack::Client::new("continuo-look", jack::ClientOptions::NO_START_SERVER) else { return 0 };
+    u16::try_from(client.ports(Some("system:playback_.*"), None, jack::PortFlags::empty()).len()).unwrap_or(u16::MAX)
 }
 
 fn period_of(format: &Format) -> usize {

@@ -29,7 +29,7 @@ pub fn start(baton: &Arc<Baton>, frames: u64, on_done: impl FnOnce(u64) + Send +
     let baton = Arc::clone(baton);
     std::thread::Builder::new().name("unpaced".into()).spawn(move || {
         let done = render(renderer, frames);
-        baton.with_idle_mixer(Mixer::finish_recording);
+        baton.with_idle_mixer(Mixer::finish_tape);
         on_done(done);
     })?;
     Ok(())

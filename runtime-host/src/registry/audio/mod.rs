@@ -51,6 +51,11 @@ pub const TYPE: RuntimeType = RuntimeType {
     build,
 };
 
+/// Whether a program has an output on the left, and on the right.
+pub fn sides(settings: &Settings) -> [bool; 2] {
+    [OUT_LEFT, OUT_RIGHT].map(|path| settings.memory(path).is_some())
+}
+
 /// A route that has no address, or whose block would not fit into the memory, is missing: that channel is silent.
 fn bind(ty: &RuntimeType, settings: &Settings, engine: &Engine) -> Binding {
     let route = |path| {

@@ -3,8 +3,8 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::control::protocol::{
-    Cause, ChangeClass, ChangeReport, ChangeState, Diagnostic, ErrorReply, ItemValues, Mix, Number, Recording, RecordingInfo, RevisionList,
-    RuntimeNow, SessionStatus, TempoNow, Watching,
+    Cause, ChangeClass, ChangeReport, ChangeState, Channels, Diagnostic, ErrorReply, ItemValues, Mix, Number, Recording, RecordingInfo,
+    RevisionList, RuntimeNow, SessionStatus, TapeNow, TempoNow, Watching,
 };
 
 /// Things named in one line; the rest are counted.
@@ -108,7 +108,7 @@ pub fn mix(mix: &Mix) -> String {
     let muted = if mix.is_muted { ", muted" } else { "" };
     let soloed = if mix.is_soloed { ", soloed" } else { "" };
     let heard = if mix.is_audible { "heard" } else { "not heard" };
-    format!("gain {}{muted}{soloed}: {heard}", mix.gain)
+    format!("gain {}{muted}{soloed}: {heard} on {}", mix.gain, mix.output)
 }
 
 pub fn tempo(now: &TempoNow) -> String {
@@ -119,10 +119,10 @@ pub fn tempo(now: &TempoNow) -> String {
 }
 
 pub fn status(status: &SessionStatus) -> String {
-    let device = status
-        .device
-        .as_ref()
-        .map_or("no output yet".to_owned(), |device| format!("{} at {} Hz, {} xruns", device.name, device.sample_rate, device.xruns));
+    let device = status.device.as_ref().map_or("no output yet".to_owned(), |device| {
+        let peak = decibels(device.peak);
+        format!("{} at {} Hz, {} channels, {peak}, {} xruns", device.name, device.sample_rate, device.channels, device.xruns)
+    });
     let mut lines = vec![format!("session {} (pid {}): {device}", status.session, status.pid)];
     let midi = &status.midi;
     if midi.received + midi.late + midi.dropped + midi.malformed + midi.unsent > 0 {
@@ -136,15 +136,20 @@ pub fn status(status: &SessionStatus) -> String {
         let waiting = runtime.waiting_change.map(|change| format!(", change {} waits", change.0)).unwrap_or_default();
         let cause = runtime.cause.as_ref().map(|cause| format!(" ({}{})", cause.message, place(cause))).unwrap_or_default();
         lines.push(format!(
-            "  {}: {}{cause}, {}, revision {revision}, tick {}, load {}%, {}{}{waiting}",
+            "  {}: {}{cause}, {}, revision {revision}, tick {}, load {}%, {}, {}{}{waiting}",
             runtime.runtime,
             word(&runtime.state),
             runtime.runtime_type,
             runtime.tick,
             runtime.load_permille.div_ceil(10),
+            decibels(runtime.peak),
             counted(runtime.underruns as usize, "underrun", "underruns"),
             level(&runtime.mix)
         ));
+    }
+    if let Some(tape) = &status.tape {
+        let what = taped(tape.master.as_ref(), tape.stems.as_ref());
+        lines.push(format!("  recording {what} since block {}, {} frames so far", tape.block, tape.frames));
     }
     if let Some(osc) = &status.osc {
         let why = osc.last_error.as_ref().map(|why| format!(", the last one because {why}")).unwrap_or_default();
@@ -157,13 +162,19 @@ pub fn status(status: &SessionStatus) -> String {
     lines.join("\n")
 }
 
+/// The higher of two peaks.
+fn decibels(peak: [f32; 2]) -> String {
+    crate::render::meter::decibels(peak[0].max(peak[1])).trim_start().to_owned()
+}
+
 /// How a runtime is mixed, where it is not simply heard.
 fn level(mix: &Mix) -> String {
     let gain = (mix.gain != 1.0).then(|| format!(", gain {}", mix.gain));
     let muted = mix.is_muted.then(|| ", muted".to_owned());
     let soloed = mix.is_soloed.then(|| ", soloed".to_owned());
+    let output = (mix.output != Channels::MAIN).then(|| format!(", on {}", mix.output));
     let unheard = (!mix.is_audible && !mix.is_muted).then(|| ", not heard because of solo".to_owned());
-    [gain, muted, soloed, unheard].into_iter().flatten().collect()
+    [gain, output, muted, soloed, unheard].into_iter().flatten().collect()
 }
 
 pub fn revisions(list: &RevisionList) -> String {
@@ -217,6 +228,21 @@ pub fn recording(recording: &Recording) -> String {
     }
 }
 
+/// What a tape records.
+fn taped(master: Option<&String>, stems: Option<&String>) -> String {
+    let master = master.map(|path| format!("the master into {path}"));
+    let stems = stems.map(|path| format!("stems into {path}"));
+    master.into_iter().chain(stems).collect::<Vec<_>>().join(" and ")
+}
+
+pub fn tape(now: &TapeNow) -> String {
+    let what = taped(now.master.as_ref(), now.stems.as_ref());
+    match now.is_taping {
+        true => format!("recording {what} from block {} on", now.block),
+        false => format!("recorded {what}: {} frames, up to block {}", now.frames, now.block),
+    }
+}
+
 /// An error with what belongs to it. `session` is the name the command was given, for commands that follow from it.
 pub fn error(error: &ErrorReply, session: Option<&str>) -> String {
     let mut lines = vec![format!("error: {}", error.message)];
@@ -260,9 +286,9 @@ mod tests {
 
     #[test]
     fn a_runtime_that_is_not_heard_says_why() {
-        let mix = Mix { gain: 0.5, is_muted: false, is_soloed: false, is_audible: false };
-        assert_eq!(level(&mix), ", gain 0.5, not heard because of solo");
-        assert_eq!(level(&Mix { gain: 1.0, is_muted: false, is_soloed: false, is_audible: true }), "");
+        let mix = Mix { gain: 0.5, is_muted: false, is_soloed: false, is_audible: false, output: Channels { left: 3, right: 3 } };
+        assert_eq!(level(&mix), ", gain 0.5, on 3, not heard because of solo");
+        assert_eq!(level(&Mix { gain: 1.0, is_muted: false, is_soloed: false, is_audible: true, output: Channels::MAIN }), "");
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub enum Verb {
     Solo(Switch),
     /// Tell how fast the session goes and where it is, or set it.
     Tempo(Tempo),
+    /// Bring a runtime to other channels of the device.
+    Output(Output),
     /// Silence now.
     Panic(Talk),
     /// Start a runtime again.
@@ -65,6 +67,8 @@ pub enum Verb {
     Unwatch(One),
     /// Begin a recording that can be replayed, or end the one that runs.
     Record(Record),
+    /// Record the sound into WAV files while the session plays.
+    Tape(Tape),
     /// Tell what a recording holds.
     ReplayInfo(ReplayInfo),
     /// Follow what happens in the session, until Ctrl-C.
@@ -297,6 +301,17 @@ pub struct Switch {
 }
 
 #[derive(Args)]
+pub struct Output {
+    pub runtime: String,
+    /// From 1: `3-4` is left to 3 and right to 4, `3` is both to 3; without it, 1-2. A program with one output only is heard on
+    /// both channels. The master of a recording has channels 1 and 2; each stem has the pair that its runtime goes to.
+    #[arg(value_parser = |text: &str| protocol::Channels::new(text))]
+    pub channels: Option<protocol::Channels>,
+    #[command(flatten)]
+    pub talk: Talk,
+}
+
+#[derive(Args)]
 pub struct Restart {
     pub runtime: String,
     /// From its defaults, instead of with its state.
@@ -363,6 +378,42 @@ pub struct Record {
 impl Record {
     pub fn params(&self) -> Result<protocol::Record, CommandError> {
         Ok(protocol::Record { path: self.file.as_ref().map(path).transpose()? })
+    }
+}
+
+#[derive(Args)]
+pub struct Tape {
+    #[command(subcommand)]
+    pub order: TapeOrder,
+}
+
+/// What is to be done about the recording of the sound.
+#[derive(Subcommand)]
+pub enum TapeOrder {
+    /// Record from the next block on; the answer names it. Files are new, and may lie below the folder that the session was
+    /// started in, beside its own recording, or where its `--tapes` said.
+    Start(TapeStart),
+    /// Record no further block; the answer comes when the files are complete.
+    Stop(Talk),
+}
+
+#[derive(Args)]
+#[group(id = "what", required = true, multiple = true, args = ["master", "stems"])]
+pub struct TapeStart {
+    /// What the device is given, behind the limit at full scale.
+    #[arg(long, value_name = "FILE")]
+    master: Option<PathBuf>,
+    /// A folder for one file of each runtime, `RUNTIME.wav`: what it adds to the master, behind gain, mute and solo. All files are
+    /// equally long and aligned to the sample.
+    #[arg(long, value_name = "FOLDER")]
+    stems: Option<PathBuf>,
+    #[command(flatten)]
+    pub talk: Talk,
+}
+
+impl TapeStart {
+    pub fn params(&self) -> Result<protocol::Tape, CommandError> {
+        Ok(protocol::Tape { master: self.master.as_ref().map(path).transpose()?, stems: self.stems.as_ref().map(path).transpose()? })
     }
 }
 

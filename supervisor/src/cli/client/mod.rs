@@ -10,8 +10,8 @@ mod events;
 use serde::Serialize;
 use serde_json::json;
 
-use self::arguments::Talk;
 pub use self::arguments::Verb;
+use self::arguments::{Talk, TapeOrder};
 use super::CommandError;
 use super::play::session_name;
 use crate::control::protocol::{self as protocol, ErrorCode, ErrorReply, ItemName, Number, Params, RevisionName, RuntimeName};
@@ -46,6 +46,10 @@ pub fn execute(verb: &Verb) -> Result<Verdict, CommandError> {
         Verb::Mute(mute) => ask(&mute.talk, &protocol::Mute { runtime: runtime(&mute.runtime)?, on: !mute.off }, answers::mix),
         Verb::Solo(solo) => ask(&solo.talk, &protocol::Solo { runtime: runtime(&solo.runtime)?, on: !solo.off }, answers::mix),
         Verb::Tempo(tempo) => ask(&tempo.talk, &tempo.params(), answers::tempo),
+        Verb::Output(output) => {
+            let params = protocol::Output { runtime: runtime(&output.runtime)?, channels: output.channels };
+            ask(&output.talk, &params, answers::mix)
+        }
         Verb::Panic(talk) => ask(talk, &protocol::Panic {}, |silenced| match silenced.runtimes.len() {
             1 => "1 runtime is silent now; it plays on".to_owned(),
             count => format!("{count} runtimes are silent now; they play on"),
@@ -66,6 +70,10 @@ pub fn execute(verb: &Verb) -> Result<Verdict, CommandError> {
         Verb::List(list) => ask(&list.talk, &protocol::List { runtime: runtime(&list.runtime)?, limit: list.limit }, answers::revisions),
         Verb::Watch(watch) => ask(&watch.talk, &watch.params()?, answers::watching),
         Verb::Unwatch(one) => ask(&one.talk, &protocol::Unwatch { runtime: runtime(&one.runtime)? }, answers::watching),
+        Verb::Tape(arguments::Tape { order }) => match order {
+            TapeOrder::Start(start) => ask(&start.talk, &start.params()?, answers::tape),
+            TapeOrder::Stop(talk) => ask(talk, &protocol::Tape { master: None, stems: None }, answers::tape),
+        },
         Verb::Record(record) => ask(&record.talk, &record.params()?, answers::recording),
         Verb::ReplayInfo(info) => ask(&info.talk, &info.params()?, answers::recorded),
         Verb::Events(events) => events::follow(events),

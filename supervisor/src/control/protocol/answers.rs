@@ -125,6 +125,18 @@ answers! {
         pub frames: u64,
     }
 
+    /// Answer to `tape`.
+    pub struct TapeNow {
+        /// Whether the sound is being recorded.
+        pub is_taping: bool,
+        pub master: Option<String>,
+        pub stems: Option<String>,
+        /// The first block of the session that is recorded; at the end, the first that is not.
+        pub block: u64,
+        /// At the end, how many frames each file has.
+        pub frames: u64,
+    }
+
     /// Answer to `replayInfo`.
     pub struct RecordingInfo {
         pub path: String,

@@ -1,6 +1,6 @@
 //! What the types of parameters do not say: ranges, paths, one of two. Each check names the parameter and what it should be.
 
-use super::params::{Confirm, Gain, Get, Hello, List, Plan, Push, Record, ReplayInfo, Rollback, Set, Subscribe, Tempo, Watch};
+use super::params::{Confirm, Gain, Get, Hello, List, Plan, Push, Record, ReplayInfo, Rollback, Set, Subscribe, Tape, Tempo, Watch};
 use ipc::tempo::{MAX_SIXTEENTHS, TEMPO_RANGE_BPM};
 
 /// Longest client name in bytes.
@@ -124,6 +124,11 @@ pub(super) fn check_subscribe(subscribe: &Subscribe) -> Result<(), Unfit> {
 
 pub(super) fn check_record(record: &Record) -> Result<(), Unfit> {
     record.path.as_deref().map_or(Ok(()), |path| check_path("path", path))
+}
+
+pub(super) fn check_tape(tape: &Tape) -> Result<(), Unfit> {
+    tape.master.as_deref().map_or(Ok(()), |path| check_path("master", path))?;
+    tape.stems.as_deref().map_or(Ok(()), |path| check_path("stems", path))
 }
 
 pub(super) fn check_replay_info(info: &ReplayInfo) -> Result<(), Unfit> {

@@ -171,6 +171,11 @@ pub enum ProcessEvent {
     MidiPortFound { direction: MidiDirection, port: u8, name: String },
     /// It has gone. What it held is ended; when it comes back it is connected again.
     MidiPortLost { direction: MidiDirection, port: u8, name: String },
+    /// The sound is recorded from this block on. `part` counts from 1; the next one is begun when the device host has died, and
+    /// between the two `missed_frames` are missing.
+    TapeStarted { master: Option<String>, stems: Option<String>, part: u32, block: u64, missed_frames: Option<u64> },
+    /// The sound is recorded up to this block; each file is complete, and has so many frames.
+    TapeStopped { master: Option<String>, stems: Option<String>, block: u64, frames: u64 },
     /// A recording ended by itself.
     RecordingStopped { path: String, why: String },
     /// The session ends.
@@ -193,6 +198,8 @@ impl ProcessEvent {
             | Self::DeviceMoved { .. }
             | Self::MidiPortFound { .. }
             | Self::MidiPortLost { .. }
+            | Self::TapeStarted { .. }
+            | Self::TapeStopped { .. }
             | Self::RecordingStopped { .. }
             | Self::ShuttingDown {} => None,
         }
@@ -232,7 +239,7 @@ pub enum ControlEvent {
     Reset { runtime: RuntimeName, tick: u64 },
     /// The session goes like this from a moment on: beats a minute, and where it is, in beats.
     Tempo { bpm: f64, is_running: bool, beat: f64 },
-    /// It is mixed like this now, whoever changed it: `gain`, `mute`, `panic`, or `solo` of any runtime.
+    /// It is mixed like this now, whoever changed it: `gain`, `mute`, `output`, `panic`, or `solo` of any runtime.
     Mixed { runtime: RuntimeName, mix: Mix },
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::event::Topic;
-use super::values::{Boundary, ChangeId, ItemName, Number, RevisionName, RuntimeName};
+use super::values::{Boundary, ChangeId, Channels, ItemName, Number, RevisionName, RuntimeName};
 
 macro_rules! params {
     ($($item:item)*) => {$(
@@ -147,6 +147,14 @@ params! {
         pub on: bool,
     }
 
+    /// Parameters of `output`.
+    pub struct Output {
+        pub runtime: RuntimeName,
+        /// Channels of the device, from 1: `3-4`, or `3`; without it, `1-2`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub channels: Option<Channels>,
+    }
+
     /// Parameters of `restart`.
     pub struct Restart {
         pub runtime: RuntimeName,
@@ -250,6 +258,16 @@ params! {
         /// Start a recording into this new file (absolute path); without it, end the one that runs.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub path: Option<String>,
+    }
+
+    /// Parameters of `tape`. With neither, the recording that runs is ended.
+    pub struct Tape {
+        /// Record what the device is given into this new file (absolute path).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub master: Option<String>,
+        /// Record what each runtime adds to it, its level included, into a new file `RUNTIME.wav` in this folder (absolute path).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub stems: Option<String>,
     }
 
     /// Parameters of `replayInfo`.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::values::{Boundary, ChangeClass, ChangeId, RevisionName, RuntimeName};
+use super::values::{Boundary, ChangeClass, ChangeId, Channels, RevisionName, RuntimeName};
 
 /// The session as a whole.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,7 +20,10 @@ pub struct SessionStatus {
     pub runtimes: Vec<RuntimeStatus>,
     /// Everything the session started.
     pub processes: Vec<ProcessStatus>,
+    /// The file that revisions, seed and inputs are recorded into.
     pub recording: Option<String>,
+    /// What the sound is recorded into.
+    pub tape: Option<TapeStatus>,
     pub control: ControlStatus,
     /// Where the session listens to OSC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -56,6 +59,27 @@ pub struct DeviceStatus {
     /// The session clock.
     pub frames: u64,
     pub xruns: u64,
+    /// How many of its channels are played to.
+    pub channels: u32,
+    /// Highest absolute sample on channels 1 and 2, behind the limit, in the last tenth of a second.
+    pub peak: [f32; 2],
+}
+
+/// A recording of the sound.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct TapeStatus {
+    /// The file of what the device is given.
+    pub master: Option<String>,
+    /// The folder of what each runtime adds to it.
+    pub stems: Option<String>,
+    /// How many times files have been begun: 1, and one more for each death of the device host.
+    pub part: u32,
+    /// The first block of the session that is recorded.
+    pub block: u64,
+    /// Frames since then.
+    pub frames: u64,
 }
 
 /// MIDI messages that the session has counted.
@@ -101,6 +125,7 @@ pub struct RuntimeStatus {
     pub refused_growth: u64,
     pub restarts: u64,
     pub mix: Mix,
+    /// Highest absolute sample of each of its channels, behind its level, in the last tenth of a second.
     pub peak: [f32; 2],
 }
 
@@ -139,7 +164,7 @@ pub struct Cause {
     pub line: Option<u32>,
 }
 
-/// How a runtime is mixed. The answer to `gain`, `mute` and `solo`.
+/// How a runtime is mixed. The answer to `gain`, `mute`, `solo` and `output`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -150,6 +175,8 @@ pub struct Mix {
     pub is_soloed: bool,
     /// Whether it is heard at all: not muted, and soloed if any runtime is.
     pub is_audible: bool,
+    /// The channels of the device that it goes to, from 1. A program with one output only is heard on both.
+    pub output: Channels,
 }
 
 /// A process of the session.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use ipc::limits::MAX_DEVICE_CHANNELS;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -80,6 +81,55 @@ impl TryFrom<String> for ItemName {
 
     fn try_from(name: String) -> Result<Self, NotAName> {
         Self::new(name)
+    }
+}
+
+/// Channels of the device, counted from 1: `3-4` is left to 3 and right to 4, `3` is both to 3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(with = "String"))]
+pub struct Channels {
+    pub left: u8,
+    pub right: u8,
+}
+
+impl Channels {
+    /// Where everything goes that is not told otherwise.
+    pub const MAIN: Self = Self { left: 1, right: 2 };
+
+    pub fn new(text: &str) -> Result<Self, NotAName> {
+        let channel = |text: &str| text.parse().ok().filter(|channel| (1..=MAX_DEVICE_CHANNELS as u8).contains(channel));
+        let (left, right) = text.split_once('-').map_or((text, None), |(left, right)| (left, Some(right)));
+        let left = channel(left);
+        let right = right.map_or(left, |right| channel(right).filter(|right| Some(*right) != left));
+        let found = left.zip(right).map(|(left, right)| Self { left, right });
+        found.ok_or(NotAName { expected: "channels of the device, from 1 to 16: two such as `3-4`, or one such as `3`" })
+    }
+
+    /// The highest of them.
+    pub fn highest(self) -> u8 {
+        self.left.max(self.right)
+    }
+}
+
+impl TryFrom<String> for Channels {
+    type Error = NotAName;
+
+    fn try_from(text: String) -> Result<Self, NotAName> {
+        Self::new(&text)
+    }
+}
+
+impl From<Channels> for String {
+    fn from(channels: Channels) -> Self {
+        channels.to_string()
+    }
+}
+
+impl fmt::Display for Channels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.left == self.right { write!(f, "{}", self.left) } else { write!(f, "{}-{}", self.left, self.right) }
     }
 }
 

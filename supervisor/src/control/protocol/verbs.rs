@@ -126,6 +126,8 @@ verbs! {
     Mute("mute") -> Mix;
     /// Silences all runtimes that are not soloed.
     Solo("solo") -> Mix;
+    /// Brings a runtime to other channels of the device.
+    Output("output") -> Mix;
     /// Starts a runtime again, with its state unless told otherwise.
     Restart("restart") -> RuntimeNow;
     /// Fades a runtime out and ends it.
@@ -152,6 +154,8 @@ verbs! {
     Panic("panic") -> Silenced;
     /// Starts or ends a recording of revisions, seed and inputs.
     Record("record") -> Recording { check: check_record };
+    /// Starts or ends a recording of the sound: the master, and a stem of each runtime.
+    Tape("tape") -> TapeNow { check: check_tape };
     /// Tells what a recording holds.
     ReplayInfo("replayInfo") -> RecordingInfo { check: check_replay_info };
     /// Fades everything out and ends the session.

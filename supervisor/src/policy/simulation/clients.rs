@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::control::protocol::{
     AnswerWhen, Boundary, Cancel, ChangeEvent, ChangeId, Confirm, Freeze, Get, ItemName, Mute, Panic, Progress, Push, Restart, Rollback,
-    Run, RuntimeName, Status, Stop, Verb,
+    Run, RuntimeName, Status, Stop, Tape, Verb,
 };
 use crate::control::{Call, ClientId, Ticket};
 use crate::policy::programs_in_tests::{Shape, plan};
@@ -34,6 +34,9 @@ impl World {
         let item = || ItemName::new("a:level").unwrap();
         let name = runtime.as_str().to_owned();
         let verb = match self.random.below(16) {
+            _ if self.has_tapes && self.random.one_in(4) => {
+                Verb::Tape(Tape { master: self.random.one_in(2).then(|| "/take.wav".to_owned()), stems: None })
+            }
             0..=5 => Verb::Push(Push {
                 runtime,
                 text: Some(String::new()),

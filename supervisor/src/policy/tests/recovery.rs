@@ -355,7 +355,7 @@ fn the_next_device_host_goes_on_with_the_clock_and_the_lanes() {
     assert!(actions.contains(&Action::Spawn(Child::Device(2))));
     assert!(!scene.all.iter().any(|action| matches!(action, Action::StopRuntime(_))), "the hosts wait");
     let actions = join(&mut scene, Child::Device(2), 92);
-    assert!(actions.contains(&Action::OpenDevice { sample_rate: 48_000, first_frame: 48_000 }));
+    assert!(actions.contains(&Action::OpenDevice { sample_rate: 48_000, first_frame: 48_000, channels: 2, tape: None }));
     for runtime in [FIRST, SECOND] {
         assert!(actions.contains(&Action::AddLane { runtime, lane: lane(runtime), resumes: true }));
     }
@@ -467,7 +467,7 @@ fn a_takeover_that_does_not_come_is_given_to_the_next_host_as_soon_as_it_should_
 /// A file of four bytes.
 fn sample() -> runtime_host::host::assets::Wanted {
     let place = ipc::plan::Place { memory: 0, address: 0 };
-    runtime_host::host::assets::Wanted { path: "/kick.raw".into(), stamp: (1, 1, 4, 0), place, bytes: 4 }
+    runtime_host::host::assets::Wanted { path: "/kick.raw".into(), stamp: (1, 1, 4, 0), offset: 0, place, bytes: 4 }
 }
 
 #[test]

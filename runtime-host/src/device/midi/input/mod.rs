@@ -84,7 +84,7 @@ pub struct InputCounters {
 
 /// What there is to tell.
 #[derive(Clone, Debug, PartialEq)]
-pub enum News {
+pub enum MidiNews {
     /// Messages, in order.
     Arrived(Vec<Arrived>),
     /// A port has come or gone. All that it has played has been told.
@@ -127,7 +127,7 @@ pub struct MidiInput {
 
 impl MidiInput {
     /// Listens from now on. `hand_on` is called on a thread of its own with what has happened; it must not wait.
-    pub fn start(setup: Setup, hand_on: impl Fn(News) + Send + 'static) -> std::io::Result<Self> {
+    pub fn start(setup: Setup, hand_on: impl Fn(MidiNews) + Send + 'static) -> std::io::Result<Self> {
         let (end, ended) = channel();
         // Files are read there, too: they may take their time.
         let job = move || Listening::new(setup).run(&ended, &hand_on);
@@ -211,7 +211,7 @@ impl Listening {
         Self { setup, clock, jack, changes, follower, tempos: Vec::new(), files, origin: None }
     }
 
-    fn run(&mut self, ended: &Receiver<()>, hand_on: &impl Fn(News)) {
+    fn run(&mut self, ended: &Receiver<()>, hand_on: &impl Fn(MidiNews)) {
         tighten_timer_slack();
         let mut changes = Vec::new();
         while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(LOOK_INTERVAL) {
@@ -221,11 +221,11 @@ impl Listening {
             let is_all = arrived.len() < MESSAGES_AT_A_TIME;
             if !arrived.is_empty() {
                 self.setup.input_counters.received.fetch_add(arrived.len() as u64, Relaxed);
-                hand_on(News::Arrived(arrived));
+                hand_on(MidiNews::Arrived(arrived));
             }
-            self.tempos.drain(..).for_each(|tempo| hand_on(News::Tempo(tempo)));
+            self.tempos.drain(..).for_each(|tempo| hand_on(MidiNews::Tempo(tempo)));
             if is_all {
-                changes.drain(..).for_each(|change| hand_on(News::Port(change)));
+                changes.drain(..).for_each(|change| hand_on(MidiNews::Port(change)));
             }
         }
     }

@@ -1,6 +1,6 @@
-//! The file of a recording: 32-bit float stereo WAV, written so that it is readable at any moment.
+//! One file of a tape: 32-bit float stereo WAV, written so that it is readable at any moment.
 //!
-//! Used by the recording's own thread, which may block on the disk. The header is brought up to date at least twice a
+//! Used by the tape's own thread, which may block on the disk. The header is brought up to date at least twice a
 //! second, so that a kill leaves a file that is complete up to then; when the disk refuses more, or when the process that
 //! wrote the file has died, [`mend`] makes the header say what is really there.
 
@@ -8,15 +8,12 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::time::{Duration, Instant};
 
 use ipc::limits::LANE_CHANNELS;
 
-use super::mixer::Frame;
-use super::recording::RecordingError;
+use super::TapeError;
+use crate::device::mixer::Frame;
 
 /// How often the header is brought up to date.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
@@ -27,34 +24,18 @@ const FRAME_BYTES: u64 = LANE_CHANNELS as u64 * 4;
 /// Frames a WAV file can hold: its lengths are 32-bit numbers of bytes. Three hours at 48 kHz.
 pub const MAX_RECORDING_FRAMES: u64 = (u32::MAX as u64 - 4_096) / FRAME_BYTES;
 
-/// Parts that one recording may have: a device host that dies more often than this is given up long before.
-const MAX_PARTS: u32 = 9_999;
-
-/// Which part of a recording is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// The only one so far: replaces what is at its path.
-    First,
-    /// Another device host has died while it wrote the part before: that one is mended, this one gets the next free number.
-    Next,
-}
-
 /// A WAV file that is being written.
 pub struct WavFile {
     path: PathBuf,
     writer: Option<hound::WavWriter<std::io::BufWriter<File>>>,
-    frames: Arc<AtomicU64>,
+    frames: u64,
     flushed_at: Instant,
 }
 
 impl WavFile {
-    /// Creates the file. `now` is when the time to its first update begins.
-    pub fn create(path: &Path, part: Part, sample_rate_hz: u32, now: Instant) -> Result<Self, RecordingError> {
-        let failed = |reason: String| RecordingError::Create { path: path.to_owned(), reason };
-        let (path, file) = match part {
-            Part::First => (path.to_owned(), File::create(path).map_err(|error| failed(error.to_string()))?),
-            Part::Next => next_part(path).map_err(|error| failed(error.to_string()))?,
-        };
+    /// Begins to write into a file that is empty. `now` is when the time to its first update begins.
+    pub fn begin(path: &Path, file: File, sample_rate_hz: u32, now: Instant) -> Result<Self, TapeError> {
+        let failed = |reason: String| TapeError::Create { path: path.to_owned(), reason };
         let spec = hound::WavSpec {
             channels: LANE_CHANNELS as u16,
             sample_rate: sample_rate_hz,
@@ -63,35 +44,34 @@ impl WavFile {
         };
         let mut writer = hound::WavWriter::new(std::io::BufWriter::new(file), spec).map_err(|error| failed(error.to_string()))?;
         writer.flush().map_err(|error| failed(error.to_string()))?;
-        Ok(Self { path, writer: Some(writer), frames: Arc::default(), flushed_at: now })
+        Ok(Self { path: path.to_owned(), writer: Some(writer), frames: 0, flushed_at: now })
     }
 
-    /// Where the file is: not what was asked for when it is not the recording's first part.
+    /// Where the file is.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// How many frames have been written, readable from other threads.
-    pub fn frame_counter(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.frames)
+    /// How many frames have been written.
+    pub fn frames(&self) -> u64 {
+        self.frames
     }
 
     /// Writes one frame; completes the file when it is full.
-    pub fn write(&mut self, frame: Frame) -> Result<(), RecordingError> {
-        let frames = self.frames.load(Relaxed);
-        if frames == MAX_RECORDING_FRAMES {
+    pub fn write(&mut self, frame: Frame) -> Result<(), TapeError> {
+        if self.frames == MAX_RECORDING_FRAMES {
             self.finish()?;
-            return Err(RecordingError::Full { path: self.path.clone() });
+            return Err(TapeError::Full { path: self.path.clone() });
         }
         let Some(writer) = &mut self.writer else { return Ok(()) };
         let result = frame.into_iter().try_for_each(|sample| writer.write_sample(sample));
         self.check(result)?;
-        self.frames.store(frames + 1, Release);
+        self.frames += 1;
         Ok(())
     }
 
     /// Brings the header up to date if that has not been done for a while.
-    pub fn flush_if_due(&mut self, now: Instant) -> Result<(), RecordingError> {
+    pub fn flush_if_due(&mut self, now: Instant) -> Result<(), TapeError> {
         let Some(writer) = &mut self.writer else { return Ok(()) };
         if now.duration_since(self.flushed_at) < FLUSH_INTERVAL {
             return Ok(());
@@ -102,46 +82,20 @@ impl WavFile {
     }
 
     /// Completes the file.
-    pub fn finish(&mut self) -> Result<(), RecordingError> {
+    pub fn finish(&mut self) -> Result<(), TapeError> {
         let result = self.writer.take().map_or(Ok(()), hound::WavWriter::finalize);
         self.check(result)
     }
 
     /// When the disk has refused something, ends the file with what is on it.
-    fn check(&mut self, result: Result<(), hound::Error>) -> Result<(), RecordingError> {
+    fn check(&mut self, result: Result<(), hound::Error>) -> Result<(), TapeError> {
         result.map_err(|error| {
             self.writer = None;
             if let Ok(frames) = mend(&self.path) {
-                self.frames.store(frames, Release);
+                self.frames = frames;
             }
-            RecordingError::Write { path: self.path.clone(), frames: self.frames.load(Relaxed), reason: error.to_string() }
+            TapeError::Write { path: self.path.clone(), frames: self.frames, reason: error.to_string() }
         })
-    }
-}
-
-/// Creates the part after the last one there is, and mends that one.
-fn next_part(first: &Path) -> std::io::Result<(PathBuf, File)> {
-    let mut last = None;
-    for number in 1..=MAX_PARTS {
-        let path = if number == 1 { first.to_owned() } else { part_path(first, number) };
-        match File::options().write(true).read(true).create_new(true).open(&path) {
-            Ok(file) => {
-                // What cannot be mended is as it was after the kill: readable up to the last update of its header.
-                let _ = last.map(|last: PathBuf| mend(&last));
-                return Ok((path, file));
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => last = Some(path),
-            Err(error) => return Err(error),
-        }
-    }
-    Err(std::io::Error::other(format!("it has {MAX_PARTS} parts already")))
-}
-
-/// `take.wav` becomes `take.2.wav`.
-fn part_path(first: &Path, number: u32) -> PathBuf {
-    match first.extension() {
-        Some(extension) => first.with_extension(format!("{number}.{}", extension.to_string_lossy())),
-        None => first.with_extension(number.to_string()),
     }
 }
 
@@ -194,10 +148,15 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::device::test_lane::{RecordedFile, ramp, ramps, read_frames};
+    use crate::device::test_lane::{RecordedFile, ramps, read_frames};
 
-    fn create(path: &Path, part: Part) -> WavFile {
-        WavFile::create(path, part, 48_000, Instant::now()).unwrap()
+    fn create_at(path: &Path, now: Instant) -> WavFile {
+        let file = File::options().read(true).write(true).create(true).truncate(true).open(path).unwrap();
+        WavFile::begin(path, file, 48_000, now).unwrap()
+    }
+
+    fn create(path: &Path) -> WavFile {
+        create_at(path, Instant::now())
     }
 
     fn write(wav: &mut WavFile, frames: u64) {
@@ -207,10 +166,10 @@ mod tests {
     #[test]
     fn a_full_wav_file_is_complete_and_said_to_be_full() {
         let file = RecordedFile::new("full");
-        let mut wav = create(&file.0, Part::First);
-        wav.frames.store(MAX_RECORDING_FRAMES - 1, Relaxed);
+        let mut wav = create(&file.0);
+        wav.frames = MAX_RECORDING_FRAMES - 1;
         wav.write([0.5, 0.25]).unwrap();
-        assert!(matches!(wav.write([0.5, 0.25]), Err(RecordingError::Full { .. })));
+        assert!(matches!(wav.write([0.5, 0.25]), Err(TapeError::Full { .. })));
         assert_eq!(read_frames(&file.0), [[0.5, 0.25]]);
     }
 
@@ -218,7 +177,7 @@ mod tests {
     fn everything_up_to_half_a_second_ago_is_readable_at_any_moment() {
         let file = RecordedFile::new("flushed");
         let start = Instant::now();
-        let mut wav = WavFile::create(&file.0, Part::First, 48_000, start).unwrap();
+        let mut wav = create_at(&file.0, start);
         let mut is_there = 0;
         for step in 1..=40u32 {
             ramps(1_234).into_iter().for_each(|frame| wav.write(frame).unwrap());
@@ -234,7 +193,7 @@ mod tests {
     #[test]
     fn what_was_written_after_the_last_update_of_the_header_is_mended() {
         let file = RecordedFile::new("mended");
-        let mut wav = create(&file.0, Part::First);
+        let mut wav = create(&file.0);
         write(&mut wav, 20_000);
         // As after a kill: what is in the buffer is lost, and a frame was cut.
         std::mem::forget(wav);
@@ -256,38 +215,5 @@ mod tests {
             assert!(mend(&file.0).is_err());
             assert_eq!(fs::read(&file.0).unwrap(), content);
         }
-    }
-
-    #[test]
-    fn each_next_part_gets_a_number_and_mends_the_one_before() {
-        let file = RecordedFile::new("parts");
-        let mut first = create(&file.0, Part::First);
-        write(&mut first, 5_000);
-        std::mem::forget(first);
-        let mut second = create(&file.0, Part::Next);
-        assert_eq!(second.path(), file.0.with_extension("2.wav"));
-        assert!(read_frames(&file.0).len() > 3_000);
-        write(&mut second, 10);
-        second.finish().unwrap();
-        let third = create(&file.0, Part::Next);
-        assert_eq!(third.path(), file.0.with_extension("3.wav"));
-        assert_eq!(read_frames(&file.0.with_extension("2.wav")), ramps(10));
-        let again = create(&file.0, Part::First);
-        assert_eq!(again.path(), file.0);
-        drop(again);
-        assert_eq!(read_frames(&file.0), Vec::<Frame>::new(), "a new recording replaces an old one");
-        assert_eq!(ramps(1), [ramp(0)]);
-    }
-
-    #[test]
-    fn a_next_part_without_a_first_one_is_the_first() {
-        let file = RecordedFile::new("no-first");
-        assert_eq!(create(&file.0, Part::Next).path(), file.0);
-    }
-
-    #[test]
-    fn parts_are_named_with_and_without_an_ending() {
-        assert_eq!(part_path(Path::new("/a/take.wav"), 2), Path::new("/a/take.2.wav"));
-        assert_eq!(part_path(Path::new("/a.b/take"), 12), Path::new("/a.b/take.12"));
     }
 }
