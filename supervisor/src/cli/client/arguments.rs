@@ -75,6 +75,7 @@ pub enum Verb {
     /// Let a runtime hear what another one delivers, or the device's input.
     Route(Route),
     /// Undo a route.
+    #[command(after_help = "Example:\n  continuo unroute drums reverb")]
     Unroute(Unroute),
     /// Tell how fast the session goes and where it is, or set it.
     Tempo(Tempo),
