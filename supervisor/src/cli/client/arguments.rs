@@ -559,6 +559,11 @@ impl ReplayInfo {
 
 #[derive(Args)]
 #[command(after_help = "\
+Examples:
+  continuo tempo                       how fast, and where
+  continuo tempo 128
+  continuo tempo --start
+
 Programs that name items by `; @config clock.tempoMemory`, `clock.runningMemory` and `clock.beatMemory` are told, and so is who \
 follows the session's MIDI clock (`play --clock-out`). What is set takes effect a moment later, everywhere at once.")]
 pub struct Tempo {
