@@ -24,4 +24,5 @@ pub mod recovery;
 pub mod rendezvous;
 pub mod segment;
 pub mod state;
+pub mod wires;
 pub mod words;

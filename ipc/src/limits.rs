@@ -90,6 +90,9 @@ pub const MAX_LIVE_REQUESTS: usize = 1_024;
 /// Values of one runtime that may be on a ramp at a time: far more knobs than there are hands.
 pub const MAX_RAMPS: usize = 256;
 
+/// Control wires of a session: more than anybody keeps in mind, few enough for fixed tables.
+pub const MAX_WIRES: usize = 64;
+
 /// Bytes of a program's memory up to which a trial keeps a copy of every tick's start: copying them costs some 0.2 ms at
 /// most, a fraction of a block. A larger program is rolled back with what the failed tick left.
 pub const MAX_SNAPSHOT_BYTES: u64 = 4 << 20;

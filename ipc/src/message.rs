@@ -13,6 +13,7 @@ use crate::manifest::Manifest;
 use crate::midi::{Arrived, MidiCounters, Ports};
 use crate::recovery::{Prepare, Presence, TakeOver, TookOver};
 use crate::segment::SegmentRef;
+use crate::wires::{Taken, Wiring};
 
 /// What a process of the one binary does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -117,6 +118,9 @@ pub enum HostRequest {
     Run(RunJob),
     /// Change the running runtime.
     Live(LiveRequest),
+    /// What the running runtime has to do with control wires from now on. Not answered; a part of it that cannot be is told as
+    /// a log line, and the rest is done.
+    Wire(Wiring),
     /// To a spare: keep a program ready.
     Prepare(Box<Prepare>),
     /// To a spare: none of this runtime's programs needs to be kept ready any more, except the named revisions.
@@ -149,6 +153,8 @@ pub struct StartRuntime {
     /// Execute only ticks below this horizon until `LiveChange::Proceed` raises it: for replays. A runtime with a horizon is
     /// not paced by a clock, whatever its type. `None`: no horizon.
     pub run_until: Option<u64>,
+    /// What it has to do with control wires from its first tick on.
+    pub wiring: Box<Wiring>,
 }
 
 /// Initialise a program, call it some times, show its memory. Strict IEEE, no clock.
@@ -196,6 +202,9 @@ pub enum HostReply {
     RunFailed { fault: Fault },
     /// How a change of the running runtime went.
     Live(LiveReply),
+    /// Values that the runtime has taken from control wires, all of those in the ticks before `to_tick`; `first` counts them
+    /// over the life of the runtime, so that one that is told twice is known.
+    Wired { first: u64, values: Vec<Taken>, to_tick: u64 },
     /// The program is kept ready.
     Prepared { runtime: String, revision: ContentHash },
     /// The runtime goes on here.

@@ -49,6 +49,8 @@ pub enum SegmentKind {
     CrashPage,
     /// Events of a midi runtime.
     MidiLane,
+    /// What a runtime has to do with control wires.
+    Board,
 }
 
 impl SegmentKind {
@@ -59,6 +61,7 @@ impl SegmentKind {
             Self::State => 3,
             Self::CrashPage => 4,
             Self::MidiLane => 5,
+            Self::Board => 6,
         }
     }
 }
@@ -367,6 +370,21 @@ impl Segment {
         Ok(segment)
     }
 
+    /// The same for reading only: the kernel ends a process that writes to it, so that it cannot damage what is another one's.
+    pub fn open_read_only(reference: &SegmentRef) -> Result<Self, SegmentError> {
+        let segment = Self::open(reference)?;
+        let (start, bytes) = (segment.memory.as_ptr().cast(), segment.memory.len());
+        // SAFETY: the range is the whole mapping, which begins at a page and is not shared with any other value; what is read
+        // from it stays readable, and nothing of this crate writes to a segment that it has opened this way. The test
+        // `a_segment_for_reading_is_not_written_to` writes to one.
+        unsafe { rustix::mm::mprotect(start, bytes, rustix::mm::MprotectFlags::READ) }.map_err(|error| SegmentError::Os {
+            operation: "protect",
+            name: reference.name.clone(),
+            source: error.into(),
+        })?;
+        Ok(segment)
+    }
+
     /// What another process needs to find this segment.
     pub fn reference(&self) -> &SegmentRef {
         &self.reference
@@ -578,6 +596,32 @@ mod tests {
         let other = Segment::open(segment.reference()).unwrap();
         std::thread::spawn(move || other.word_u64(8).store(42, Ordering::Release)).join().unwrap();
         assert_eq!(segment.word_u64(8).load(Ordering::Acquire), 42);
+    }
+
+    /// Started by the test below: writes to a segment that is not its own.
+    #[test]
+    fn a_writer_to_what_is_another_ones() {
+        let Ok(reference) = std::env::var("CONTINUO_TEST_READ_ONLY") else { return };
+        let [name, bytes] = reference.split(' ').collect::<Vec<_>>()[..] else { panic!("{reference}") };
+        let reference =
+            SegmentRef { name: name.to_owned(), kind: SegmentKind::Board, generation: 1, bytes: bytes.parse().unwrap(), hash: None };
+        let segment = Segment::open_read_only(&reference).unwrap();
+        assert_eq!(segment.word_u64(8).load(Ordering::Relaxed), 7);
+        segment.word_u64(8).store(8, Ordering::Relaxed);
+    }
+
+    #[test]
+    fn a_segment_for_reading_is_not_written_to() {
+        use std::os::unix::process::ExitStatusExt;
+        let session = Session::open().unwrap();
+        let segment = Segment::create(session.id(), SegmentKind::Board, 1, 64).unwrap();
+        segment.word_u64(8).store(7, Ordering::Relaxed);
+        let mut writer = std::process::Command::new(std::env::current_exe().unwrap());
+        writer.args(["--exact", "segment::tests::a_writer_to_what_is_another_ones"]);
+        writer.env("CONTINUO_TEST_READ_ONLY", format!("{} {}", segment.reference().name, segment.reference().bytes));
+        let ended = writer.output().unwrap().status;
+        assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{ended}");
+        assert_eq!(segment.word_u64(8).load(Ordering::Relaxed), 7);
     }
 
     #[test]

@@ -20,8 +20,13 @@ struct Played {
 
 impl Played {
     fn new() -> Self {
-        let module = "module knobs\nfloat cutoff 0.25\nint wave\nint[] steps 4\nmoduleEnd";
-        let mut session = Session::play_with(&program("", module), |command| {
+        Self::of("module knobs\nfloat cutoff 0.25\nint wave\nint[] steps 4\nmoduleEnd", "")
+    }
+
+    /// A song with these modules, and these functions.
+    fn of(modules: &str, functions: &str) -> Self {
+        let song = format!("{}\n{functions}\n", program("", modules));
+        let mut session = Session::play_with(&song, |command| {
             command.args(["--osc", "127.0.0.1:0"]);
         });
         let address = session.wait_for("osc")["address"].as_str().unwrap().to_owned();
@@ -141,6 +146,39 @@ fn a_bundle_takes_effect_together_at_the_tick_its_time_tag_names() {
 fn tick_of(entry: &Value) -> u64 {
     let found = entry.get("tick").or_else(|| entry.as_object()?.values().find_map(|value| value.get("tick")));
     found.and_then(Value::as_u64).unwrap_or_else(|| panic!("no tick: {entry}"))
+}
+
+/// Hears notes: the item `level` of `notes` is the note that sounds, and 0 when none does.
+const NOTES: &str = "module notes
+; @config midi.inputs.keys.port 0
+; @config midi.inputs.keys.callback heard
+int level
+int calls
+moduleEnd";
+const HEAR: &str = "function heard\n#impure\n#export\nparam int status\nparam int note\nparam int velocity
+push &notes:calls\npush &notes:calls\nload\npush 1\nadd\nstore
+push &notes:level\npush note\npush velocity\npush 0\ngreaterThan\nmul\nstore\nfunctionEnd";
+
+#[test]
+fn notes_that_are_sent_by_osc_are_heard_and_recorded() {
+    let mut played = Played::of(NOTES, HEAR);
+    let path = played.session.path("take.continuo").display().to_string();
+    played.session.call("record", json!({ "path": path }));
+    let note = |note, velocity| message("/song/note", vec![OscType::Int(note), OscType::Int(velocity)]);
+    played.send(&note(64, 100));
+    played.wait_until("the note begins", |played| played.item("notes:level") == json!([64]));
+    played.send(&note(64, 0));
+    played.wait_until("the note ends", |played| played.item("notes:level") == json!([0]));
+    played.send(&bundle(Duration::from_millis(300), vec![note(70, 1), note(71, 1)]));
+    played.wait_until("the chord begins", |played| played.item("notes:level") == json!([71]));
+    assert_eq!(played.item("notes:calls"), json!([4]));
+    played.session.call("record", json!({}));
+    played.session.finish();
+    let recording = std::fs::read_to_string(&path).unwrap();
+    let entries = recording.lines().filter_map(|line| serde_json::from_str::<Value>(line.split_once(' ')?.1).ok());
+    let counts: Vec<usize> =
+        entries.filter(|entry| entry["what"]["kind"] == "midi").map(|entry| entry["what"]["messages"].as_array().unwrap().len()).collect();
+    assert_eq!(counts, [1, 1, 2], "a bundle is one tick");
 }
 
 #[test]

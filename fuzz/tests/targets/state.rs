@@ -96,6 +96,7 @@ fn written(session: &Session, manifest: &Manifest, blank: Head) -> Segment {
     writer.checkpoint_rt(1, &head(blank, 20), &[], &applied, |_| &memory);
     writer.checkpoint_rt(2, &head(blank, 30), &[ramp, ramp], &applied, |_| &memory);
     assert!(writer.log_set_rt(7, 31, 0, &[write]) && writer.log_set_rt(8, 32, 4, &[write, write]));
+    assert!(writer.log_wire_rt(9, 32, &write));
     writer.complete_rt(33, Some(Clock { start_ns: 1_000, next: 34 }));
     segment
 }

@@ -4,13 +4,14 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::layout::{self, HEAD_WORDS, Layout, RAMP_WORDS, WORD};
 use super::words::{Extent, WRITE_WORDS, head_from_words, ramp_from_words, unpack, write_from_words};
-use super::writer::{MIDI, SET, SET_WORDS, VALUE_WORDS};
+use super::writer::{MIDI, SET, SET_WORDS, VALUE_WORDS, WIRE};
 use super::{Applied, Clock, Commit, Head, Ramp, StateWriter, Write};
 use crate::limits::{MAX_LIVE_REQUESTS, MAX_RAMPS};
 use crate::live::RequestId;
 use crate::manifest::Manifest;
 use crate::midi::Received;
 use crate::segment::{Segment, SegmentError, SegmentKind, SegmentRef};
+use crate::wires::WireId;
 
 /// Highest number of anything that is believed: a million a second for a hundred years stay below it.
 const MAX_NUMBER: u64 = 1 << 52;
@@ -115,6 +116,7 @@ impl StateView {
 pub enum Logged {
     Set(LoggedSet),
     Midi(LoggedMidi),
+    Wire(LoggedWire),
 }
 
 impl Logged {
@@ -123,6 +125,7 @@ impl Logged {
         match self {
             Self::Set(set) => set.tick,
             Self::Midi(midi) => midi.tick,
+            Self::Wire(wire) => wire.tick,
         }
     }
 }
@@ -142,6 +145,14 @@ pub struct LoggedMidi {
     pub request: RequestId,
     pub tick: u64,
     pub messages: Vec<Received>,
+}
+
+/// A value that a control wire has brought.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LoggedWire {
+    pub wire: WireId,
+    pub tick: u64,
+    pub write: Write,
 }
 
 /// The state segment of a known program, for the host that takes it over.
@@ -240,6 +251,7 @@ fn read_log(mut words: &[u64], first_tick: u64) -> Option<Vec<Logged>> {
         let input = match kind {
             SET => Logged::Set(read_set(record)?),
             MIDI => Logged::Midi(read_midi(record)?),
+            WIRE => Logged::Wire(read_wire(record)?),
             _ => return None,
         };
         if input.tick() < tick {
@@ -260,6 +272,11 @@ fn read_set(record: &[u64]) -> Option<LoggedSet> {
     }
     let writes = values.as_chunks::<WRITE_WORDS>().0.iter().map(write_from_words).collect::<Option<Vec<_>>>()?;
     Some(LoggedSet { request: *request, tick: *tick, steps, writes })
+}
+
+fn read_wire(record: &[u64]) -> Option<LoggedWire> {
+    let [_, wire, tick, place, element, bytes] = record else { return None };
+    Some(LoggedWire { wire: *wire, tick: *tick, write: write_from_words(&[*place, *element, *bytes])? })
 }
 
 fn read_midi(record: &[u64]) -> Option<LoggedMidi> {

@@ -160,8 +160,10 @@ fn messages_come_back_between_the_values_they_came_in_with() {
     assert!(stand.writer.log_set_rt(7, 5, 1, &[write(0)]));
     assert!(stand.writer.log_midi_rt(8, 6, &messages));
     assert!(stand.writer.log_set_rt(9, 6, 1, &[write(4)]));
+    assert!(stand.writer.log_wire_rt(3, 6, &write(8)));
     let inputs = stand.reader().inputs(&stand.newest(), u64::MAX).unwrap();
-    assert_eq!(inputs.iter().map(Logged::tick).collect::<Vec<_>>(), [5, 6, 6]);
+    assert_eq!(inputs.iter().map(Logged::tick).collect::<Vec<_>>(), [5, 6, 6, 6]);
+    assert_eq!(inputs[3], Logged::Wire(LoggedWire { wire: 3, tick: 6, write: write(8) }));
     assert_eq!(inputs[1], Logged::Midi(LoggedMidi { request: 8, tick: 6, messages }));
     // A word that is no message.
     assert!(stand.writer.log_midi_rt(10, 7, &[Received { port: 0, message: [0x90, 1, 1] }]));
@@ -232,7 +234,8 @@ fn no_scribble_on_the_log_makes_its_reader_fall_over() {
     stand.checkpoint(1, &head(0), &[]);
     assert!(stand.writer.log_set_rt(1, 1, 1, &[write(0), write(4)]));
     assert!(stand.writer.log_set_rt(2, 2, 1, &[write(8)]));
-    for position in 0..17 {
+    assert!(stand.writer.log_wire_rt(3, 2, &write(12)));
+    for position in 0..23 {
         let before = stand.segment.word_u64(layout::log(position)).load(Relaxed);
         for word in [0, 1, u64::MAX, 1 << 32, u64::from(u32::MAX), before ^ (1 << 33), before ^ 2] {
             stand.scribble(layout::log(position), word);

@@ -9,6 +9,7 @@ use crate::live::RequestId;
 use crate::manifest::Manifest;
 use crate::midi::Received;
 use crate::segment::{Segment, SegmentError, SegmentRef};
+use crate::wires::WireId;
 
 /// Kind of a log record: values written by a request. Words: kind and length, request, tick, steps and number of values, then
 /// three words for each value.
@@ -20,6 +21,10 @@ pub(super) const SET_WORDS: u64 = 4;
 pub(super) const MIDI: u32 = 2;
 /// Words of a record of [`MIDI`] besides its messages.
 pub(super) const MIDI_WORDS: u64 = 3;
+/// Kind of a log record: a value that a control wire has brought. Words: kind and length, wire, tick, then those of a value.
+pub(super) const WIRE: u32 = 3;
+/// Words of a record of [`WIRE`].
+pub(super) const WIRE_WORDS: u64 = 3 + VALUE_WORDS;
 /// Words of a value of [`SET`].
 pub(super) const VALUE_WORDS: u64 = 3;
 
@@ -96,6 +101,12 @@ impl StateWriter {
         let words = MIDI_WORDS + messages.len() as u64;
         let first = [pack(MIDI, words as u32), request, tick];
         self.append_rt(words, first.into_iter().chain(messages.iter().map(|message| message.to_word_rt())))
+    }
+
+    /// Logs a value that a control wire brings in `tick`. Returns false, and logs nothing, when there is no room.
+    pub fn log_wire_rt(&mut self, wire: WireId, tick: u64, write: &Write) -> bool {
+        let first = [pack(WIRE, WIRE_WORDS as u32), wire, tick];
+        self.append_rt(WIRE_WORDS, first.into_iter().chain(write_to_words_rt(write)))
     }
 
     /// Appends a record of so many words, if there is room.

@@ -7,3 +7,4 @@ mod checkpoint;
 mod lane;
 mod memory;
 mod midi;
+mod wires;

@@ -189,6 +189,18 @@ impl Control {
                 let reason = plain_refusal("no program that could be changed runs in this host".to_owned());
                 self.send(HostReply::Live(LiveReply::Refused { request: request.request, reason }))
             }
+            (State::Running(mut running), Event::Request(HostRequest::Wire(wiring))) => {
+                // A reply that cannot be sent is noticed with the next one.
+                running.desk.connect(wiring, &mut |reply| drop(self.replies.send(&reply)));
+                running.desk.wire(&mut running.tick_thread);
+                self.state = State::Running(running);
+                Ok(())
+            }
+            // Nothing runs that has wires; whoever runs next is told with its start.
+            (state @ (State::Idle | State::Ending(_) | State::Job { .. }), Event::Request(HostRequest::Wire(_))) => {
+                self.state = state;
+                Ok(())
+            }
             (State::Idle, Event::Request(HostRequest::Prepare(prepare))) => self.keep_ready(&prepare),
             (State::Idle, Event::Request(HostRequest::TakeOver(request))) => self.take_over(*request),
             (busy @ (State::Running(_) | State::Ending(_) | State::Job { .. }), Event::Request(HostRequest::Prepare(prepare))) => {
@@ -319,8 +331,12 @@ impl Control {
             runtime_type,
             base_directory: start.base_directory.clone(),
         };
-        let desk = Desk::new(office, program.identity(), Layouts::new(program.engine().sizes(), revision));
-        let running = self.run_opening(start, desk, runtime_type, Opening::new(runtime, program, start.is_offline))?;
+        let mut desk = Desk::new(office, program.identity(), Layouts::new(program.engine().sizes(), revision));
+        desk.connect((*start.wiring).clone(), &mut reply);
+        let mut running = self.run_opening(start, desk, runtime_type, Opening::new(runtime, program, start.is_offline))?;
+        if start.wiring.board.is_some() {
+            running.desk.wire(&mut running.tick_thread);
+        }
         running.tick_thread.begin();
         Ok(running)
     }
@@ -391,11 +407,14 @@ impl Control {
             start.lane.iter().chain(candidates.iter().flat_map(|candidate| [&candidate.artifact, &candidate.state])).collect();
         self.check_session(&segments)?;
         let resumed = take_over::resume(&self.loader, &self.session, &mut self.spare, &start, &candidates)?;
-        let Resumed { runtime_type, opening, desk, mut took_over, cut_short } = resumed;
+        let Resumed { runtime_type, opening, desk, mut took_over, told } = resumed;
         let mut running = self.run_opening(&start, desk, runtime_type, opening)?;
         // A reply that cannot be sent is noticed with the next one.
         let mut replies = Vec::new();
         self.replies.diary().is_frozen = took_over.is_frozen;
+        if start.wiring.board.is_some() {
+            running.desk.wire(&mut running.tick_thread);
+        }
         for change in first {
             running.desk.take(change, &self.loader, &mut running.tick_thread, &mut |reply| replies.push(reply));
         }
@@ -404,7 +423,7 @@ impl Control {
         running.took_over = Some(Box::new(took_over.clone()));
         let log = HostReply::Log { runtime: start.runtime, line: log_lines::initialized(runtime_type.id) };
         self.state = State::Running(running);
-        let told = std::iter::once(HostReply::TookOver(Box::new(took_over))).chain(cut_short).chain(replies).chain([log]);
+        let told = std::iter::once(HostReply::TookOver(Box::new(took_over))).chain(told).chain(replies).chain([log]);
         Ok(told.into_iter().try_for_each(|reply| self.send(reply)))
     }
 
@@ -443,6 +462,7 @@ impl Control {
         // A reply that cannot be sent is noticed with the next one.
         let mut reply = |reply| drop(self.replies.send(&reply));
         running.desk.look(&mut running.tick_thread, &mut reply);
+        running.desk.report_wires(&running.tick_thread, true, &mut reply);
         send_status(&self.replies, &running)?;
         let tick = running.tick_thread.counters().ticks();
         if let Some(leftovers) = running.tick_thread.join() {
@@ -457,7 +477,9 @@ impl Control {
         let (State::Running(running) | State::Ending(running)) = &mut self.state else { return Ok(()) };
         let mut reply = |reply| drop(self.replies.send(&reply));
         running.desk.look(&mut running.tick_thread, &mut reply);
-        if Instant::now() >= running.next_status {
+        let is_due = Instant::now() >= running.next_status;
+        running.desk.report_wires(&running.tick_thread, is_due, &mut reply);
+        if is_due {
             running.next_status = Instant::now() + STATUS_INTERVAL;
             send_status(&self.replies, running)?;
             if running.tick_thread.counters().refused_growth() > 0 && !std::mem::replace(&mut running.has_said_refused, true) {

@@ -118,17 +118,7 @@ impl Place {
         if self.count != 1 {
             return Err(ItemError::NeedsIndex { name: self.name.clone(), count: self.count });
         }
-        let whole = |least, greatest| Ok(whole_number(value, least, greatest, &value.to_string(), &self.name)?.to_le_bytes());
-        match self.element {
-            ElementType::Float32 => Ok(to_bytes_rt(self.element, in_single_range(value, &value.to_string(), &self.name)?)),
-            ElementType::Float64 => Ok(to_bytes_rt(self.element, value)),
-            ElementType::Int8 => whole(i8::MIN.into(), i8::MAX.into()),
-            ElementType::Int8u => whole(0, u8::MAX.into()),
-            ElementType::Int16 => whole(i16::MIN.into(), i16::MAX.into()),
-            ElementType::Int16u => whole(0, u16::MAX.into()),
-            ElementType::Int32 => whole(i32::MIN.into(), i32::MAX.into()),
-            ElementType::Pointer { .. } => whole(0, u32::MAX.into()),
-        }
+        encode_rt(self.element, value).map_err(|misfit| misfit.into_error(value.to_string(), self.name.clone()))
     }
 
     /// Writes one value, or several separated by commas, from here on.
@@ -144,6 +134,50 @@ impl Place {
         let place = engine.bytes_mut_rt(self.memory, self.byte_address, bytes.len());
         place.ok_or_else(|| ItemError::Outside(self.name.clone()))?.copy_from_slice(&bytes);
         Ok(())
+    }
+}
+
+/// Why an element cannot hold a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Misfit {
+    OutOfRange { least: i64, greatest: i64 },
+    NotWhole,
+    TooLarge,
+}
+
+impl Misfit {
+    fn into_error(self, text: String, name: String) -> ItemError {
+        match self {
+            Self::OutOfRange { least, greatest } => ItemError::OutOfRange { name, text, least, greatest },
+            Self::NotWhole => ItemError::NotWhole { name, text },
+            Self::TooLarge => ItemError::TooLarge { name, text },
+        }
+    }
+}
+
+/// The bytes of `value` as this element: as many of them as it has.
+pub fn encode_rt(element: ElementType, value: f64) -> Result<[u8; 8], Misfit> {
+    let (least, greatest) = match element {
+        ElementType::Float32 if value.is_finite() && (value as f32).is_infinite() => return Err(Misfit::TooLarge),
+        ElementType::Float32 | ElementType::Float64 => return Ok(to_bytes_rt(element, value)),
+        ElementType::Int8 => (i8::MIN.into(), i8::MAX.into()),
+        ElementType::Int8u => (0, u8::MAX.into()),
+        ElementType::Int16 => (i16::MIN.into(), i16::MAX.into()),
+        ElementType::Int16u => (0, u16::MAX.into()),
+        ElementType::Int32 => (i32::MIN.into(), i32::MAX.into()),
+        ElementType::Pointer { .. } => (0, u32::MAX.into()),
+    };
+    whole_rt(value, least, greatest).map(i64::to_le_bytes)
+}
+
+/// The number, if it is whole and within the range.
+fn whole_rt(number: f64, least: i64, greatest: i64) -> Result<i64, Misfit> {
+    if !(number >= least as f64 && number <= greatest as f64) {
+        Err(Misfit::OutOfRange { least, greatest })
+    } else if number.fract() != 0.0 {
+        Err(Misfit::NotWhole)
+    } else {
+        Ok(number as i64)
     }
 }
 
@@ -264,14 +298,7 @@ fn in_single_range(number: f64, text: &str, name: &str) -> Result<f64, ItemError
 
 /// The number, if it is whole and within the range. `text` and `name` are for the error.
 fn whole_number(number: f64, least: i64, greatest: i64, text: &str, name: &str) -> Result<i64, ItemError> {
-    let (name, text) = (name.to_owned(), text.to_owned());
-    if !(number >= least as f64 && number <= greatest as f64) {
-        Err(ItemError::OutOfRange { name, text, least, greatest })
-    } else if number.fract() != 0.0 {
-        Err(ItemError::NotWhole { name, text })
-    } else {
-        Ok(number as i64)
-    }
+    whole_rt(number, least, greatest).map_err(|misfit| misfit.into_error(text.to_owned(), name.to_owned()))
 }
 
 /// As in the language, a sign may stand before a hexadecimal number, and nothing is not a number.

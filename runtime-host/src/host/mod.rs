@@ -1,4 +1,5 @@
-//! The runtime host: a process that executes one program, tick by tick. It never compiles, and maps only its own segments.
+//! The runtime host: a process that executes one program, tick by tick. It never compiles, and writes only its own
+//! segments; what others have sampled for its control wires it maps for reading.
 //!
 //! Two threads matter (DESIGN §7). The control thread (`control.rs`) talks to the supervisor, loads artifacts ([`engine`],
 //! `start.rs`) and frees what is no longer needed. The tick thread ([`tick_thread`]) runs the program under its runtime type

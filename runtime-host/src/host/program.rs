@@ -8,6 +8,7 @@ use ipc::limits::{BLOCK_FRAMES, LANE_CHANNELS};
 use ipc::live::RequestId;
 use ipc::midi::Received;
 use ipc::state::{Applied, Clock, Head, Ramp, StateWriter, Write};
+use ipc::wires::WireId;
 
 use super::engine::{Engine, ExportHandle, INIT_ONLY};
 use super::failure::Failure;
@@ -117,6 +118,11 @@ impl Program {
     /// Logs messages that come in in `tick`. Returns false when they can only be kept by a checkpoint.
     pub fn log_midi_rt(&mut self, request: RequestId, tick: u64, messages: &[Received]) -> bool {
         self.state.as_mut().is_none_or(|state| state.log_midi_rt(request, tick, messages))
+    }
+
+    /// Logs a value that a control wire brings in `tick`. Returns false when it can only be kept by a checkpoint.
+    pub fn log_wire_rt(&mut self, wire: WireId, tick: u64, write: &Write) -> bool {
+        self.state.as_mut().is_none_or(|state| state.log_wire_rt(wire, tick, write))
     }
 
     /// All ticks below `ticks` are complete.

@@ -37,8 +37,8 @@ pub struct Resumed {
     pub opening: Opening,
     pub desk: Desk,
     pub took_over: TookOver,
-    /// What there is to say about a trial that cannot go on.
-    pub cut_short: Option<HostReply>,
+    /// What there is to say about a trial that cannot go on, and of wires.
+    pub told: Vec<HostReply>,
 }
 
 /// Everything a takeover is made with.
@@ -151,11 +151,15 @@ impl TakingOver<'_> {
             None => (None, Layouts::new(running.sizes.clone(), running.revision.clone())),
         };
         let cut_short = found.head.trial.filter(|open| trial.is_none() && open.ticks_left > 0).map(|open| cut_short(open, end));
-        let desk = Desk::new(self.office(candidate), identity, layouts);
-        let recalled = Recalled { head: found.head, sequence, ramps, applied, inputs, trial };
+        let mut desk = Desk::new(self.office(candidate), identity, layouts);
+        let mut log = Vec::new();
+        desk.connect((*self.start.wiring).clone(), &mut |reply| log.push(reply));
+        // What the checkpoint has stays; what the log has is put on the tape once more.
+        desk.rewind(found.head.tick + u64::from(found.head.has_begun));
+        let recalled = Recalled { head: found.head, sequence, ramps, applied, inputs, trial, wiring: desk.wiring() };
         let opening = Opening::recalled(runtime, running.program, self.start.is_offline, recalled);
         let took_over = self.took_over(&opening, found.head.tick);
-        Ok(Resumed { runtime_type: self.runtime_type, opening, desk, took_over, cut_short })
+        Ok(Resumed { runtime_type: self.runtime_type, opening, desk, took_over, told: cut_short.into_iter().chain(log).collect() })
     }
 
     /// Nobody has come as far as a first checkpoint: the runtime begins, as if it had not been begun before.
@@ -177,11 +181,14 @@ impl TakingOver<'_> {
             return Err(plain_refusal(message));
         }
         let revision = Revision { manifest: Arc::clone(program.engine().manifest()), image: Arc::new(image) };
-        let desk = Desk::new(self.office(candidate), program.identity(), Layouts::new(program.engine().sizes(), revision));
+        let mut desk = Desk::new(self.office(candidate), program.identity(), Layouts::new(program.engine().sizes(), revision));
+        let mut told = Vec::new();
+        desk.connect((*self.start.wiring).clone(), &mut |reply| told.push(reply));
+        desk.rewind(0);
         let opening = Opening::new(runtime, program, self.start.is_offline);
         self.was_prepared = false;
         let took_over = self.took_over(&opening, 0);
-        Ok(Resumed { runtime_type, opening, desk, took_over, cut_short: None })
+        Ok(Resumed { runtime_type, opening, desk, took_over, told })
     }
 
     fn office(&self, candidate: &Candidate) -> Office {

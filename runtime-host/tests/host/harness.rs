@@ -226,6 +226,7 @@ pub fn start(artifact: SegmentRef, lane: Option<SegmentRef>, runtime_type: &str,
         is_offline: true,
         state: None,
         run_until: None,
+        wiring: Box::default(),
     }
 }
 

@@ -7,3 +7,4 @@ mod kills;
 mod odds;
 mod refusals;
 mod timers;
+mod wires;

@@ -224,6 +224,19 @@ mod tests {
     }
 
     #[test]
+    fn every_command_teaches_with_an_example_and_every_argument_says_what_it_is() {
+        let cli = Cli::command();
+        let shown = cli.get_subcommands().filter(|command| !command.is_hide_set());
+        for command in shown {
+            let name = command.get_name();
+            let example = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(example.starts_with("Example") && example.contains(&format!("continuo {name}")), "`{name}` shows no example");
+            let mute: Vec<_> = command.get_arguments().filter(|argument| argument.get_help().is_none()).map(clap::Arg::get_id).collect();
+            assert!(command.get_about().is_some() && mute.is_empty(), "`{name}` does not say what these are: {mute:?}");
+        }
+    }
+
+    #[test]
     fn seconds_are_positive_and_finite() {
         assert_eq!(seconds("2.5"), Ok(2.5));
         for wrong in ["0", "-1", "nan", "inf", "86401", "x", ""] {

@@ -112,11 +112,19 @@ impl Life {
         if let Some(why) = asset_notes::changed(&own) {
             return Err(format!("{why}; a replay would not be what was played: put the file back as it was"));
         }
-        let ticks = own.iter().map(|entry| entry.tick).max().unwrap_or(0).max(1);
+        let ticks = last_tick(&own).max(1);
         let seconds = sounding_seconds(*sample_rate, ticks).map_err(|why| format!("{}: {why}", arguments.recording.display()))?;
         let replay = Replay { first: (*first).clone(), entries: own };
         Ok(Self { program: first.program(name), ticks, seconds, replay })
     }
+}
+
+/// How far a life can be followed: what control wires brought is known up to where the recording says so, which may be before the
+/// last of its other entries.
+fn last_tick(own: &[LogEntry]) -> u64 {
+    let is_wired = own.iter().any(|entry| matches!(entry.what, Logged::Wired { .. }));
+    let tells = |entry: &&LogEntry| !is_wired || matches!(entry.what, Logged::Wired { .. } | Logged::Seen {});
+    own.iter().filter(tells).map(|entry| entry.tick).max().unwrap_or(0)
 }
 
 /// How long so many ticks sound. A recording is a file that anybody can have written: what no session can have played is

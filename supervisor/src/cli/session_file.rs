@@ -1,16 +1,17 @@
 //! SESSION.toml: what a session is set up with. Every mistake is told with its line; nothing is passed over.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ipc::limits::{DEFAULT_LEAD_BLOCKS, MAX_LEAD_BLOCKS, SAMPLE_RATE_RANGE_HZ};
+use ipc::limits::{DEFAULT_LEAD_BLOCKS, MAX_LEAD_BLOCKS, MAX_WIRES, SAMPLE_RATE_RANGE_HZ};
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::restart_limits::RestartsTable;
 use crate::control::SessionName;
-use crate::control::protocol::{Channels, RuntimeName};
+use crate::control::protocol::{Channels, RuntimeName, WireEnd};
 use crate::policy::RestartLimits;
 
 /// Largest linear gain, as of the verb `gain`.
@@ -48,6 +49,9 @@ struct File {
     tapes: Option<PathBuf>,
     grace: Option<Spanned<f64>>,
     restarts: Option<Spanned<RestartsTable>>,
+    osc: Option<Spanned<toml::Value>>,
+    #[serde(default)]
+    wires: BTreeMap<Spanned<String>, Spanned<String>>,
     #[serde(default)]
     runtime: Vec<RuntimeEntry>,
 }
@@ -82,6 +86,10 @@ pub struct SessionFile {
     pub grace: Duration,
     /// How often processes may die before they are left alone.
     pub restart_limits: RestartLimits,
+    /// Where to listen for OSC.
+    pub osc: Option<SocketAddr>,
+    /// Which item follows which.
+    pub wires: Vec<(WireEnd, WireEnd)>,
     pub runtimes: Vec<FileRuntime>,
 }
 
@@ -112,6 +120,8 @@ impl Default for SessionFile {
             tapes: None,
             grace: DEFAULT_GRACE,
             restart_limits: RestartLimits::default(),
+            osc: None,
+            wires: Vec::new(),
             runtimes: Vec::new(),
         }
     }
@@ -181,6 +191,19 @@ pub fn parse(path: &Path, text: &str) -> Result<SessionFile, SessionFileError> {
         }
         runtimes.push(FileRuntime { name, file, gain, is_muted: entry.mute, output });
     }
+    let osc = file.osc.as_ref().map(|osc| osc_of(osc.get_ref()).map_err(|why| wrong(osc.span().start, format!("osc: {why}"))));
+    if file.wires.len() > MAX_WIRES {
+        return Err(wrong(0, format!("wires: a session has {MAX_WIRES} at most")));
+    }
+    let end = |text: &Spanned<String>| {
+        let end =
+            WireEnd::parse(text.get_ref()).map_err(|error| wrong(text.span().start, format!("wires: `{}`: {error}", text.get_ref())))?;
+        if names.contains(end.runtime.as_str()) {
+            return Ok(end);
+        }
+        Err(wrong(text.span().start, format!("wires: the file has no runtime `{}`", end.runtime)))
+    };
+    let (osc, wires) = (osc.transpose()?, file.wires.iter().map(|(to, from)| Ok((end(to)?, end(from)?))).collect::<Result<_, _>>()?);
     Ok(SessionFile {
         name: name.transpose()?,
         sample_rate: file.sample_rate.map(Spanned::into_inner),
@@ -193,8 +216,18 @@ pub fn parse(path: &Path, text: &str) -> Result<SessionFile, SessionFileError> {
         tapes: file.tapes.map(|tapes| folder.join(tapes)),
         grace,
         restart_limits,
+        osc,
+        wires,
         runtimes,
     })
+}
+
+/// A port, or an address in a string.
+fn osc_of(value: &toml::Value) -> Result<SocketAddr, String> {
+    match value {
+        toml::Value::String(text) => super::osc_address(text),
+        other => super::osc_address(&other.to_string()),
+    }
 }
 
 #[cfg(test)]
@@ -225,6 +258,23 @@ mod tests {
     }
 
     #[test]
+    fn a_session_file_says_where_osc_comes_in_and_which_item_follows_which() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.8f4e"), "8f4e/v1\n").unwrap();
+        let runtimes = ["drums", "my visuals"].map(|name| format!("[[runtime]]\nname = \"{name}\"\nfile = \"a.8f4e\"\n"));
+        let text = format!("osc = 9000\n{}\n[wires]\n\"my visuals.energy\" = \"drums.env:out\"\n", runtimes.concat());
+        let path = folder.path().join("SESSION.toml");
+        let session = parse(&path, &text).unwrap();
+        assert_eq!(session.osc, Some(SocketAddr::from(([127, 0, 0, 1], 9_000))));
+        let shown: Vec<_> = session.wires.iter().map(|(to, from)| (to.to_string(), from.to_string())).collect();
+        assert_eq!(shown, [("my visuals.energy".to_owned(), "drums.env:out".to_owned())]);
+        let named = parse(&path, "osc = \"0.0.0.0:9001\"\n").unwrap();
+        assert_eq!(named.osc, Some(SocketAddr::from(([0, 0, 0, 0], 9_001))));
+        let error = parse(&path, &text.replace("drums.env", "drum.env")).unwrap_err();
+        assert_eq!((error.line, error.message.as_str()), (10, "wires: the file has no runtime `drum`"));
+    }
+
+    #[test]
     fn every_mistake_is_told_with_its_line() {
         let wrong = [
             ("name = \"gig\"\nsampel_rate = 1\n", 2, "sampel_rate"),
@@ -238,6 +288,10 @@ mod tests {
             ("\n[restarts]\nruntime = 9\nsession = 8\n", 2, "session"),
             ("[restarts]\nseconds = 0\n", 1, "seconds"),
             ("[restarts]\nruntimes = 9\n", 2, "runtimes"),
+            ("lead = 4\nosc = \"nowhere\"\n", 2, "osc"),
+            ("osc = 70000\n", 1, "port"),
+            ("[wires]\n\"drums\" = \"a.b\"\n", 2, "RUNTIME.MODULE:ITEM"),
+            ("[wires]\n\"drums.x\" = 3\n", 2, "invalid type"),
             ("name = \n", 1, ""),
         ];
         for (text, line, part) in wrong {
@@ -252,7 +306,7 @@ mod tests {
     fn session_files() {
         const WHOLE: &str = "name = \"gig\"\nsample_rate = 44100\nlead = 8\ndevice = \"null\"\ndefault_runtime = \"worker\"\n\
                              acknowledge = \"any-loss\"\nrecording = \"tonight.wav\"\n\n[[runtime]]\nname = \"drums\"\n\
-                             file = \"session_file.rs\"\ngain = 0.5\nmute = true\n";
+                             file = \"session_file.rs\"\ngain = 0.5\nmute = true\n[wires]\n\"drums.a\" = \"drums.b:c[0]\"\n";
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli/SESSION.toml");
         let seeds = [WHOLE, "lead = 4\n", "[[runtime]]\nname='''a'''\nfile=\"\\u0000\"", ""];
         let target = fuzz::Target {

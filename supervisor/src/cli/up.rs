@@ -30,6 +30,7 @@ The file:
   recording = \"take.wav\"            what the device is given, from the start on
   stems = \"stems\"                   a folder for what each runtime adds to it, one file each
   tapes = \"takes\"                   where `continuo tape` may record; else the folder this is started in
+  osc = 9000                          listen for OSC at this port, or at an address such as \"0.0.0.0:9000\"
   grace = 30                          seconds that everything plays on without its supervisor
   [restarts]                          deaths after which processes are left alone:
   runtime = 5                         of one runtime, at most 1000
@@ -41,6 +42,8 @@ The file:
   gain = 0.8
   mute = false
   output = \"1-2\"                      channels of the device, such as \"3-4\" or \"3\"
+  [wires]                             items that follow items of other runtimes, as `continuo wire` has it
+  \"visual.energy\" = \"drums.env:out\"
 
 When a session's supervisor dies, everything plays on for the grace period; `continuo up` with the session's name (or its file), \
 within that time, takes it back as it is, and what the file says by then is not looked at. So it does with a session of \
@@ -68,7 +71,8 @@ pub struct Arguments {
     restarts: Option<RestartLimits>,
     #[command(flatten)]
     midi: MidiArguments,
-    /// Listen for OSC at this port of this machine, or at this address and port; anybody who reaches it may play.
+    /// Listen for OSC at this port of this machine, or at this address and port, in place of the file's; anybody who reaches it may
+    /// play.
     #[arg(long, value_name = "ADDRESS", value_parser = osc_address)]
     osc: Option<SocketAddr>,
     /// Print events as JSON, one object a line.
@@ -101,7 +105,8 @@ pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
         restart_limits: arguments.restarts.unwrap_or(file.restart_limits),
         // Whoever runs it is not at the keyboard: it has none, or belongs to a service manager.
         has_keyboard: false,
-        osc: arguments.osc,
+        osc: arguments.osc.or(file.osc),
+        wires: file.wires,
     });
     let device = arguments.device.clone().or(file.device);
     job.sound = Some(SoundOutput {

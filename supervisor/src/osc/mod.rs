@@ -213,7 +213,7 @@ impl Bridge {
         let mut due: Vec<_> = self.scheduled.extract_if(.., |(at, verb)| handed_over(*at, verb) <= now).collect();
         due.sort_by_key(|(at, _)| *at);
         for (at, verb) in due {
-            let at = matches!(verb, Verb::Set(_)).then_some(at);
+            let at = has_tick(&verb).then_some(at);
             self.ask(verb, at, None);
         }
     }
@@ -270,8 +270,13 @@ impl Bridge {
     }
 }
 
-/// When something with a time is handed over: values before it, because they can name their tick; all else then.
+/// Whether it can name the tick that it is to take effect in.
+fn has_tick(verb: &Verb) -> bool {
+    matches!(verb, Verb::Set(_) | Verb::Midi(_))
+}
+
+/// When something with a time is handed over: values and notes before it, because they can name their tick; all else then.
 fn handed_over(at: Instant, verb: &Verb) -> Instant {
-    let early = if matches!(verb, Verb::Set(_)) { HANDED_OVER } else { Duration::ZERO };
+    let early = if has_tick(verb) { HANDED_OVER } else { Duration::ZERO };
     at.checked_sub(early).unwrap_or(at)
 }

@@ -3,9 +3,11 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use ipc::limits::MAX_RECEIVED;
+use ipc::midi::NOTE_ON;
 use rosc::{OscMessage, OscPacket, OscTime, OscType};
 
-use crate::control::protocol::{Gain, ItemName, Mute, Number, Panic, RuntimeName, Set, SetValue, Solo, Verb};
+use crate::control::protocol::{Gain, ItemName, Midi, MidiMessage, Mute, Number, Panic, RuntimeName, Set, SetValue, Solo, Verb};
 
 /// Largest packet in bytes. One datagram may have 64 KiB; controllers send some hundred bytes.
 pub const MAX_PACKET_BYTES: usize = 8 << 10;
@@ -25,6 +27,9 @@ const MAX_VALUES: usize = 1_024;
 /// What every bundle begins with.
 const BUNDLE: &[u8] = b"#bundle\0";
 
+/// Status of a controller's value.
+const CONTROL_CHANGE: u8 = 0xb0;
+
 /// Seconds from 1900, which time tags count from, to 1970.
 const SECONDS_TO_1970: u64 = 2_208_988_800;
 
@@ -36,7 +41,7 @@ pub enum PacketError {
     #[error("more than {MAX_MESSAGES} messages in a packet")]
     TooMany,
     #[error(
-        "no such address: {0}; there are /RUNTIME/MODULE/ITEM, /RUNTIME/gain, /RUNTIME/mute, /RUNTIME/solo, /panic, /subscribe, /unsubscribe"
+        "no such address: {0}; there are /RUNTIME/MODULE/ITEM, /RUNTIME/note, /RUNTIME/cc, /RUNTIME/midi, /RUNTIME/gain, /RUNTIME/mute, /RUNTIME/solo, /panic, /subscribe, /unsubscribe"
     )]
     Address(String),
     #[error("{address} takes {expected}")]
@@ -125,8 +130,14 @@ fn take(packet: OscPacket, at: Option<SystemTime>, read: &mut Read, messages: &m
     Ok(())
 }
 
-/// Values of one runtime that are set together take effect in one tick.
+/// Values of one runtime that are set together, and notes of one, take effect in one tick.
 fn add(wishes: &mut Vec<Wish>, wish: Wish) {
+    if let (Some(Wish::Verb(Verb::Midi(before))), Wish::Verb(Verb::Midi(midi))) = (wishes.last_mut(), &wish)
+        && before.runtime == midi.runtime
+        && before.messages.len() + midi.messages.len() <= MAX_RECEIVED
+    {
+        return before.messages.extend(midi.messages.iter().cloned());
+    }
     if let (Some(Wish::Verb(Verb::Set(before))), Wish::Verb(Verb::Set(set))) = (wishes.last_mut(), &wish)
         && before.runtime == set.runtime
         && before.values.len() + set.values.len() <= MAX_VALUES
@@ -166,6 +177,16 @@ fn wish(message: &OscMessage) -> Result<Wish, PacketError> {
                 "gain" => {
                     let gain = number().filter(|gain| (0.0..=8.0).contains(gain)).ok_or_else(|| wrong("a linear gain from 0 to 8"))?;
                     Ok(Wish::Verb(Verb::Gain(Gain { runtime, gain, ramp_ms: None })))
+                }
+                "note" | "cc" | "midi" => {
+                    let (messages, expected) = match what {
+                        "note" => {
+                            (voice(NOTE_ON, &message.args), "a note and its velocity (0 ends it), and a channel and a port if you like")
+                        }
+                        "cc" => (voice(CONTROL_CHANGE, &message.args), "a controller and its value, and a channel and a port if you like"),
+                        _ => (raw(&message.args), "MIDI messages"),
+                    };
+                    Ok(Wish::Verb(Verb::Midi(Midi { runtime, messages: messages.ok_or_else(|| wrong(expected))?, at_tick: None })))
                 }
                 "mute" => Ok(Wish::Verb(Verb::Mute(Mute { runtime, on: on()? }))),
                 "solo" => Ok(Wish::Verb(Verb::Solo(Solo { runtime, on: on()? }))),
@@ -219,6 +240,36 @@ fn number(argument: &OscType) -> Option<Number> {
         OscType::Bool(value) => Some(Number::Int(i64::from(*value))),
         _ => None,
     }
+}
+
+/// A note or a controller: two numbers, then channel and port from 1, where they are not the first.
+fn voice(status: u8, arguments: &[OscType]) -> Option<Vec<MidiMessage>> {
+    let whole = |argument: &OscType| {
+        let number = number(argument)?.as_f64();
+        ((0.0..=127.0).contains(&number) && number.fract() == 0.0).then_some(number as u8)
+    };
+    let numbers: Option<Vec<u8>> = arguments.iter().map(whole).collect();
+    let (first, second, channel, port) = match numbers?[..] {
+        [first, second] => (first, second, 1, 1),
+        [first, second, channel] => (first, second, channel, 1),
+        [first, second, channel, port] => (first, second, channel, port),
+        _ => return None,
+    };
+    let is_there = (1..=16).contains(&channel) && port > 0;
+    is_there.then(|| vec![MidiMessage { port: Some(port), bytes: vec![status | (channel - 1), first, second] }])
+}
+
+/// Messages as the format has them; its ports count from 0.
+fn raw(arguments: &[OscType]) -> Option<Vec<MidiMessage>> {
+    let message = |argument: &OscType| match argument {
+        OscType::Midi(midi) => {
+            let message = MidiMessage { port: Some(midi.port.checked_add(1)?), bytes: vec![midi.status, midi.data1, midi.data2] };
+            message.received().map(|_| message)
+        }
+        _ => None,
+    };
+    let is_bounded = (1..=MAX_RECEIVED).contains(&arguments.len());
+    arguments.iter().filter(|_| is_bounded).map(message).collect::<Option<Vec<_>>>().filter(|messages| !messages.is_empty())
 }
 
 fn subscription(message: &OscMessage) -> Option<Wish> {
@@ -286,6 +337,42 @@ mod tests {
         assert_eq!(wishes(&message("/drums/gain", float(0.25))), [Wish::Verb(gain)]);
         assert_eq!(wishes(&message("/drums/mute", float(1.0))), [Wish::Verb(Verb::Mute(Mute { runtime, on: true }))]);
         assert_eq!(wishes(&message("/panic", vec![])), [Wish::Verb(Verb::Panic(Panic {}))]);
+    }
+
+    #[test]
+    fn notes_and_controllers_are_messages_that_come_in_at_a_port() {
+        let messages = |found: &[Wish]| -> Vec<(Option<u8>, Vec<u8>)> {
+            let [Wish::Verb(Verb::Midi(midi))] = found else { panic!("{found:?}") };
+            midi.messages.iter().map(|message| (message.port, message.bytes.clone())).collect()
+        };
+        let ints = |numbers: &[i32]| numbers.iter().map(|number| OscType::Int(*number)).collect::<Vec<_>>();
+        assert_eq!(messages(&wishes(&message("/synth/note", ints(&[60, 100])))), [(Some(1), vec![0x90, 60, 100])]);
+        assert_eq!(messages(&wishes(&message("/synth/note", ints(&[60, 0, 16, 3])))), [(Some(3), vec![0x9f, 60, 0])]);
+        assert_eq!(messages(&wishes(&message("/synth/cc", ints(&[7, 127, 2])))), [(Some(1), vec![0xb1, 7, 127])]);
+        let bend = OscType::Midi(rosc::OscMidiMessage { port: 0, status: 0xe0, data1: 1, data2: 2 });
+        assert_eq!(
+            messages(&wishes(&message("/synth/midi", vec![bend.clone(), bend]))),
+            [(Some(1), vec![0xe0, 1, 2]), (Some(1), vec![0xe0, 1, 2])]
+        );
+        let content = vec![message("/s/note", ints(&[60, 1])), message("/s/note", ints(&[64, 1]))];
+        let chord = OscPacket::Bundle(OscBundle { timetag: OscTime { seconds: 0, fractional: 1 }, content });
+        assert_eq!(messages(&wishes(&chord)).len(), 2, "a chord begins in one tick");
+        let no_message = OscType::Midi(rosc::OscMidiMessage { port: 0, status: 0x40, data1: 1, data2: 2 });
+        for wrong in [
+            ints(&[]),
+            ints(&[60]),
+            ints(&[128, 1]),
+            ints(&[60, -1]),
+            ints(&[60, 1, 17]),
+            ints(&[60, 1, 0]),
+            ints(&[60, 1, 1, 0]),
+            vec![OscType::Float(0.5); 2],
+        ] {
+            assert_eq!(wishes(&message("/synth/note", wrong.clone())), [], "{wrong:?}");
+        }
+        for wrong in [vec![], vec![no_message], ints(&[1])] {
+            assert_eq!(wishes(&message("/synth/midi", wrong.clone())), [], "{wrong:?}");
+        }
     }
 
     #[test]
@@ -361,11 +448,12 @@ mod tests {
         let seeds = [
             bytes(&message("/drums/kick/decay", vec![OscType::Float(0.5)])),
             bytes(&message("/subscribe", vec![OscType::String("/d/a/b".to_owned()), OscType::Int(50)])),
+            bytes(&message("/d/note", vec![OscType::Int(60), OscType::Int(100)])),
             bytes(&OscPacket::Bundle(OscBundle { timetag, content: vec![inner, message("/panic", vec![])] })),
         ];
         let (mut good, mut bad) = (0, 0);
         for _ in 0..100_000 {
-            let mut packet = match random.below(4) {
+            let mut packet = match random.below(5) {
                 0 => (0..random.below(200)).map(|_| random.below(256) as u8).collect(),
                 which => seeds[which - 1].clone(),
             };

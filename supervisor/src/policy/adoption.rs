@@ -17,6 +17,7 @@ use ipc::live::{LiveChange, RequestId};
 use ipc::message::{DeviceReply, HostReply, Route};
 use ipc::recovery::Presence;
 use ipc::segment::SegmentRef;
+use ipc::wires::WireId;
 use serde::{Deserialize, Serialize};
 
 use super::gaps::Underruns;
@@ -27,6 +28,7 @@ use super::program::{Lane, Phase, Program};
 use super::restarts::RestartLimits;
 use super::runtime::{Classified, Edit, EditStage, Flight, HistoryEntry, Later, Level, Probation, Revision, Runtime, Trial, Way, Wishes};
 use super::tape::TapeNote;
+use super::wires::{Board, Wire};
 use super::{
     Action, Child, CompileSettings, Device, Event, Goal, HostIndex, Plan, Policy, ProgramText, Report, RuntimeIndex, Stage, edits,
 };
@@ -71,6 +73,7 @@ pub struct SessionNote {
     begun_device: u64,
     first_frame: Option<u64>,
     device_name: Option<(String, u32, u32)>,
+    wires: (Vec<Wire>, WireId),
     /// The number of the last tape, and the one that is written.
     tape: (u64, Option<TapeNote>),
 }
@@ -101,6 +104,8 @@ pub struct LifeNote {
     generation: u64,
     stage: LifeStage,
     lane: Option<SegmentRef>,
+    /// What it has for its control wires.
+    board: Option<SegmentRef>,
     is_lane_added: bool,
     was_lane_added: bool,
     is_retiring: bool,
@@ -246,7 +251,7 @@ impl Notes {
     /// Segments that go on being needed.
     pub fn segments(&self) -> impl Iterator<Item = &SegmentRef> {
         let kept = self.lives.iter().filter(|(life, note)| self.is_present(**life, note));
-        kept.flat_map(|(_, note)| note.lane.iter().chain(note.keep.segments()))
+        kept.flat_map(|(_, note)| note.lane.iter().chain(&note.board).chain(note.keep.segments()))
     }
 
     /// Every revision whose plan is needed, with its artifact.
@@ -314,7 +319,10 @@ pub fn is_noteworthy(event: &Event) -> bool {
     !matches!(
         event,
         Event::Looked { .. }
-            | Event::HostSaid { reply: HostReply::Status(_) | HostReply::Log { .. } | HostReply::Prepared { .. }, .. }
+            | Event::HostSaid {
+                reply: HostReply::Status(_) | HostReply::Log { .. } | HostReply::Prepared { .. } | HostReply::Wired { .. },
+                ..
+            }
             | Event::DeviceSaid { reply: DeviceReply::Status(_) | DeviceReply::Midi(_), .. }
     )
 }
@@ -352,12 +360,17 @@ impl Noting<'_> {
             Lane::Created(lane) => Some(lane.clone()),
             Lane::None | Lane::Asked | Lane::Gone => None,
         };
+        let board = match &program.board {
+            Board::There(board) => Some(board.clone()),
+            Board::None | Board::Asked | Board::Lacking(_) => None,
+        };
         Some(LifeNote {
             runtime: program.runtime?,
             lane_name: program.lane_name.clone(),
             generation: program.generation,
             stage,
             lane,
+            board,
             is_lane_added: program.is_lane_added,
             was_lane_added: program.was_lane_added,
             is_retiring: program.is_retiring || program.is_stop_sent,
@@ -455,6 +468,7 @@ impl Policy {
                 begun_device: self.begun_device,
                 first_frame: self.first_frame,
                 device_name: self.device_name.clone(),
+                wires: self.wires.to_be_noted(),
                 tape: self.tape_note(),
             },
             reckoning: Reckoning { last_live_request: self.last_live_request, frames: self.frames, frames_at_ms: self.frames_at_ms },
@@ -584,6 +598,7 @@ impl Policy {
         policy.first_frame = notes.session.first_frame;
         policy.begun_device = notes.session.begun_device;
         policy.device_name.clone_from(&notes.session.device_name);
+        policy.wires.restore(notes.session.wires.clone());
         policy.take_tape_back(notes.session.tape.clone());
         let heard = found.hosts.values().filter_map(|(_, presence)| presence.last_request).max().unwrap_or(0);
         policy.last_live_request = notes.reckoning.last_live_request.max(heard);
@@ -629,6 +644,7 @@ impl Policy {
         }
         program.keep = note.keep.clone();
         program.lane = note.lane.clone().map_or(Lane::None, Lane::Created);
+        program.board = note.board.clone().map_or(Board::None, Board::There);
         program.revision.clone_from(&runtime.current);
         let can_go_on = program.revision.is_some();
         program.phase = match note.stage {

@@ -13,8 +13,8 @@ use super::program::Phase;
 use super::runtime::{Asker, ChangeVerb, Classified, FreezeAsker, Question, Recall, Runtime, Way, Wishes};
 use super::{Action, EditNews, Policy, ProgramText, Report, Stage, TapeFiles, looking};
 use crate::control::protocol::{
-    Answer, AnswerWhen, Boundary, Cancel, Cancelled, ChangeEvent, ChangeId, Channels, Confirm, Deaths, ErrorCode, ErrorReply, Get, Pong,
-    Progress, Push, Restart, Rollback, RuntimeName, RuntimeNow, Set, ShuttingDown, Verb, Watch, Watching,
+    Answer, AnswerWhen, Boundary, Cancel, Cancelled, ChangeEvent, ChangeId, Channels, Confirm, Deaths, ErrorCode, ErrorReply, Get, Midi,
+    MidiMessage, Pong, Progress, Push, Restart, Rollback, RuntimeName, RuntimeNow, Set, ShuttingDown, Verb, Watch, Watching,
 };
 use crate::control::{Call, Ticket};
 
@@ -59,6 +59,10 @@ impl Policy {
             Verb::Run(run) => self.ask_host(ticket, &run.runtime, Question::Run, LiveChange::Run, actions).map(|()| None),
             Verb::Get(get) => self.get(ticket, &get, actions).map(|()| None),
             Verb::Set(set) => self.set(ticket, &set, actions).map(|()| None),
+            Verb::Midi(midi) => self.midi_call(ticket, &midi, actions).map(|()| None),
+            Verb::Wire(wire) => self.wire(&wire, actions).map(Some),
+            Verb::Unwire(unwire) => self.unwire(&unwire.to, actions).map(Some),
+            Verb::Wires(_) => Ok(Some(Answer::Wires(self.wire_list()))),
             Verb::Gain(gain) => {
                 let runtime = self.runtime(&gain.runtime)?;
                 self.change_levels(gain.ramp_ms, actions, |policy| policy.runtimes[runtime].level.gain = gain.gain);
@@ -272,17 +276,32 @@ impl Policy {
 
     fn set(&mut self, ticket: Ticket, set: &Set, actions: &mut Vec<Action>) -> Result<(), ErrorReply> {
         self.check_items(&set.runtime, set.values.iter().map(|value| value.item.as_str()), "values")?;
+        self.check_unwired(set.runtime.as_str(), set.values.iter().map(|value| value.item.as_str()))?;
         let runtime = self.runtime(&set.runtime)?;
         let ticks_per_second = self.runtimes[runtime].current.as_ref().map_or(1, |current| super::edits::trial_ticks(current));
         let ramp_ticks = u64::from(set.ramp_ms.unwrap_or(0)) * u64::from(ticks_per_second) / 1_000;
-        let latest = self.runtimes[runtime].status.ticks + MAX_AHEAD_SECONDS * u64::from(ticks_per_second);
-        if set.at_tick.is_some_and(|at_tick| at_tick > latest) {
-            let message = format!("a value may be set up to {MAX_AHEAD_SECONDS} s ahead, which is tick {latest}");
-            return Err(ErrorReply::new(ErrorCode::InvalidParams, message).in_field("params.atTick"));
-        }
+        self.check_ahead(runtime, set.at_tick)?;
         let values = set.values.iter().map(|value| SetItem { item: value.item.as_str().to_owned(), value: value.value.as_f64() }).collect();
         let what = LiveChange::Set { values, ramp_ticks: u32::try_from(ramp_ticks).unwrap_or(u32::MAX) };
         self.ask_host_at(ticket, &set.runtime, Question::Set, what, set.at_tick, actions)
+    }
+
+    /// Messages of a client: as if they had come in at a port.
+    fn midi_call(&mut self, ticket: Ticket, midi: &Midi, actions: &mut Vec<Action>) -> Result<(), ErrorReply> {
+        let runtime = self.runtime(&midi.runtime)?;
+        self.check_ahead(runtime, midi.at_tick)?;
+        let what = LiveChange::Midi { messages: midi.messages.iter().filter_map(MidiMessage::received).collect() };
+        self.ask_host_at(ticket, &midi.runtime, Question::Midi, what, midi.at_tick, actions)
+    }
+
+    fn check_ahead(&self, runtime: usize, at_tick: Option<u64>) -> Result<(), ErrorReply> {
+        let ticks_per_second = self.runtimes[runtime].current.as_ref().map_or(1, |current| super::edits::trial_ticks(current));
+        let latest = self.runtimes[runtime].status.ticks + MAX_AHEAD_SECONDS * u64::from(ticks_per_second);
+        if at_tick.is_some_and(|at_tick| at_tick > latest) {
+            let message = format!("it may be up to {MAX_AHEAD_SECONDS} s ahead, which is tick {latest}");
+            return Err(ErrorReply::new(ErrorCode::InvalidParams, message).in_field("params.atTick"));
+        }
+        Ok(())
     }
 
     /// Whether the program that runs has these items, so that a slip of the pen is answered with what there is.
@@ -503,12 +522,13 @@ fn logged(what: &LiveChange) -> Logged {
             let values = values.iter().map(|value| (value.item.clone(), value.value.to_bits())).collect();
             Logged::Set { values, ramp_ticks: *ramp_ticks }
         }
+        LiveChange::Midi { messages } => Logged::Midi { messages: messages.clone(), wanted: None },
         LiveChange::Reset => Logged::Reset {},
         LiveChange::Freeze => Logged::Freeze {},
         LiveChange::Run => Logged::Run {},
         // Changes and what they end in are logged when they take effect; looking is no input.
         LiveChange::Swap(_) | LiveChange::Patch(_) | LiveChange::CancelSwap | LiveChange::RollBack => Logged::Seen {},
-        LiveChange::Get { .. } | LiveChange::Proceed { .. } | LiveChange::Midi { .. } => Logged::Seen {},
+        LiveChange::Get { .. } | LiveChange::Proceed { .. } => Logged::Seen {},
     }
 }
 

@@ -51,7 +51,7 @@ impl Spare {
             HostReply::Loaded { .. } | HostReply::Log { .. } => {}
             HostReply::Started { .. } | HostReply::Status(_) | HostReply::Faulted { .. } | HostReply::Live(_) => {}
             HostReply::RunCaptured(_) | HostReply::RunMemory { .. } | HostReply::RunDone { .. } | HostReply::RunFailed { .. } => {}
-            HostReply::TookOver(_) | HostReply::Present(_) | HostReply::Stopped => {}
+            HostReply::TookOver(_) | HostReply::Present(_) | HostReply::Wired { .. } | HostReply::Stopped => {}
         }
     }
 }

@@ -55,6 +55,12 @@ pub enum Logged {
         #[serde(skip)]
         wanted: Option<u64>,
     },
+    /// What control wires brought: each value with its tick and the index of its item. The entry's tick is the first of which
+    /// that is not known.
+    Wired {
+        items: Vec<String>,
+        values: Vec<(u64, usize, u64)>,
+    },
     Reset {},
     Freeze {},
     Run {},

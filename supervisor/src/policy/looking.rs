@@ -65,6 +65,7 @@ impl Policy {
             tape: self.tape_status(),
             control: ControlStatus::default(),
             osc: None,
+            wires: self.wire_statuses(),
         }
     }
 

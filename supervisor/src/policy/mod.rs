@@ -48,6 +48,7 @@ mod tests;
 mod tests_edits;
 mod trials;
 mod vocabulary;
+mod wires;
 
 use std::collections::BTreeMap;
 
@@ -174,6 +175,7 @@ pub struct Policy {
     runtimes: Vec<Runtime>,
     keys: keys::Keys,
     midi: midi::Midi,
+    wires: wires::Wires,
     taping: tape::Taping,
     /// Edits that are only asked about.
     plans: Vec<Edit>,
@@ -241,6 +243,7 @@ impl Policy {
             runtimes: Vec::new(),
             keys: keys::Keys::default(),
             midi: midi::Midi::default(),
+            wires: wires::Wires::default(),
             taping: tape::Taping::default(),
             plans: Vec::new(),
             is_solo_heard: false,
@@ -322,10 +325,12 @@ impl Policy {
         Some((program.generation, program.revision.as_ref()?.hash()))
     }
 
-    /// Every life of a runtime, and how far it has come.
-    pub fn lives(&self) -> Vec<(usize, u64)> {
+    /// Every life of a runtime, how far it has come, and whether nothing later than that may be recorded, although it plays on.
+    pub fn lives(&self) -> Vec<(usize, u64, bool)> {
         let lives = self.programs.iter().enumerate().filter(|(_, program)| program.ticks > 0);
-        lives.map(|(life, program)| (life, program.ticks)).collect()
+        // What control wires have brought later is not known yet.
+        let ticks = |program: &Program| program.heard.map_or((program.ticks, false), |heard| (heard.to_tick, true));
+        lives.map(|(life, program)| (life, ticks(program).0, ticks(program).1)).collect()
     }
 
     /// The life of a runtime that runs, and how many ticks it has in a second.
@@ -472,6 +477,8 @@ impl Policy {
                 // It has come to its end meanwhile.
                 Some(_) | None => actions.push(Action::Release { segment: lane.name }),
             },
+            Event::BoardCreated { runtime, board } => self.board_created(runtime, board, actions),
+            Event::BoardNotCreated { runtime, reason } => self.board_not_created(runtime, reason),
             Event::StateCreated { runtime, request, state } => self.state_created(runtime, request, state, actions),
             Event::StateNotCreated { runtime, reason } => self.state_not_created(runtime, reason, actions),
             Event::Looked { found } => self.looked(now_ms, &found, actions),

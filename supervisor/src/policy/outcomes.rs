@@ -254,6 +254,7 @@ impl Policy {
         state.status.ticks = state.status.ticks.max(tick);
         let answer = match question {
             Question::Set => Answer::Set(SetAt { tick }),
+            Question::Midi => Answer::Midi(SetAt { tick }),
             Question::Freeze => {
                 state.is_frozen = true;
                 self.freeze_probation(runtime, tick, true);
@@ -481,7 +482,7 @@ fn control_event(runtime: RuntimeName, tick: u64, what: &Logged) -> Option<Contr
         Logged::Freeze {} => Some(ControlEvent::Frozen { runtime, tick }),
         Logged::Run {} => Some(ControlEvent::Running { runtime, tick }),
         Logged::Reset {} => Some(ControlEvent::Reset { runtime, tick }),
-        Logged::Midi { .. } => None,
+        Logged::Midi { .. } | Logged::Wired { .. } => None,
         Logged::Start { .. } | Logged::Change { .. } | Logged::RolledBack { .. } | Logged::Asset { .. } | Logged::Seen {} => None,
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ipc::hash::ContentHash;
 use ipc::message::Route;
 use ipc::segment::SegmentRef;
+use ipc::wires::Wiring;
 
 use super::blame::Remedy;
 use super::gaps::{Recovered, Underruns};
@@ -13,6 +14,7 @@ use super::keep::Keep;
 use super::runtime::Revision;
 use super::stalls::Watch;
 use super::vocabulary::{CompileSettings, HostIndex, Plan};
+use super::wires::{Board, Heard};
 use crate::control::protocol::Cause;
 
 /// How often an artifact that arrived damaged is made anew before the program is given up.
@@ -136,6 +138,10 @@ pub struct Program {
     pub loss: Option<Cause>,
     /// What it takes to go on with it in another one.
     pub keep: Keep,
+    /// What it has for its control wires, what its host has been told of them, and what that has told.
+    pub board: Board,
+    pub wiring: Wiring,
+    pub heard: Option<Heard>,
     /// Of its lane.
     pub underruns: Underruns,
     pub watch: Watch,
@@ -176,6 +182,9 @@ impl Program {
             is_host_spare: false,
             loss: None,
             keep: Keep::default(),
+            board: Board::None,
+            wiring: Wiring::default(),
+            heard: None,
             underruns: Underruns::default(),
             watch: Watch::default(),
             last_death: None,
@@ -194,6 +203,10 @@ impl Program {
         {
             released.push(lane.name);
         }
+        if let Board::There(board) = std::mem::take(&mut self.board) {
+            released.push(board.name);
+        }
+        self.wiring = Wiring::default();
         released
     }
 

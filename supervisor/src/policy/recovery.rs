@@ -190,6 +190,7 @@ impl Policy {
         order.first.iter().for_each(|asked| self.programs[runtime.0].keep.sent(asked));
         let deadline_ms = Some(now_ms + self.take_over_ms(runtime, &order));
         self.programs[runtime.0].phase = Phase::Recovering { deadline_ms };
+        self.programs[runtime.0].wiring = (*order.start.wiring).clone();
         actions.push(Action::TakeOver { host, order: Box::new(order), content: made });
     }
 
@@ -228,6 +229,7 @@ impl Policy {
             base_directory: revision.text.base_directory.clone(),
             is_offline: false,
             run_until: None,
+            wiring: Box::new(self.wiring(runtime)),
         };
         Some(TakeOver { start, candidates: program.keep.candidates(), first: Vec::new() })
     }

@@ -74,6 +74,7 @@ impl Policy {
             HostReply::RunFailed { fault } => self.fail(runtime, Failure::Fault(fault), Verdict::Program, actions),
             HostReply::Live(reply) if self.script.is_some() => self.script_said(&reply, actions),
             HostReply::Live(reply) => self.live_said(now_ms, runtime, reply, actions),
+            HostReply::Wired { first, values, to_tick } => self.wires_said(runtime, first, &values, to_tick, actions),
             HostReply::TookOver(took) => self.took_over(now_ms, runtime, took, actions),
             // Heard before the session goes on.
             HostReply::Present(_) => {}

@@ -266,6 +266,7 @@ pub struct HistoryEntry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Question {
     Set,
+    Midi,
     Get,
     Freeze,
     Run,

@@ -72,7 +72,10 @@ impl Policy {
         if let Some(program) = self.programs.first_mut() {
             program.settings = first.settings();
         }
-        self.begin_script(entries.into_iter().collect(), Vec::new());
+        let mut entries: Vec<LogEntry> = entries.into_iter().flat_map(unbundled).collect();
+        // What wires brought comes after everything else of its tick but a rollback that a clock decided, as it did then.
+        entries.sort_by_key(|entry| (entry.tick, matches!(entry.what, Logged::RolledBack { is_forced: true, .. })));
+        self.begin_script(entries.into(), Vec::new());
     }
 
     /// Lets the one program hear these, each at a port, from its first tick on.
@@ -130,7 +133,8 @@ impl Policy {
     fn play_entry(&mut self, now_ms: u64, entry: LogEntry, actions: &mut Vec<Action>) {
         let at = Some(entry.tick);
         match &entry.what {
-            Logged::Start { .. } | Logged::Asset { .. } | Logged::Seen {} => {}
+            // What wires brought has become `set`s.
+            Logged::Start { .. } | Logged::Asset { .. } | Logged::Seen {} | Logged::Wired { .. } => {}
             Logged::Change { revision, .. } => self.compile_scripted(now_ms, revision.clone(), entry.clone(), actions),
             Logged::Set { values, ramp_ticks } => {
                 let values = values.iter().map(|(item, bits)| SetItem { item: item.clone(), value: f64::from_bits(*bits) }).collect();
@@ -264,6 +268,18 @@ impl Policy {
         }
         self.fail(ONLY, Failure::NotDelivered { reason: why.to_owned() }, Verdict::Program, actions);
     }
+}
+
+/// An entry by itself; what wires brought as a `set` for each tick.
+fn unbundled(entry: LogEntry) -> Vec<LogEntry> {
+    let Logged::Wired { items, values } = entry.what else { return vec![entry] };
+    let mut ticks: BTreeMap<u64, Vec<(String, u64)>> = BTreeMap::new();
+    for (tick, item, bits) in values {
+        if let Some(item) = items.get(item) {
+            ticks.entry(tick).or_default().push((item.clone(), bits));
+        }
+    }
+    ticks.into_iter().map(|(tick, values)| LogEntry { life: entry.life, tick, what: Logged::Set { values, ramp_ticks: 0 } }).collect()
 }
 
 /// What a program hears of scores, tick by tick.

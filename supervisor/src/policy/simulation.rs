@@ -93,6 +93,11 @@ struct World {
     letters: Vec<Letter>,
     /// Everything that happens is printed.
     is_traced: bool,
+    /// Dice of their own for control wires, which are in some sessions only: the others are as they would be without.
+    wire_dice: Random,
+    has_wires: bool,
+    /// The last tick of each life of which it is logged what control wires brought.
+    wired: BTreeMap<usize, u64>,
     /// Clients record the sound.
     has_tapes: bool,
     /// Recordings that were begun and ended.
@@ -154,6 +159,9 @@ impl World {
             gains: BTreeMap::new(),
             letters: Vec::new(),
             is_traced: std::env::var_os("CONTINUO_TRACE").is_some(),
+            wire_dice: Random(!seed),
+            has_wires: seed % 4 == 3,
+            wired: BTreeMap::new(),
             has_tapes: false,
             tapes: 0,
         }
@@ -335,6 +343,16 @@ impl World {
                     Event::LaneCreated { runtime, lane }
                 });
             }
+            Action::CreateBoard(runtime) => {
+                let (board, fails) = (self.segment(SegmentKind::Board), self.wire_dice.one_in(30) && !self.is_calm);
+                let reason = String::new();
+                self.pending.push_back(if fails {
+                    Event::BoardNotCreated { runtime, reason }
+                } else {
+                    Event::BoardCreated { runtime, board }
+                });
+            }
+            Action::Wire { host, wiring } => self.wire_host(host, wiring),
             Action::StartRuntime { runtime, host, artifact, plan, lane, is_protected } => {
                 self.promise(!self.settled.contains_key(&runtime), "a program that has failed is started");
                 self.writes(runtime, host, lane.as_ref());
@@ -408,7 +426,8 @@ impl World {
                 self.gains.entry(runtime).and_modify(|now| *now = gain);
             }
             Action::SetRoute { .. } => {}
-            Action::Watch { .. } | Action::Unwatch { .. } | Action::Record { .. } | Action::Log(_) => {}
+            Action::Log(entry) => self.check_log(&entry),
+            Action::Watch { .. } | Action::Unwatch { .. } | Action::Record { .. } => {}
         }
     }
 
@@ -603,6 +622,9 @@ impl World {
             }
             self.deliver();
         }
+        if self.finished.is_none() && self.is_settled() && self.policy.stage == Stage::Working {
+            self.check_wires();
+        }
         if self.finished.is_none() && !self.is_settled() {
             let shown: Vec<_> = self.policy.programs.iter().map(|program| (&program.phase, program.host)).collect();
             let open: Vec<_> = self.clients.asked.difference(&self.clients.answered).collect();
@@ -638,6 +660,10 @@ impl World {
         for _ in 0..events {
             if self.finished.is_some() {
                 break;
+            }
+            if self.has_wires && self.policy.is_live() && self.wire_dice.one_in(10) {
+                let call = self.wire_call();
+                self.step(call);
             }
             match self.random.below(20) {
                 4..=9 if self.policy.is_live() => {

@@ -41,6 +41,7 @@ impl Policy {
         self.begin_rendering(actions);
         (0..self.programs.len()).for_each(|slot| self.set_route(RuntimeIndex(slot), actions));
         self.advance_midi(actions);
+        self.advance_wires(actions);
         self.advance_spare(now_ms, actions);
     }
 

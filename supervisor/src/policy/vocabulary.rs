@@ -17,6 +17,7 @@ use ipc::message::{
 };
 use ipc::recovery::{Prepare, TakeOver, TookOver};
 use ipc::segment::SegmentRef;
+use ipc::wires::Wiring;
 use runtime_host::host::assets::Wanted;
 use serde::{Deserialize, Serialize};
 
@@ -318,6 +319,15 @@ pub enum Event {
         runtime: RuntimeIndex,
         reason: String,
     },
+    /// Answers to [`Action::CreateBoard`].
+    BoardCreated {
+        runtime: RuntimeIndex,
+        board: SegmentRef,
+    },
+    BoardNotCreated {
+        runtime: RuntimeIndex,
+        reason: String,
+    },
     /// A state segment has been made for a program that a host was told of: the one it started with, or that of a swap.
     StateCreated {
         runtime: RuntimeIndex,
@@ -471,6 +481,13 @@ pub enum Action {
     },
     /// Answered by `LaneCreated` or `LaneNotCreated`.
     CreateLane(RuntimeIndex),
+    /// Make what a runtime needs for its control wires; answered by `BoardCreated` or `BoardNotCreated`.
+    CreateBoard(RuntimeIndex),
+    /// What a host has to do with control wires from now on.
+    Wire {
+        host: HostIndex,
+        wiring: Wiring,
+    },
     OpenDevice {
         sample_rate: u32,
         /// Frames that an earlier device host has played.

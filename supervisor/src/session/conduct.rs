@@ -161,6 +161,9 @@ fn policy(job: &Job) -> Policy {
         for preset in &live.presets {
             policy.preset(&preset.runtime, preset.gain, preset.is_muted, preset.output);
         }
+        for (to, from) in &live.wires {
+            policy.preset_wire(to.clone(), from.clone());
+        }
     }
     policy
 }
@@ -419,6 +422,7 @@ impl<'a> Shell<'a> {
             Event::Begin | Event::Spawned { .. } | Event::NotSpawned { .. } | Event::Joined { .. } => Some(event),
             Event::WorkerSaid { .. } | Event::HostSaid { .. } | Event::DeviceSaid { .. } | Event::Inspected { .. } => Some(event),
             Event::StateCreated { .. } | Event::StateNotCreated { .. } | Event::Looked { .. } => Some(event),
+            Event::BoardCreated { .. } | Event::BoardNotCreated { .. } => Some(event),
             Event::LaneCreated { .. } | Event::LaneNotCreated { .. } | Event::Signal | Event::DeadlinePassed => Some(event),
             Event::Key { .. } | Event::KeysReleased => Some(event),
             Event::EditInspected { .. } | Event::Call { .. } | Event::FileChanged { .. } | Event::FileUnreadable { .. } => Some(event),
@@ -479,6 +483,14 @@ impl<'a> Shell<'a> {
                 self.tell_device(DeviceRequest::SetRoute { runtime, route });
             }
             Action::CreateLane(runtime) => self.create_lane(runtime),
+            Action::CreateBoard(runtime) => {
+                let event = match self.segments.create_board() {
+                    Ok(board) => Event::BoardCreated { runtime, board },
+                    Err(error) => Event::BoardNotCreated { runtime, reason: error.to_string() },
+                };
+                self.pending.push_back(event);
+            }
+            Action::Wire { host, wiring } => self.post(Child::Host(host), Letter::Host(HostRequest::Wire(wiring))),
             Action::OpenDevice { sample_rate, first_frame, channels, tape } => self.open_device(sample_rate, first_frame, channels, tape),
             Action::ListDevices => self.tell_device(DeviceRequest::List),
             Action::AddLane { runtime, lane, resumes } => {
@@ -628,8 +640,10 @@ impl<'a> Shell<'a> {
     /// The same for OSC, with the ticks of what has a time.
     fn take_osc(&mut self) -> bool {
         let Some((mut call, at)) = self.osc.as_ref().and_then(Osc::take) else { return false };
-        if let (Verb::Set(set), Some(at)) = (&mut call.verb, at) {
-            set.at_tick = self.tick_at(set.runtime.as_str(), at);
+        match (&mut call.verb, at) {
+            (Verb::Set(set), Some(at)) => set.at_tick = self.tick_at(set.runtime.as_str(), at),
+            (Verb::Midi(midi), Some(at)) => midi.at_tick = self.tick_at(midi.runtime.as_str(), at),
+            (_, Some(_) | None) => {}
         }
         self.pending.push_back(Event::Call { call: Box::new(call), text: None });
         true
@@ -831,7 +845,8 @@ impl<'a> Shell<'a> {
     fn lives(&self) -> Vec<(usize, u64)> {
         let looked = self.look();
         let done = |life| looked.iter().find(|progress| progress.runtime.0 == life).map_or(0, |progress| progress.done);
-        self.policy.lives().into_iter().map(|(life, ticks)| (life, ticks.max(done(life)))).collect()
+        let so_far = |(life, ticks, is_all): (usize, u64, bool)| (life, if is_all { ticks } else { ticks.max(done(life)) });
+        self.policy.lives().into_iter().map(so_far).collect()
     }
 
     fn open_device(&mut self, sample_rate: u32, first_frame: u64, channels: u32, tape: Option<Tape>) {
@@ -870,6 +885,7 @@ impl<'a> Shell<'a> {
             is_offline,
             state,
             run_until: self.job.is_scripted().then_some(0),
+            wiring: Box::default(),
         };
         self.post(Child::Host(host), Letter::Host(HostRequest::Start(start)));
     }

@@ -10,7 +10,7 @@ use ipc::midi::Ports;
 use runtime_host::device::midi::input::score::Score;
 
 use crate::control::SessionName;
-use crate::control::protocol::Channels;
+use crate::control::protocol::{Channels, WireEnd};
 pub use crate::policy::ProgramText;
 use crate::policy::log::{LogEntry, RevisionText};
 use crate::policy::{Goal, RestartLimits, TapeFiles};
@@ -119,6 +119,8 @@ pub struct LiveSetup {
     pub has_keyboard: bool,
     /// Where to listen for OSC; nowhere unless asked.
     pub osc: Option<SocketAddr>,
+    /// Control wires: which item follows which.
+    pub wires: Vec<(WireEnd, WireEnd)>,
 }
 
 /// How a runtime is mixed from the start.

@@ -1,4 +1,5 @@
-//! The segments that the supervisor makes for its hosts: lanes and state segments. It holds them mapped for as long as their
+//! The segments that the supervisor makes for its hosts: lanes, state segments and the
+//! boards of control wires. It holds them mapped for as long as their
 //! runtime lives, so that their names can be given to another host, and a few words of them be looked at.
 //!
 //! Used by the main thread only. Reads counters, and never what a program has computed.
@@ -8,7 +9,7 @@ use std::collections::HashMap;
 use ipc::manifest::Manifest;
 use ipc::segment::{self, Segment, SegmentError, SegmentKind, SegmentRef, SessionId};
 use ipc::state::StateView;
-use ipc::{lane, midi, state};
+use ipc::{lane, midi, state, wires};
 
 /// Generation of everything the supervisor makes: its names are random, and never used twice.
 const GENERATION: u64 = 1;
@@ -39,6 +40,11 @@ impl Segments {
             self.states.insert(state.name.clone(), view);
         }
         Ok(state)
+    }
+
+    /// What a runtime needs for its control wires.
+    pub fn create_board(&mut self) -> Result<SegmentRef, SegmentError> {
+        wires::create(&self.session, GENERATION).map(|segment| self.hold(segment))
     }
 
     /// A segment that another supervisor of this session has made. Programs may share one: it is held once, because the name

@@ -62,6 +62,7 @@ impl HostRig {
                 is_offline: false,
                 state: state.as_ref().map(|state| state.reference().clone()),
                 run_until: None,
+                wiring: Default::default(),
             };
             sender.send(&HostRequest::Start(start)).expect("the host listens");
             let started_in = started_in.clone();

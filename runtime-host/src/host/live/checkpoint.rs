@@ -8,6 +8,7 @@
 use ipc::live::RequestId;
 use ipc::midi::Received;
 use ipc::state::{Applied, Clock, Head, OpenTrial, Role, Write};
+use ipc::wires::WireId;
 
 use super::handover::{SwapWork, Trial};
 use super::stage::Stage;
@@ -110,6 +111,11 @@ impl Checkpoints {
     pub fn log_midi_rt(&mut self, program: &mut Program, request: RequestId, tick: u64, messages: &[Received]) {
         self.is_forced = self.is_forced || !program.log_midi_rt(request, tick, messages);
         self.applied.push_rt(request, tick);
+    }
+
+    /// A control wire has brought a value. As [`Checkpoints::log_set_rt`], but that nobody has asked for it.
+    pub fn log_wire_rt(&mut self, program: &mut Program, wire: WireId, tick: u64, write: &Write) {
+        self.is_forced = self.is_forced || !program.log_wire_rt(wire, tick, write);
     }
 
     pub fn note_run_rt(&mut self, spent_ns: u64) {

@@ -75,6 +75,10 @@ impl Stage {
                 self.checkpoints.log_midi_rt(&mut self.program, request, tick, &messages);
                 self.tell_rt(Outcome::Applied { tick, command: Command { request, at_tick, action: Action::Midi(messages) } });
             }
+            Action::Wire(mut wiring) => {
+                std::mem::swap(&mut self.wiring, &mut wiring);
+                self.tell_rt(Outcome::Applied { tick, command: Command { request, at_tick, action: Action::Wire(wiring) } });
+            }
             Action::Freeze => {
                 self.has_break |= !std::mem::replace(&mut self.is_frozen, true);
                 self.applied_rt(request, at_tick, Action::Freeze, tick);

@@ -13,11 +13,14 @@ use ipc::message::{HostReply, ItemValue, Refusal};
 use ipc::midi::Received;
 use ipc::plan::StateKey;
 use ipc::segment::SessionId;
+use ipc::wires::Wiring;
 
+use super::circuit::Circuit;
 use super::handover::{Action, Command, GetWork, Identity, Outcome, Reason, SetWork, SwapWork, Trial};
-use super::layouts::Layouts;
+use super::layouts::{Layout, Layouts};
 use super::prepare::{self, Workshop};
 use super::stage::Leftovers;
+use super::wires::WiringWork;
 use crate::host::assets;
 use crate::host::engine::Loader;
 use crate::host::failure::Failure;
@@ -46,12 +49,17 @@ pub struct Desk {
     undoable: Vec<(RequestId, ContentHash)>,
     /// Commands that the tick thread has and has not answered.
     waiting: usize,
+    /// The control wires.
+    circuit: Circuit,
+    /// The tick thread has not been given the wires as they are now: there was no room.
+    is_unwired: bool,
 }
 
 impl Desk {
     /// A desk for a runtime whose program `running` is about to run; it is among `layouts`.
     pub fn new(office: Office, running: Identity, layouts: Layouts) -> Self {
-        Self { office, layouts, running, undoable: Vec::new(), waiting: 0 }
+        let (circuit, undoable) = (Circuit::default(), Vec::new());
+        Self { office, layouts, running, undoable, waiting: 0, circuit, is_unwired: false }
     }
 
     /// What runs, as far as the outcomes that have been seen tell.
@@ -75,6 +83,38 @@ impl Desk {
         self.waiting > 0
     }
 
+    // ---------------------------------------------------------------------------------------------------- wires
+
+    /// Takes on other control wires. The tick thread has to be given them with [`Desk::wire`].
+    pub fn connect(&mut self, wiring: Wiring, reply: &mut dyn FnMut(HostReply)) {
+        for line in self.circuit.connect(wiring, &self.office.session) {
+            reply(HostReply::Log { runtime: self.office.runtime.clone(), line });
+        }
+    }
+
+    /// The control wires, ready for every program that may run.
+    pub fn wiring(&mut self) -> Box<WiringWork> {
+        Box::new(self.circuit.work(&self.layouts))
+    }
+
+    /// Takes what belongs to ticks from `tick` on off the tape: they are executed again.
+    pub fn rewind(&self, tick: u64) {
+        self.circuit.rewind(tick);
+    }
+
+    /// Gives the tick thread the control wires as they are now.
+    pub fn wire(&mut self, thread: &mut TickThread) {
+        let command = Command { request: 0, at_tick: None, action: Action::Wire(self.wiring()) };
+        self.is_unwired = thread.send(command).is_err();
+        self.waiting += usize::from(!self.is_unwired);
+    }
+
+    /// Tells what control wires have brought; that they have brought nothing, when `is_due`.
+    pub fn report_wires(&mut self, thread: &TickThread, is_due: bool, reply: &mut dyn FnMut(HostReply)) {
+        let manifest = self.layouts.of_revision(self.running.revision).map(Layout::manifest);
+        self.circuit.report(&self.office.runtime, manifest.map(|manifest| &**manifest), thread.counters().ticks(), is_due, reply);
+    }
+
     // ------------------------------------------------------------------------------------------------- requests
 
     /// Takes a request. `reply` gets what there is to say at once.
@@ -94,6 +134,10 @@ impl Desk {
                 if is_swap {
                     let build_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
                     reply(swap_reply(request, SwapProgress::Pending { build_us }));
+                    if self.circuit.is_connected() {
+                        // They have ends in the new program, too.
+                        self.wire(thread);
+                    }
                 }
                 self.hand_over(Command { request, at_tick, action }, thread, reply);
             }
@@ -154,6 +198,9 @@ impl Desk {
                 self.prepare_again(stale, thread, reply);
             }
         }
+        if self.is_unwired {
+            self.wire(thread);
+        }
     }
 
     /// The tick thread has ended: answers what it left behind. `tick` is the one that would have come next.
@@ -171,6 +218,7 @@ impl Desk {
         for command in commands {
             match command.action {
                 Action::Swap(_) => reply(swap_reply(command.request, SwapProgress::Cancelled)),
+                Action::Wire(_) => {}
                 _ => reply(HostReply::Live(refused(command.request, plain_refusal("the runtime has ended".to_owned())))),
             }
         }
@@ -184,7 +232,9 @@ impl Desk {
             Outcome::Fault(report) => self.report(report, reply),
             Outcome::Applied { tick, command } => {
                 self.answered();
-                reply(HostReply::Live(LiveReply::Applied { request: command.request, tick, carried: None }));
+                if !matches!(command.action, Action::Wire(_)) {
+                    reply(HostReply::Live(LiveReply::Applied { request: command.request, tick, carried: None }));
+                }
             }
             Outcome::Patched { request, tick, patch_ns, carried, now } => {
                 self.answered();
@@ -276,7 +326,7 @@ impl Desk {
                 }
             }
             Action::CancelSwap | Action::Reset(_) | Action::Freeze | Action::Run | Action::RollBack => {}
-            Action::Set(_) | Action::Get(_) | Action::Midi(_) => {}
+            Action::Set(_) | Action::Get(_) | Action::Midi(_) | Action::Wire(_) => {}
         }
     }
 
@@ -294,7 +344,7 @@ impl Desk {
             }
             Action::Reset(_) => prepare::reset(&self.layouts, &self.office.base_directory).map(|work| Action::Reset(Box::new(work))),
             action @ (Action::Swap(_) | Action::Patch(_) | Action::CancelSwap) => Ok(action),
-            action @ (Action::Freeze | Action::Run | Action::RollBack | Action::Midi(_)) => Ok(action),
+            action @ (Action::Freeze | Action::Run | Action::RollBack | Action::Midi(_) | Action::Wire(_)) => Ok(action),
         };
         match again {
             Ok(action) => self.hand_over(Command { request, at_tick, action }, thread, reply),

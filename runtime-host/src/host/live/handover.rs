@@ -13,6 +13,7 @@ use ipc::midi::Received;
 use ipc::state::Write;
 
 use super::snapshot::Snapshot;
+use super::wires::WiringWork;
 use crate::host::failure::Failure;
 use crate::host::fault_log::Report;
 use crate::host::items::Place;
@@ -41,6 +42,8 @@ pub enum Action {
     RollBack,
     Set(Box<SetWork>),
     Get(Box<GetWork>),
+    /// Other control wires; the old ones come back. Nobody waits for an answer.
+    Wire(Box<WiringWork>),
     /// Messages that have come in.
     Midi(Box<[Received]>),
 }

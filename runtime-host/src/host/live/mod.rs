@@ -4,7 +4,8 @@
 //! [`layouts`] knows the revisions that run or may run soon and resolves names against them. What is prepared goes to the
 //! tick thread as a [`handover::Command`] and comes back as a [`handover::Outcome`], through wait-free queues. The tick thread
 //! carries out: [`stage`] holds what runs, what waits to run and what may come back; `commit` lets changes take effect at the
-//! start of a tick, `trial` takes them back, [`ramps`] moves values, [`snapshot`] keeps the memory of a tick's start.
+//! start of a tick, `trial` takes them back, [`ramps`] moves values, [`snapshot`] keeps the memory of a tick's start. Control
+//! wires go by the same two threads: [`circuit`] finds their ends, [`wires`] carries values.
 //!
 //! Nothing is decided here: which plan a change has, and whether it may happen, is the supervisor's business. Everything that
 //! happens on the tick thread depends on ticks alone, so that the same requests in the same ticks give the same output. The
@@ -12,6 +13,7 @@
 //! ([`deadline`]).
 
 pub mod checkpoint;
+pub mod circuit;
 mod commit;
 pub mod deadline;
 pub mod desk;
@@ -23,3 +25,4 @@ pub mod recall;
 pub mod snapshot;
 pub mod stage;
 mod trial;
+pub mod wires;

@@ -7,11 +7,12 @@
 use ipc::crash;
 use ipc::hash::ContentHash;
 use ipc::live::RequestId;
-use ipc::state::{Applied, Head, Logged, LoggedMidi, LoggedSet, Ramp, Role};
+use ipc::state::{Applied, Head, Logged, LoggedMidi, LoggedSet, LoggedWire, Ramp, Role};
 
 use super::commit::write_all_rt;
 use super::handover::Trial;
 use super::stage::{HOLD_AFTER_TICKS, Stage};
+use super::wires::WiringWork;
 use crate::registry::runtime::Runtime;
 
 /// What a stage goes on from, besides its program.
@@ -25,13 +26,16 @@ pub struct Recalled {
     pub inputs: Vec<Logged>,
     /// The change that is on trial, and what it goes back to.
     pub trial: Option<Trial>,
+    /// Its control wires; what belongs to the ticks that are executed again has been taken off their tape.
+    pub wiring: Box<WiringWork>,
 }
 
 impl Stage {
     /// Takes over what was, and executes the ticks from the checkpoint's to the one before `end` once more. What takes effect
     /// in tick `end` has taken effect then, and the program has not run in it.
     pub fn recall(&mut self, recalled: Recalled, end: u64, runtime: &mut dyn Runtime) {
-        let Recalled { head, sequence, ramps, applied, inputs, trial } = recalled;
+        let Recalled { head, sequence, ramps, applied, inputs, trial, wiring } = recalled;
+        self.wiring = wiring;
         self.failed_in_a_row = head.failed_in_a_row;
         self.is_frozen = head.is_frozen;
         self.has_break = head.has_break;
@@ -83,6 +87,12 @@ impl Stage {
                 Logged::Midi(LoggedMidi { request, messages, .. }) => {
                     self.receive_rt(messages);
                     request
+                }
+                Logged::Wire(LoggedWire { wire, write, .. }) => {
+                    self.ramps.write_rt(self.program.engine_mut(), write);
+                    self.touch_rt();
+                    self.wiring.note_rt(*wire, tick, write);
+                    continue;
                 }
             };
             self.checkpoints.applied.push_rt(*request, tick);

@@ -16,6 +16,7 @@ use super::deadline::Deadline;
 use super::handover::{Action, Command, Identity, Outcome, PatchWork, PreparedBoundary, Reason, SwapWork, Trial};
 use super::ramps::{Ramps, to_number_rt};
 use super::trial::MAX_LATER_PATCHES;
+use super::wires::WiringWork;
 use crate::host::failure::Failure;
 use crate::host::fault_log::{FaultLog, Report};
 use crate::host::items::Place;
@@ -83,20 +84,25 @@ struct Edge {
 
 /// An element in memory.
 #[derive(Clone, Copy)]
-struct ReadPlace {
-    memory: u32,
-    address: u32,
-    element: ipc::manifest::ElementType,
+pub struct ReadPlace {
+    pub(super) memory: u32,
+    pub(super) address: u32,
+    pub(super) element: ipc::manifest::ElementType,
 }
 
 impl ReadPlace {
-    fn of(place: &Place) -> Self {
+    pub(super) fn of(place: &Place) -> Self {
         Self { memory: place.memory, address: place.byte_address, element: place.element }
     }
 
-    fn is_high_rt(&self, program: &Program) -> bool {
+    /// What it holds.
+    pub(super) fn number_rt(&self, program: &Program) -> Option<f64> {
         let bytes = program.engine().bytes_rt(self.memory, self.address, self.element.bytes() as usize);
-        bytes.is_some_and(|bytes| to_number_rt(self.element, bytes) > 0.0)
+        bytes.map(|bytes| to_number_rt(self.element, bytes))
+    }
+
+    fn is_high_rt(&self, program: &Program) -> bool {
+        self.number_rt(program).is_some_and(|number| number > 0.0)
     }
 }
 
@@ -121,6 +127,8 @@ pub struct Stage {
     /// `None` in hosts that no clock decides in.
     pub(super) deadline: Option<Deadline>,
     pub(super) checkpoints: Checkpoints,
+    /// What it has to do with control wires.
+    pub(super) wiring: Box<WiringWork>,
     /// Ticks are executed again that have been executed before: nothing is decided by time, and nothing is written down.
     pub(super) is_replaying: bool,
     /// What takes effect in `tick` already has: the tick thread is in the middle of it, or it was restored like that.
@@ -180,6 +188,7 @@ impl Stage {
             tick_frames,
             deadline: deadline_tick_ns.map(Deadline::new),
             checkpoints: Checkpoints::new(tick_ns),
+            wiring: Box::default(),
             is_replaying: false,
             has_begun: false,
             tick: 0,
@@ -209,8 +218,8 @@ impl Stage {
 
     // ------------------------------------------------------------------------------------------ start of a tick
 
-    /// The start of `tick`: ramps step, commands whose tick has come take effect in order, and a swap whose boundary has
-    /// come is committed.
+    /// The start of `tick`: ramps step, commands whose tick has come take effect in order, a swap whose boundary has come is
+    /// committed, and wires bring their values.
     pub fn begin_rt(&mut self, tick: u64) {
         self.has_fading_run = false;
         self.tick = tick;
@@ -231,6 +240,7 @@ impl Stage {
             }
         }
         self.commit_ripe_rt(tick);
+        self.take_wires_rt(tick);
         self.checkpoint_if_due_rt(tick);
         self.release_rt();
     }
@@ -398,6 +408,7 @@ impl Stage {
             swap.fade.done_frames = swap.fade.done_frames.saturating_add(tick_frames);
         }
         self.let_go_rt();
+        self.sample_wires_rt();
         self.tick += 1;
         self.has_begun = false;
         self.release_rt();

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::control::protocol::{
     Cause, ChangeClass, ChangeReport, ChangeState, Channels, Diagnostic, ErrorReply, ItemValues, Mix, Number, Recording, RecordingInfo,
-    RevisionList, RuntimeNow, SessionStatus, TapeNow, Watching,
+    RevisionList, RuntimeNow, SessionStatus, TapeNow, Watching, WireStatus,
 };
 
 /// Things named in one line; the rest are counted.
@@ -104,6 +104,11 @@ pub fn values(values: &ItemValues) -> String {
     values.values.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
+pub fn wire(wire: &WireStatus) -> String {
+    let waits = wire.waits_because.as_ref().map(|why| format!(" (waiting: {why})")).unwrap_or_default();
+    format!("{} = {}{waits}", wire.to, wire.from)
+}
+
 pub fn mix(mix: &Mix) -> String {
     let muted = if mix.is_muted { ", muted" } else { "" };
     let soloed = if mix.is_soloed { ", soloed" } else { "" };
@@ -140,6 +145,7 @@ pub fn status(status: &SessionStatus) -> String {
             level(&runtime.mix)
         ));
     }
+    lines.extend(status.wires.iter().map(|found| format!("  wire {}", wire(found))));
     if let Some(tape) = &status.tape {
         let what = taped(tape.master.as_ref(), tape.stems.as_ref());
         lines.push(format!("  recording {what} since block {}, {} frames so far", tape.block, tape.frames));

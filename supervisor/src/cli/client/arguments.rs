@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{CommandError, item_name, number, revision, runtime, wrong};
+use super::{CommandError, item_name, number, revision, runtime, wire_end, wrong};
 use crate::control::protocol::{self, AnswerWhen, ChangeId, SetValue, Topic};
 
 /// Which session is meant, and how to show its answer.
@@ -22,58 +22,99 @@ pub struct Talk {
 #[derive(Subcommand)]
 pub enum Verb {
     /// Load a program into a runtime of the running session, or edit the one that plays.
+    #[command(after_help = "Examples:\n  continuo push drums drums.8f4e\n  continuo push drums drums.8f4e --boundary pulse --wait")]
     Push(Push),
     /// Tell what a push would do, without doing it.
+    #[command(after_help = "Example:\n  continuo plan drums drums.8f4e")]
     Plan(Plan),
     /// Let a change happen that waits for you.
+    #[command(after_help = "Examples:\n  continuo confirm 17\n  continuo confirm 17 --boundary freeze --crossfade 50")]
     Confirm(Confirm),
     /// Give up a change that has not taken effect.
+    #[command(after_help = "Example:\n  continuo cancel 17")]
     Cancel(Cancel),
     /// Go back to an earlier revision.
+    #[command(
+        after_help = "Examples:\n  continuo rollback drums\n  continuo rollback drums 0123abcd      the revision of `continuo list drums`"
+    )]
     Rollback(Rollback),
     /// Stop the time of a runtime; it keeps its state.
+    #[command(after_help = "Example:\n  continuo freeze drums")]
     Freeze(One),
     /// Let the time of a frozen runtime go on (the verb `run` of the protocol).
+    #[command(after_help = "Example:\n  continuo unfreeze drums")]
     Unfreeze(One),
     /// Read memory items of a running program.
+    #[command(after_help = "Example:\n  continuo get drums kick:decay seq:steps[3]")]
     Get(Get),
     /// Set memory items of a running program.
+    #[command(
+        after_help = "Examples:\n  continuo set drums kick:decay=0.5 seq:steps[3]=1\n  continuo set drums filter:cutoff=0.9 --ramp 500"
+    )]
     Set(Set),
+    /// Let an item follow one of another runtime, tick by tick.
+    Wire(Wire),
+    /// Let it go: it keeps the value it has.
+    #[command(after_help = "Example:\n  continuo unwire visual.energy")]
+    Unwire(Unwire),
+    /// List which item follows which.
+    #[command(after_help = "Example:\n  continuo wires")]
+    Wires(Talk),
     /// Set the level of a runtime.
+    #[command(after_help = "Example:\n  continuo gain drums 0.7 --ramp 500")]
     Gain(Gain),
     /// Silence a runtime; it plays on unheard.
+    #[command(after_help = "Examples:\n  continuo mute drums\n  continuo mute drums --off")]
     Mute(Switch),
     /// Silence all runtimes that are not soloed.
+    #[command(after_help = "Examples:\n  continuo solo drums\n  continuo solo drums --off")]
     Solo(Switch),
     /// Bring a runtime to other channels of the device.
+    #[command(after_help = "Examples:\n  continuo output drums 3-4\n  continuo output drums                  back to 1-2")]
     Output(Output),
     /// Silence now.
+    #[command(after_help = "Example:\n  continuo panic                        and `continuo mute drums --off` to hear it again")]
     Panic(Talk),
     /// Start a runtime again.
+    #[command(after_help = "Examples:\n  continuo restart drums\n  continuo restart drums --reset")]
     Restart(Restart),
     /// Fade a runtime out and end it.
+    #[command(after_help = "Example:\n  continuo stop drums")]
     Stop(One),
     /// Tell what the session is doing.
+    #[command(after_help = "Examples:\n  continuo status\n  continuo status drums --json")]
     Status(Status),
     /// Tell what the processes of a runtime, or of the session, died of.
+    #[command(after_help = "Example:\n  continuo why-died drums")]
     WhyDied(WhyDied),
     /// List the revisions of a runtime.
+    #[command(after_help = "Example:\n  continuo list drums --limit 10")]
     List(List),
     /// Push a file now and whenever it changes.
+    #[command(after_help = "Example:\n  continuo watch drums drums.8f4e --boundary pulse")]
     Watch(Watch),
     /// Stop watching a runtime's file.
+    #[command(after_help = "Example:\n  continuo unwatch drums")]
     Unwatch(One),
     /// Begin a recording that can be replayed, or end the one that runs.
+    #[command(
+        after_help = "Examples:\n  continuo record tonight.continuo       begins it\n  continuo record                        ends it; `continuo replay` plays it again"
+    )]
     Record(Record),
     /// Record the sound into WAV files while the session plays.
+    #[command(after_help = "Examples:\n  continuo tape start --master take.wav --stems stems\n  continuo tape stop")]
     Tape(Tape),
     /// Tell what a recording holds.
+    #[command(after_help = "Example:\n  continuo replay-info tonight.continuo")]
     ReplayInfo(ReplayInfo),
     /// Follow what happens in the session, until Ctrl-C.
+    #[command(after_help = "Examples:\n  continuo events changes faults\n  continuo events --runtime drums --json")]
     Events(Events),
     /// Ask whether the session answers.
+    #[command(after_help = "Example:\n  continuo ping --session gig")]
     Ping(Talk),
     /// Fade everything out and end the session.
+    #[command(after_help = "Example:\n  continuo shutdown")]
     Shutdown(Talk),
 }
 
@@ -127,6 +168,7 @@ impl How {
 
 #[derive(Args)]
 pub struct Push {
+    /// The runtime, such as `drums`; it need not be there yet.
     runtime: String,
     /// The program.
     file: PathBuf,
@@ -161,6 +203,7 @@ impl Push {
 
 #[derive(Args)]
 pub struct Plan {
+    /// The runtime, such as `drums`; `status` lists all.
     runtime: String,
     /// The edited program.
     file: PathBuf,
@@ -212,6 +255,7 @@ pub struct Cancel {
 
 #[derive(Args)]
 pub struct Rollback {
+    /// The runtime, such as `drums`; `status` lists all.
     runtime: String,
     /// Where to; without it, the last good revision before the present one.
     revision: Option<String>,
@@ -237,6 +281,7 @@ impl Rollback {
 /// A runtime, and nothing else.
 #[derive(Args)]
 pub struct One {
+    /// The runtime, such as `drums`; `status` lists all.
     pub runtime: String,
     #[command(flatten)]
     pub talk: Talk,
@@ -244,6 +289,7 @@ pub struct One {
 
 #[derive(Args)]
 pub struct Get {
+    /// The runtime, such as `drums`; `status` lists all.
     pub runtime: String,
     /// `MODULE:ITEM`, or `ITEM` where only one module has it, with `[INDEX]` for one element.
     #[arg(required = true, value_name = "ITEM")]
@@ -254,6 +300,7 @@ pub struct Get {
 
 #[derive(Args)]
 pub struct Set {
+    /// The runtime, such as `drums`; `status` lists all.
     runtime: String,
     /// `ITEM=VALUE`; all of them take effect at the same tick.
     #[arg(required = true, value_name = "ITEM=VALUE")]
@@ -277,7 +324,42 @@ impl Set {
 }
 
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  continuo wire visual.energy=drums.env:out        the item `energy` of `visual` follows the item `out` of the module `env` of `drums`
+  continuo wire visual.colours:all[2]=drums.out    one element of an array
+
+At the start of each tick of the one runtime its item gets the value that the other's had at the end of its last tick; whatever else \
+wrote to it gives way, and `set` refuses it. The runtimes may be of different types and rates. What the item cannot hold is not \
+taken. A newer wire to the same item takes the place of the older one. When the other runtime stops, or loses its item in an \
+edit, the item keeps its value, and follows again when both are there: `continuo wires` tells. Recordings hold what wires brought.")]
+pub struct Wire {
+    /// The item that follows, and the one it follows: RUNTIME.MODULE:ITEM, or RUNTIME.ITEM where only one module has it.
+    #[arg(value_name = "ITEM=ITEM")]
+    wire: String,
+    #[command(flatten)]
+    pub talk: Talk,
+}
+
+impl Wire {
+    pub fn params(&self) -> Result<protocol::Wire, CommandError> {
+        let ends = self.wire.split_once('=');
+        let (to, from) = ends.ok_or_else(|| wrong(format!("`{}` must look like visual.energy=drums.env:out", self.wire)))?;
+        Ok(protocol::Wire { to: wire_end(to)?, from: wire_end(from)? })
+    }
+}
+
+#[derive(Args)]
+pub struct Unwire {
+    /// The item that follows another one: RUNTIME.MODULE:ITEM, or RUNTIME.ITEM where only one module has it.
+    pub item: String,
+    #[command(flatten)]
+    pub talk: Talk,
+}
+
+#[derive(Args)]
 pub struct Gain {
+    /// The runtime, such as `drums`; `status` lists all.
     pub runtime: String,
     /// Linear, 0 to 8; 1 is unchanged.
     pub gain: f64,
@@ -290,6 +372,7 @@ pub struct Gain {
 
 #[derive(Args)]
 pub struct Switch {
+    /// The runtime, such as `drums`; `status` lists all.
     pub runtime: String,
     /// Undo it.
     #[arg(long)]
@@ -300,6 +383,7 @@ pub struct Switch {
 
 #[derive(Args)]
 pub struct Output {
+    /// The runtime, such as `drums`; `status` lists all.
     pub runtime: String,
     /// From 1: `3-4` is left to 3 and right to 4, `3` is both to 3; without it, 1-2. A program with one output only is heard on
     /// both channels. The master of a recording has channels 1 and 2; each stem has the pair that its runtime goes to.
@@ -311,6 +395,7 @@ pub struct Output {
 
 #[derive(Args)]
 pub struct Restart {
+    /// The runtime, such as `drums`; `status` lists all.
     pub runtime: String,
     /// From its defaults, instead of with its state.
     #[arg(long)]
@@ -340,6 +425,7 @@ pub struct WhyDied {
 
 #[derive(Args)]
 pub struct List {
+    /// The runtime, such as `drums`; `status` lists all.
     pub runtime: String,
     /// At most so many.
     #[arg(long, value_name = "N")]
@@ -350,7 +436,9 @@ pub struct List {
 
 #[derive(Args)]
 pub struct Watch {
+    /// The runtime, such as `drums`; it need not be there yet.
     runtime: String,
+    /// The program.
     file: PathBuf,
     /// Where its edits take effect.
     #[arg(long, value_enum)]

@@ -14,7 +14,7 @@ pub use self::arguments::Verb;
 use self::arguments::{Talk, TapeOrder};
 use super::CommandError;
 use super::play::session_name;
-use crate::control::protocol::{self as protocol, ErrorCode, ErrorReply, ItemName, Number, Params, RevisionName, RuntimeName};
+use crate::control::protocol::{self as protocol, ErrorCode, ErrorReply, ItemName, Number, Params, RevisionName, RuntimeName, WireEnd};
 use crate::control::{Address, Client, ClientError, SessionName};
 use crate::policy::Verdict;
 use crate::render;
@@ -39,6 +39,14 @@ pub fn execute(verb: &Verb) -> Result<Verdict, CommandError> {
             ask(&get.talk, &protocol::Get { runtime: runtime(&get.runtime)?, items }, answers::values)
         }
         Verb::Set(set) => ask(&set.talk, &set.params()?, |at| format!("from tick {} on", at.tick)),
+        Verb::Wire(wire) => ask(&wire.talk, &wire.params()?, answers::wire),
+        Verb::Unwire(unwire) => ask(&unwire.talk, &protocol::Unwire { to: wire_end(&unwire.item)? }, |unwired| {
+            format!("{} does not follow {} any more", unwired.to, unwired.from)
+        }),
+        Verb::Wires(talk) => ask(talk, &protocol::Wires {}, |list| match list.wires.is_empty() {
+            true => "there are no control wires".to_owned(),
+            false => list.wires.iter().map(answers::wire).collect::<Vec<_>>().join("\n"),
+        }),
         Verb::Gain(gain) => {
             let params = protocol::Gain { runtime: runtime(&gain.runtime)?, gain: gain.gain, ramp_ms: gain.ramp_ms };
             ask(&gain.talk, &params, answers::mix)
@@ -137,6 +145,10 @@ fn runtime(name: &str) -> Result<RuntimeName, CommandError> {
 
 fn item_name(name: &str) -> Result<ItemName, CommandError> {
     ItemName::new(name).map_err(|error| CommandError::Input(format!("`{name}`: {error}")))
+}
+
+fn wire_end(name: &str) -> Result<WireEnd, CommandError> {
+    WireEnd::parse(name).map_err(|error| CommandError::Input(format!("`{name}`: {error}")))
 }
 
 fn revision(name: &str) -> Result<RevisionName, CommandError> {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::Topic;
 use super::status::{ControlStatus, RuntimeState};
-use super::values::{ChangeId, Number, RevisionName, RuntimeName};
+use super::values::{ChangeId, Number, RevisionName, RuntimeName, WireEnd};
 
 macro_rules! answers {
     ($($item:item)*) => {$(
@@ -74,10 +74,16 @@ answers! {
         pub values: Vec<Number>,
     }
 
-    /// Answer to `set`.
+    /// Answer to `set` and `midi`.
     pub struct SetAt {
-        /// The first tick that sees the values.
+        /// The first tick that sees the values, or the messages.
         pub tick: u64,
+    }
+
+    /// Answer to `unwire`: what was wired.
+    pub struct Unwired {
+        pub to: WireEnd,
+        pub from: WireEnd,
     }
 
     /// Answer to `watch` and `unwatch`.

@@ -1,6 +1,8 @@
 //! What the types of parameters do not say: ranges, paths, one of two. Each check names the parameter and what it should be.
 
-use super::params::{Confirm, Gain, Get, Hello, List, Plan, Push, Record, ReplayInfo, Rollback, Set, Subscribe, Tape, Watch};
+use ipc::limits::MAX_RECEIVED;
+
+use super::params::{Confirm, Gain, Get, Hello, List, Midi, Plan, Push, Record, ReplayInfo, Rollback, Set, Subscribe, Tape, Watch};
 
 /// Longest client name in bytes.
 const MAX_CLIENT_NAME_BYTES: usize = 64;
@@ -87,6 +89,16 @@ pub(super) fn check_set(set: &Set) -> Result<(), Unfit> {
         return unfit("values", "finite numbers");
     }
     check_time("rampMs", set.ramp_ms)
+}
+
+pub(super) fn check_midi(midi: &Midi) -> Result<(), Unfit> {
+    if !(1..=MAX_RECEIVED).contains(&midi.messages.len()) {
+        return unfit("messages", format!("1 to {MAX_RECEIVED} messages"));
+    }
+    if midi.messages.iter().any(|message| message.received().is_none()) {
+        return unfit("messages", "messages of a status byte from 128 and up to two bytes below 128, at ports from 1");
+    }
+    Ok(())
 }
 
 pub(super) fn check_gain(gain: &Gain) -> Result<(), Unfit> {

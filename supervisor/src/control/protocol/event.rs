@@ -6,7 +6,7 @@ use super::change::ChangeEvent;
 use super::diagnostic::Fault;
 use super::params::SetValue;
 use super::status::{Mix, ProcessRole};
-use super::values::{RevisionName, RuntimeName};
+use super::values::{RevisionName, RuntimeName, WireEnd};
 
 /// Something to subscribe to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -215,6 +215,10 @@ pub enum ControlEvent {
     Reset { runtime: RuntimeName, tick: u64 },
     /// It is mixed like this now, whoever changed it: `gain`, `mute`, `output`, `panic`, or `solo` of any runtime.
     Mixed { runtime: RuntimeName, mix: Mix },
+    /// An item of it follows another one from now on.
+    Wired { runtime: RuntimeName, to: WireEnd, from: WireEnd },
+    /// It does not any more.
+    Unwired { runtime: RuntimeName, to: WireEnd },
 }
 
 impl ControlEvent {
@@ -224,7 +228,9 @@ impl ControlEvent {
             | Self::Frozen { runtime, .. }
             | Self::Running { runtime, .. }
             | Self::Reset { runtime, .. }
-            | Self::Mixed { runtime, .. } => runtime,
+            | Self::Mixed { runtime, .. }
+            | Self::Wired { runtime, .. }
+            | Self::Unwired { runtime, .. } => runtime,
         }
     }
 }

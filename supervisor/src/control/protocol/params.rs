@@ -1,9 +1,10 @@
 //! The parameters of every verb. What types alone do not say is checked in [`super::checks`].
 
+use ipc::midi::Received;
 use serde::{Deserialize, Serialize};
 
 use super::event::Topic;
-use super::values::{Boundary, ChangeId, Channels, ItemName, Number, RevisionName, RuntimeName};
+use super::values::{Boundary, ChangeId, Channels, ItemName, Number, RevisionName, RuntimeName, WireEnd};
 
 macro_rules! params {
     ($($item:item)*) => {$(
@@ -124,6 +125,40 @@ params! {
         pub item: ItemName,
         pub value: Number,
     }
+
+    /// Parameters of `midi`. All messages take effect at the same tick, in order.
+    pub struct Midi {
+        pub runtime: RuntimeName,
+        pub messages: Vec<MidiMessage>,
+        /// As for `set`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub at_tick: Option<u64>,
+    }
+
+    /// A MIDI message.
+    pub struct MidiMessage {
+        /// The port that it is to have come in at, from 1; without it, 1.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub port: Option<u8>,
+        /// Its bytes, the status first: `[144, 60, 100]` begins a note on the first channel.
+        pub bytes: Vec<u8>,
+    }
+
+    /// Parameters of `wire`. A newer wire to the same item takes the place of the older one.
+    pub struct Wire {
+        /// The item that follows. It cannot be `set` as long as it does.
+        pub to: WireEnd,
+        /// The item that it follows.
+        pub from: WireEnd,
+    }
+
+    /// Parameters of `unwire`.
+    pub struct Unwire {
+        pub to: WireEnd,
+    }
+
+    /// Parameters of `wires`.
+    pub struct Wires {}
 
     /// Parameters of `gain`.
     pub struct Gain {
@@ -278,4 +313,17 @@ pub enum AnswerWhen {
     Planned,
     /// When it has taken effect; if it does not, the answer is an error.
     Committed,
+}
+
+impl MidiMessage {
+    /// As the host takes it; `None` where it is no message that can come in.
+    pub fn received(&self) -> Option<Received> {
+        let message = match self.bytes[..] {
+            [status] => [status, 0, 0],
+            [status, first] => [status, first, 0],
+            [status, first, second] => [status, first, second],
+            _ => return None,
+        };
+        Some(Received { port: self.port.unwrap_or(1), message }).filter(|received| received.is_sound())
+    }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::values::{Boundary, ChangeClass, ChangeId, Channels, RevisionName, RuntimeName};
+use super::values::{Boundary, ChangeClass, ChangeId, Channels, RevisionName, RuntimeName, WireEnd};
 
 /// The session as a whole.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,6 +28,30 @@ pub struct SessionStatus {
     /// Where the session listens to OSC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub osc: Option<OscStatus>,
+    /// Which items follow which.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wires: Vec<WireStatus>,
+}
+
+/// A control wire.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct WireStatus {
+    pub to: WireEnd,
+    pub from: WireEnd,
+    /// Both ends are there. If not, the item keeps its last value, and follows again when they are.
+    pub is_live: bool,
+    /// Why it does not follow.
+    pub waits_because: Option<String>,
+}
+
+/// All control wires. The answer to `wires`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct WireList {
+    pub wires: Vec<WireStatus>,
 }
 
 /// What has come in by OSC since the session began.

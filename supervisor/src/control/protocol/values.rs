@@ -84,6 +84,34 @@ impl TryFrom<String> for ItemName {
     }
 }
 
+/// One end of a control wire: a single value in the memory of a runtime's program.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct WireEnd {
+    pub runtime: RuntimeName,
+    pub item: ItemName,
+}
+
+impl WireEnd {
+    /// Reads `RUNTIME.MODULE:ITEM` or `RUNTIME.ITEM`, with an index where one element is meant. A runtime's name may have a
+    /// point in it, that of a module may not.
+    pub fn parse(text: &str) -> Result<Self, NotAName> {
+        let none = NotAName { expected: "one value of a runtime: RUNTIME.MODULE:ITEM, such as drums.env:out" };
+        let text = text.trim();
+        let names_end = text.find([':', '[']).unwrap_or(text.len());
+        let point = text.get(..names_end).and_then(|names| names.rfind('.')).ok_or(none)?;
+        let (runtime, item) = (text.get(..point).unwrap_or_default(), text.get(point + 1..).unwrap_or_default());
+        Ok(Self { runtime: RuntimeName::new(runtime)?, item: ItemName::new(item).map_err(|_| none)? })
+    }
+}
+
+impl fmt::Display for WireEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.runtime, self.item.as_str())
+    }
+}
+
 /// Channels of the device, counted from 1: `3-4` is left to 3 and right to 4, `3` is both to 3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -309,6 +337,26 @@ mod tests {
         assert_eq!(serde_json::to_string(&Number::Float(f64::NAN)).unwrap(), "\"NaN\"");
         assert_eq!(serde_json::to_string(&Number::from(0.1f32)).unwrap(), "0.1");
         assert!(serde_json::from_str::<Number>("\"seven\"").is_err());
+    }
+
+    #[test]
+    fn an_end_of_a_wire_is_a_runtime_and_an_item() {
+        for (text, runtime, item) in [
+            ("drums.env:out", "drums", "env:out"),
+            ("visual.energy", "visual", "energy"),
+            (" a.b.m:x[3] ", "a.b", "m:x[3]"),
+            ("drums/2.m:x", "", ""),
+            ("drums", "", ""),
+            ("drums:out", "", ""),
+            (".x", "", ""),
+            ("drums.", "", ""),
+            ("", "", ""),
+        ] {
+            let found = WireEnd::parse(text).ok();
+            let expected =
+                (!runtime.is_empty()).then(|| WireEnd { runtime: RuntimeName::new(runtime).unwrap(), item: ItemName::new(item).unwrap() });
+            assert_eq!(found, expected, "{text}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::change::ChangeReport;
 use super::checks::*;
 use super::deaths::Deaths;
 use super::params::*;
-use super::status::{Mix, RevisionList, SessionStatus};
+use super::status::{Mix, RevisionList, SessionStatus, WireList, WireStatus};
 
 /// The parameters of a verb.
 pub trait Params: Serialize + DeserializeOwned {
@@ -120,6 +120,14 @@ verbs! {
     Get("get") -> ItemValues { check: check_get };
     /// Sets memory items at a tick.
     Set("set") -> SetAt { check: check_set };
+    /// Hands MIDI messages to a program, as if they had come in at a port.
+    Midi("midi") -> SetAt { check: check_midi };
+    /// Lets an item follow another one, of any runtime: it has its value at the start of each tick.
+    Wire("wire") -> WireStatus;
+    /// Ends that; the item keeps the value it has.
+    Unwire("unwire") -> Unwired;
+    /// Lists the control wires.
+    Wires("wires") -> WireList;
     /// Sets the level of a runtime.
     Gain("gain") -> Mix { check: check_gain };
     /// Silences a runtime, or lets it sound again.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::control::protocol::{
     AnswerWhen, Boundary, Cancel, ChangeEvent, ChangeId, Confirm, Freeze, Get, ItemName, Mute, Panic, Progress, Push, Restart, Rollback,
-    Run, RuntimeName, Solo, Status, Stop, Tape, Verb,
+    Run, RuntimeName, Solo, Status, Stop, Tape, Unwire, Verb, Wire, WireEnd,
 };
 use crate::control::{Call, ClientId, Ticket};
 use crate::policy::programs_in_tests::{Shape, plan};
@@ -73,6 +73,20 @@ impl World {
         let text = ProgramText { name, path, source: source.into(), base_directory: PathBuf::from("/") };
         let has_text = matches!(verb, Verb::Push(_) | Verb::Plan(_));
         Event::Call { call: Box::new(Call { ticket, client: ClientId(1), verb }), text: has_text.then_some(text) }
+    }
+
+    /// Somebody makes a control wire, or takes one down.
+    pub fn wire_call(&mut self) -> Event {
+        let ticket = Ticket(self.clients.asked.len() as u64 + 1);
+        self.clients.asked.insert(ticket);
+        let mut end = || {
+            let runtime = RuntimeName::new(format!("p{}", self.wire_dice.below(3))).unwrap();
+            let item = ["a:level", "b:level"][self.wire_dice.below(2) as usize];
+            WireEnd { runtime, item: ItemName::new(item).unwrap() }
+        };
+        let (to, from) = (end(), end());
+        let verb = if self.wire_dice.one_in(4) { Verb::Unwire(Unwire { to }) } else { Verb::Wire(Wire { to, from }) };
+        Event::Call { call: Box::new(Call { ticket, client: ClientId(1), verb }), text: None }
     }
 
     pub fn take_live(&mut self, action: Action) {

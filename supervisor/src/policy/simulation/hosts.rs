@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use ipc::hash::ContentHash;
 use ipc::live::{Boundary, Carried, LiveChange, LiveReply, Patch, RequestId, Swap, SwapProgress};
 use ipc::recovery::{Presence, TookOver};
+use ipc::wires::{Taken, Wiring};
 
 use super::*;
 
@@ -51,6 +52,10 @@ pub struct Life {
     last_request: Option<RequestId>,
     answers: Vec<LiveReply>,
     took_over: Option<Box<TookOver>>,
+    /// What it has to do with control wires, as it was told last.
+    wiring: Wiring,
+    /// Values that its wires have brought.
+    taken: u64,
 }
 
 /// All lives.
@@ -76,6 +81,8 @@ impl World {
             last_request: None,
             answers: Vec::new(),
             took_over: None,
+            wiring: Wiring::default(),
+            taken: 0,
         };
         self.hosts.lives.insert(runtime, life);
     }
@@ -277,6 +284,45 @@ impl World {
         self.says_of_swap(runtime, request, SwapProgress::TrialPassed { tick });
     }
 
+    // --------------------------------------------------------------------------------------------------------- wires
+
+    /// A host is told of its wires, and tells what they have brought, some of it twice.
+    pub fn wire_host(&mut self, host: HostIndex, wiring: Wiring) {
+        for board in wiring.board.iter().chain(wiring.inlets.iter().map(|inlet| &inlet.board)) {
+            self.promise(!self.released.contains(&board.name), "a wire begins or ends at a board that is gone");
+        }
+        let again = self.wire_dice.below(3);
+        let Some(life) = self.hosts.lives.values_mut().find(|life| life.host == host) else { return };
+        let first = life.taken.saturating_sub(again);
+        let wire = wiring.inlets.first().map_or(1, |inlet| inlet.wire);
+        life.taken += 1;
+        let values = (first..life.taken).map(|number| Taken { tick: number, wire, bits: number }).collect();
+        life.wiring = wiring;
+        let to_tick = life.taken;
+        self.pending.push_back(Event::HostSaid { host, reply: HostReply::Wired { first, values, to_tick } });
+    }
+
+    /// What wires bring is logged once.
+    pub fn check_log(&mut self, entry: &log::LogEntry) {
+        let log::Logged::Wired { values, .. } = &entry.what else { return };
+        for (tick, _, _) in values {
+            let before = self.wired.insert(entry.life, *tick);
+            self.promise(before.is_none_or(|before| before < *tick), "a value of a wire is logged twice");
+        }
+    }
+
+    /// Nothing goes wrong any more: every host that runs has been told of all wires whose other ends are there.
+    pub fn check_wires(&self) {
+        for (runtime, life) in &self.hosts.lives {
+            let program = &self.policy.programs[runtime.0];
+            let is_present = program.runtime.is_some_and(|named| self.policy.runtimes[named].slot == Some(*runtime));
+            let is_running = matches!(program.phase, Phase::Running | Phase::Held) && program.host == Some(life.host) && is_present;
+            if is_running {
+                self.promise(life.wiring == self.policy.wiring(*runtime), &format!("a host has other wires than there are: {life:?}"));
+            }
+        }
+    }
+
     // ------------------------------------------------------------------------------------------------------ recovery
 
     /// A host goes on where another one stopped: it needs what the checkpoints of the dead one lead to.
@@ -322,6 +368,7 @@ impl World {
         let Some(life) = self.hosts.lives.get_mut(&runtime) else { return };
         life.host = host;
         life.generation = order.start.generation;
+        life.wiring = (*order.start.wiring).clone();
         life.pending = None;
         (life.last_request, life.answers) = (None, Vec::new());
         life.swap.take_if(|trial| trial.old.state.is_none());

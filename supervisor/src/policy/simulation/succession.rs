@@ -49,6 +49,8 @@ impl World {
         self.renumber(&notes);
         self.policy = next;
         (self.requests, self.starts, self.settled) = Default::default();
+        // It begins a journal of its own.
+        self.wired.clear();
         self.successions += 1;
         self.step(Event::Begin);
         self.check_what_plays();
