@@ -416,6 +416,8 @@ impl Control {
             running.desk.wire(&mut running.tick_thread);
         }
         for change in first {
+            // The next supervisor must not take it for one that got lost on its way.
+            self.replies.diary().ask(&change);
             running.desk.take(change, &self.loader, &mut running.tick_thread, &mut |reply| replies.push(reply));
         }
         running.tick_thread.begin();

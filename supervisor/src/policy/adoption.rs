@@ -21,6 +21,7 @@ use ipc::tempo::Tempo;
 use ipc::wires::WireId;
 use serde::{Deserialize, Serialize};
 
+use super::blame::Remedy;
 use super::gaps::Underruns;
 use super::hosts::Duty;
 use super::keep::Keep;
@@ -120,6 +121,7 @@ pub struct LifeNote {
     host: Option<usize>,
     text: TextNote,
     last_death: Option<(ContentHash, u64)>,
+    remedy: Option<Remedy>,
     underruns: Underruns,
 }
 
@@ -385,6 +387,7 @@ impl Noting<'_> {
             host: program.host.map(|host| host.0),
             text: self.text(text),
             last_death: program.last_death,
+            remedy: program.remedy.clone().filter(Remedy::is_noted),
             underruns: program.underruns,
         })
     }
@@ -647,6 +650,7 @@ impl Policy {
             (program.gain, program.route) = (note.gain, note.route);
         }
         program.last_death = note.last_death;
+        program.remedy.clone_from(&note.remedy);
         program.underruns = note.underruns;
         if found.device.is_none() {
             program.underruns.device_lost();

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use ipc::hash::ContentHash;
 use ipc::live::{LiveChange, LiveRequest, RequestId};
+use serde::{Deserialize, Serialize};
 
 use super::edits::{Order, swap_of};
 use super::program::Phase;
@@ -17,7 +18,7 @@ use super::{Action, Content, Policy, Report, RuntimeIndex, Verdict, looking};
 use crate::control::protocol::{Boundary, ChangeClass};
 
 /// What a revision did, and what is to take its place.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Remedy {
     pub revision: ContentHash,
     pub cause: String,
@@ -25,6 +26,14 @@ pub struct Remedy {
     pub is_rollback: bool,
     /// The swap that hosts have been told to begin with.
     request: Option<RequestId>,
+}
+
+impl Remedy {
+    /// Whether the next supervisor has to know of it: hosts have been told. What was only being compiled died with its worker,
+    /// and is found once more when the revision kills again.
+    pub fn is_noted(&self) -> bool {
+        self.request.is_some()
+    }
 }
 
 /// How a takeover is to begin.

@@ -394,6 +394,9 @@ impl World {
             self.says_of_swap(runtime, request, SwapProgress::TrialCutShort { tick: 1 });
         }
         for asked in order.first {
+            if let Some(life) = self.life(runtime) {
+                life.last_request = life.last_request.max(Some(asked.request));
+            }
             self.obey(runtime, asked.request, asked.what, state.clone());
         }
     }
