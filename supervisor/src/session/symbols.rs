@@ -46,12 +46,22 @@ pub fn resolve(record: &CrashRecord) -> Arc<OnceLock<Vec<String>>> {
         let base = containment::own_base();
         let named = addresses(&record).iter().enumerate().map(|(index, address)| name(&record, base, *address, index > 0)).collect();
         let _ = found.set(named);
-        // Some ten MiB of tables, which the next death may be hours away from needing again.
-        backtrace::clear_symbol_cache();
+        give_tables_back();
     };
     // Without a thread the offsets must do.
     let _ = std::thread::Builder::new().name("symbols".to_owned()).spawn(work);
     names
+}
+
+/// Some ten MiB of tables, which the next death may be hours away from needing again.
+fn give_tables_back() {
+    backtrace::clear_symbol_cache();
+    // The C library keeps what a thread has freed for the next thread, unless it is asked.
+    // SAFETY: it may be called by any thread at any time, and takes no pointer.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0)
+    };
 }
 
 /// The function, file and line of an address; its offset where they are not known.
