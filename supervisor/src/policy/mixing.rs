@@ -140,16 +140,13 @@ impl Policy {
     }
 }
 
-/// The way of a program's two channels. One that has an output on one side only is heard on both channels, and one that goes to a
-/// single channel is heard there whole: with half the level of each side, if it has two.
+/// The way of a program's two channels. An output that a program has not is silent (LANGUAGE §20.4); one that goes to a single
+/// channel is heard there whole: with half the level of each side, if it has two.
 fn route(channels: Channels, sides: [bool; 2]) -> OutputMap {
     let bit = |channel: u8| 1 << (channel.max(1) - 1);
     let (left, right) = (bit(channels.left), bit(channels.right));
-    match sides {
-        [true, false] => OutputMap { left: left | right, right: 0, gain: 1.0 },
-        [false, true] => OutputMap { left: 0, right: left | right, gain: 1.0 },
-        [true, true] | [false, false] => OutputMap { left, right, gain: if left == right { 0.5 } else { 1.0 } },
-    }
+    let is_halved = left == right && sides == [true, true];
+    OutputMap { left, right, gain: if is_halved { 0.5 } else { 1.0 } }
 }
 
 #[cfg(test)]
@@ -157,18 +154,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_with_one_output_is_heard_on_both_channels_and_one_channel_has_both_sides() {
+    fn one_channel_has_both_sides_of_a_program() {
         let way = |text: &str, sides| {
             let OutputMap { left, right, gain } = route(Channels::new(text).unwrap(), sides);
             (left, right, gain)
         };
         assert_eq!(way("1-2", [true, true]), (0b01, 0b10, 1.0));
-        assert_eq!(way("1-2", [true, false]), (0b11, 0, 1.0));
-        assert_eq!(way("3-4", [false, true]), (0, 0b1100, 1.0));
+        assert_eq!(way("1-2", [true, false]), (0b01, 0b10, 1.0));
+        assert_eq!(way("3-4", [false, true]), (0b0100, 0b1000, 1.0));
         assert_eq!(way("4-3", [true, true]), (0b1000, 0b0100, 1.0));
         assert_eq!(way("3", [true, true]), (0b0100, 0b0100, 0.5));
-        assert_eq!(way("3", [true, false]), (0b0100, 0, 1.0));
-        assert_eq!(way("16", [false, false]), (1 << 15, 1 << 15, 0.5));
+        assert_eq!(way("3", [true, false]), (0b0100, 0b0100, 1.0));
+        assert_eq!(way("16", [false, false]), (1 << 15, 1 << 15, 1.0));
     }
 
     #[test]

@@ -60,9 +60,8 @@ impl Variant {
     /// The program.
     pub fn text(self, side: Side) -> String {
         let settings = match side {
-            // A program with one output only would be heard on both sides.
-            Side::Left => "; @config audioRuntime.audioOutBufferLAddress m:out\n; @config audioRuntime.audioOutBufferRAddress m:quiet\n",
-            Side::Right => "; @config audioRuntime.audioOutBufferLAddress m:quiet\n; @config audioRuntime.audioOutBufferRAddress m:out\n",
+            Side::Left => "; @config audioRuntime.audioOutBufferLAddress m:out\n",
+            Side::Right => "; @config audioRuntime.audioOutBufferRAddress m:out\n",
             Side::Both => "; @config audioRuntime.audioOutBufferLAddress m:out\n; @config audioRuntime.audioOutBufferRAddress m:out\n",
         };
         let pads: String = (0..self.pads).map(pad).collect();
@@ -75,7 +74,6 @@ entry main
 {pads}module m
 ; @config runtime AudioWorkletRuntime
 {settings}float[] out 128
-float[] quiet 128
 int n
 int offset {offset}
 int position

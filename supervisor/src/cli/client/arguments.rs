@@ -392,8 +392,8 @@ pub struct Switch {
 pub struct Output {
     /// The runtime, such as `drums`; `status` lists all.
     pub runtime: String,
-    /// From 1: `3-4` is left to 3 and right to 4, `3` is both to 3; without it, 1-2. A program with one output only is heard on
-    /// both channels. The master of a recording has channels 1 and 2; each stem has the pair that its runtime goes to.
+    /// From 1: `3-4` is left to 3 and right to 4, `3` is both to 3; without it, 1-2. The master of a recording has
+    /// channels 1 and 2; each stem has the pair that its runtime goes to.
     #[arg(value_parser = |text: &str| protocol::Channels::new(text))]
     pub channels: Option<protocol::Channels>,
     #[command(flatten)]

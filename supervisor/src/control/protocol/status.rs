@@ -242,7 +242,7 @@ pub struct Mix {
     pub is_soloed: bool,
     /// Whether it is heard at all: not muted, and soloed if any runtime is.
     pub is_audible: bool,
-    /// The channels of the device that it goes to, from 1. A program with one output only is heard on both.
+    /// The channels of the device that it goes to, from 1.
     pub output: Channels,
 }
 
