@@ -136,6 +136,9 @@ fn stopped_and_killed_worker_and_main_runtimes_have_counted_every_tick_once() {
     assert_ne!(main, COUNTING);
     gig.peer.expect("push", json!({ "runtime": "main", "text": main, "answer": "committed" }));
     gig.wait_until_all_run().unwrap();
+    gig.wait_for_spare().unwrap();
+    ordeal.hold_anew();
+    let gig = &mut ordeal.gig;
     for (runtime, signal) in [(COUNTER, Signal::STOP), ("main", Signal::KILL), ("main", Signal::STOP)] {
         gig.wait_for_spare().unwrap();
         let mark = gig.mark();

@@ -105,6 +105,11 @@ impl Ordeal {
         Self { gig, random, tally, windows: Vec::new(), edited: [0; 3], kind: "", held }
     }
 
+    /// What the supervisor holds now is what it may hold at the end: something has been added to the session.
+    pub fn hold_anew(&mut self) {
+        self.held = holdings_at_rest(&mut self.gig);
+    }
+
     /// Strikes, and waits for what comes of it. Returns whether that was as it must be.
     pub fn strike(&mut self, blow: &Blow) -> bool {
         self.kind = blow.name;
