@@ -14,6 +14,9 @@ pub const PERIOD_FRAMES: u32 = 128;
 /// How long a server waits for a client that stands still.
 const PATIENCE_MS: u32 = 5_000;
 
+/// How long a server that is asked to end may take: it waits for each client that has gone without a word.
+const END_PATIENCE: Duration = Duration::from_secs(10);
+
 /// A running server; ended when dropped.
 pub struct JackServer {
     name: String,
@@ -49,6 +52,7 @@ impl JackServer {
     }
 
     fn try_start(name: String, patience_ms: u32, outputs: u32) -> Option<Self> {
+        forget_dead_servers();
         let spawned = Command::new("jackd")
             .args(["-n", &name, "--port-max", "128", "-R", "-P", "70", "-S", "-t", &patience_ms.to_string()])
             .args(["-d", "dummy", "-r", "48000", "-p", &PERIOD_FRAMES.to_string(), "-C", "2", "-P", &outputs.to_string()])
@@ -89,13 +93,23 @@ impl JackServer {
     /// registry has for servers, so that is only done to one that does not listen.
     fn end(&mut self) {
         crate::playing::send_signal(self.process.id(), rustix::process::Signal::TERM);
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + END_PATIENCE;
         while self.process.try_wait().is_ok_and(|status| status.is_none()) {
             if Instant::now() > deadline {
                 let _ = self.process.kill();
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+}
+
+/// Where no server runs, what is registered of servers is of dead ones, whose places would never become free.
+fn forget_dead_servers() {
+    let is_server =
+        |process: std::fs::DirEntry| std::fs::read_to_string(process.path().join("comm")).is_ok_and(|name| name.trim() == "jackd");
+    if !std::fs::read_dir("/proc").is_ok_and(|processes| processes.flatten().any(is_server)) {
+        // It may have gone in the meantime, or never have been there.
+        let _ = std::fs::remove_file("/dev/shm/jack-shm-registry");
     }
 }
 

@@ -12,6 +12,9 @@ use jack::{AudioOut, Client, ClientOptions, Control, Port, PortFlags, ProcessHan
 /// Longest time to wait for the ports.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long a program's ports must be there to be those that it listens to.
+const STAY: Duration = Duration::from_secs(1);
+
 struct Player {
     outputs: [Port<AudioOut>; 2],
     may_begin: Arc<AtomicBool>,
@@ -67,7 +70,13 @@ fn connect(client: &Client, prefix: &str, own: &[String; 2]) {
         let theirs = client.ports(Some(&format!("^{prefix}")), None, PortFlags::IS_INPUT);
         let is_connected = theirs.len() >= 2 && own.iter().zip(&theirs).all(|(from, to)| client.connect_ports_by_name(from, to).is_ok());
         if is_connected {
-            return;
+            std::thread::sleep(STAY);
+            let stays = |(from, to): (&String, &String)| {
+                client.port_by_name(from).is_some_and(|port| port.is_connected_to(to).is_ok_and(|is_connected| is_connected))
+            };
+            if own.iter().zip(&theirs).all(stays) {
+                return;
+            }
         }
         assert!(Instant::now() < deadline, "no input to play into: {theirs:?}");
         std::thread::sleep(Duration::from_millis(20));

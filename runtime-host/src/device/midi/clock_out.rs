@@ -53,10 +53,15 @@ impl ClockOut {
         self.waiting.push_back(tempo);
     }
 
+    /// Whether clocks are to be sent.
+    pub fn runs(&self) -> bool {
+        self.tempo.is_some() || !self.waiting.is_empty()
+    }
+
     /// What is to be sent by now, when so many frames had been given to the device at `now_ns`.
     pub fn look(&mut self, frames: u64, now_ns: u64, mut send: impl FnMut(MidiEvent)) {
         self.session.observe(frames, now_ns);
-        if frames == 0 || (self.tempo.is_none() && self.waiting.is_empty()) {
+        if frames == 0 || !self.runs() {
             return;
         }
         let horizon = self.session.frame_at(now_ns.saturating_add(LATENCY_NS));

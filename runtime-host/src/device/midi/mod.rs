@@ -270,7 +270,7 @@ fn run(mut desk: Desk, time: &SessionTime, commands: &Receiver<Command>, started
     tighten_timer_slack();
     let mut clock = ClockOut::new(time.sample_rate_hz);
     loop {
-        let command = commands.recv_timeout(pause(&desk, monotonic_ns_rt()));
+        let command = commands.recv_timeout(if clock.runs() { LOOK_INTERVAL } else { pause(&desk, monotonic_ns_rt()) });
         let now_ns = monotonic_ns_rt();
         match command {
             Ok(Command::Add { runtime, reader }) => desk.add(runtime, *reader, now_ns),
