@@ -5,7 +5,7 @@
 //! decided stays until no host can have to execute that tick again, so that one which takes over hears the same, bit for bit.
 //! That limits how far the writer may be ahead of the runtime, whatever the session's clock says.
 //!
-//! A lane that nobody feeds has silence for input, and nobody waits for it. The ring is that of a [lane](crate::lane), with
+//! A lane that nobody feeds has silence for input, and nobody waits for it. The ring is that of a [`crate::lane`], with
 //! its wake-up; the word that says how far a lane is wanted says here that it is fed.
 
 use std::sync::atomic::Ordering::{Acquire, Release};

@@ -7,7 +7,7 @@
 //! held is a hand-over, and then the newcomer gives one callback of silence. A driver that takes over from another one fades
 //! in: its device is in the middle of the sound. The recording, which is the session's and not a device's, has no such fade.
 //!
-//! The protocol of the hand-over is [`passing`]; loom tries it in every order (`tests/loom_models.rs`).
+//! The protocol of the hand-over is `passing`; loom tries it in every order (`tests/loom_models.rs`).
 
 mod passing;
 

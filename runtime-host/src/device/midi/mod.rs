@@ -4,7 +4,7 @@
 //! | thread | does | module |
 //! |---|---|---|
 //! | control | adds and removes lanes | this one |
-//! | midi | reads lanes, keeps the list of sounding notes, makes clocks, writes files | [`desk`], [`clock_out`], [`file`] |
+//! | midi | reads lanes, keeps the list of sounding notes, makes clocks, writes files | [`desk`], [`clock_out`], [`mod@file`] |
 //! | midi-jack | looks for a JACK server | [`jack`] |
 //! | JACK's own (real-time) | sends events at their frames | [`jack`] |
 //!

@@ -11,7 +11,7 @@ const SLACK_FRAMES: u64 = 4 * MAX_PERIOD_FRAMES as u64;
 /// How many times faster than real time a device may take sound for longer than that.
 const SPEED_LIMIT: u64 = 2;
 
-/// A bucket that leaks at [`SPEED_LIMIT`]; what is taken fills it.
+/// A bucket that leaks at `SPEED_LIMIT`; what is taken fills it.
 #[derive(Debug)]
 pub struct Meter {
     sample_rate_hz: u64,

@@ -8,7 +8,7 @@
 //! | JACK's own (real-time) | takes in what has come, with its time | [`jack`] |
 //!
 //! From the arrival of a message to its block there are always as many blocks: those that hosts have computed ahead of the
-//! device, and [`MARGIN_BLOCKS`] for the way. So what was played evenly sounds evenly, whatever the period of the device is
+//! device, and `MARGIN_BLOCKS` for the way. So what was played evenly sounds evenly, whatever the period of the device is
 //! and however busy the machine. A flood is taken in bit by bit; what finds no room is counted, and is never the end of a
 //! note ([`inbox`]). No user code runs here, and nobody is waited for.
 //!
