@@ -126,6 +126,7 @@ impl Control {
             Event::Midi(midi::input::News::Arrived(arrived)) => Some(vec![DeviceReply::Midi(arrived)]),
             Event::Midi(midi::input::News::Port(change)) => Some(vec![DeviceReply::MidiPort(change)]),
             Event::Midi(midi::input::News::Tempo(tempo)) => Some(vec![DeviceReply::Tempo(tempo)]),
+            Event::Midi(midi::input::News::ClockLost) => Some(vec![DeviceReply::ClockLost]),
         };
         self.send_all(replies.unwrap_or_default())
     }

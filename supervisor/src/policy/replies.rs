@@ -246,6 +246,7 @@ impl Policy {
             DeviceReply::Midi(arrived) => self.midi_arrived(&arrived, actions),
             DeviceReply::MidiPort(change) => self.midi_port_changed(change, actions),
             DeviceReply::Tempo(tempo) => self.clock_said(tempo, actions),
+            DeviceReply::ClockLost => self.clock_lost(actions),
             DeviceReply::RecordingFailed { .. } => {
                 self.tape_said(reply, actions);
                 if self.goal == Goal::Bounce {

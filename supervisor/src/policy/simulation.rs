@@ -104,6 +104,8 @@ struct World {
     has_wires: bool,
     /// The last tick of each life of which it is logged what control wires brought.
     wired: BTreeMap<usize, u64>,
+    /// The device host plays: before that nobody has anything to compute for it.
+    is_rendering: bool,
 }
 
 /// Something that a host is told.
@@ -167,6 +169,7 @@ impl World {
             wire_dice: Random(!seed),
             has_wires: seed % 4 == 3,
             wired: BTreeMap::new(),
+            is_rendering: false,
         }
     }
 
@@ -210,6 +213,7 @@ impl World {
         }
         if matches!(&event, Event::Died { child, .. } if *child == self.policy.device()) {
             self.gains.clear();
+            self.is_rendering = false;
         }
         let is_noteworthy = adoption::is_noteworthy(&event);
         if is_noteworthy && let Some(legacy) = self.legacy.take() {
@@ -413,7 +417,8 @@ impl World {
                 self.device(DeviceReply::LaneStarted { runtime, block: 0 });
             }
             Action::BeginRendering if self.policy.goal == Goal::Bounce => self.device(DeviceReply::Stopped { frames: 1 }),
-            Action::BeginRendering | Action::Listen | Action::SetTempo(_) => {}
+            Action::BeginRendering => self.is_rendering = true,
+            Action::Listen | Action::SetTempo(_) => {}
             Action::StopDevice => self.device(DeviceReply::Stopped { frames: 1 }),
             Action::StopRuntime(host) => self.host_says(host, HostReply::Stopped),
             Action::Close(child) => {
@@ -478,7 +483,7 @@ impl World {
     fn progress(&mut self) -> Vec<Progress> {
         let mut found = Vec::new();
         for runtime in (0..self.policy.programs.len()).map(RuntimeIndex) {
-            let done = if self.fails(3) { 1 } else { self.now_ms };
+            let done = if self.fails(3) || !self.is_rendering { 1 } else { self.now_ms };
             found.push(Progress { runtime, done, due: done + 1 });
         }
         found
@@ -509,6 +514,10 @@ impl World {
     fn listen(&mut self, report: &Report) {
         if let Report::Change(event) = report {
             self.listen_to_change(event);
+        }
+        if let Report::Stalled { runtime, .. } = report {
+            let plays = self.policy.programs[runtime.0].revision.as_ref().is_some_and(|revision| revision.plan.has_sound());
+            self.promise(self.is_rendering || !plays, "a host that waits for a device is told to stand still");
         }
         let settled = match report {
             Report::Failed { runtime, .. } | Report::Checked { runtime } => Some(*runtime),

@@ -720,6 +720,11 @@ pub enum Report {
     },
     /// A port that is played on or sent to has come or gone.
     MidiPort(PortChange),
+    /// The MIDI clock that the session follows is there, as fast as this, or has been silent for a while.
+    MidiClock {
+        is_there: bool,
+        bpm: f64,
+    },
     RecordingFailed {
         /// Of what was played. `None`: what the sound is recorded into.
         path: Option<PathBuf>,
