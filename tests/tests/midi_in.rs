@@ -270,6 +270,53 @@ fn a_midi_program_hears_the_notes_of_its_port_and_sends_what_it_makes_of_them() 
     assert_eq!(sent.collect::<Vec<_>>(), expected);
 }
 
+/// The messages of a MIDI file, with their times if these are to count.
+fn messages(file: &Path) -> Vec<(u64, MidiMessage)> {
+    let bytes = std::fs::read(file).expect("the file was written");
+    let smf = Smf::parse(&bytes).expect("it is a MIDI file");
+    let mut at = 0;
+    let timed = smf.tracks[0].iter().filter_map(|event| {
+        at += u64::from(event.delta.as_int());
+        if let TrackEventKind::Midi { message, .. } = event.kind { Some((at, message)) } else { None }
+    });
+    timed.collect()
+}
+
+#[test]
+fn what_a_midi_runtime_sent_replays_to_the_same_bytes_although_its_host_was_killed_in_it() {
+    let folder = Folder::new();
+    let program = folder.file("thru.8f4e", THRU);
+    let notes: Vec<(u64, u64, u8)> = (0..8).map(|n| (n * 19_200, n * 19_200 + 9_600, 40 + n as u8)).collect();
+    let (other, file) = (file_of_notes(&folder, "other.mid", &[(0, 90_000, 1)]), file_of_notes(&folder, "tune.mid", &notes));
+    let (wav, log, again) = (folder.path().join("take.wav"), folder.path().join("take.continuo"), folder.path().join("again.mid"));
+    let ports = ["--midi-in", text(&other), "--midi-in", text(&file)];
+    let arguments = ["--device", "null", "--seconds", "5", "--wav", text(&wav), text(&program)];
+    let mut playing = Playing::start(&folder, &[&ports[..], &arguments].concat(), &[]);
+    playing.wait_for("runtimeStarted");
+    succeed(&folder, &["record", text(&log)]);
+    for _ in 0..2 {
+        send_signal(host_of(&playing), Signal::KILL);
+        playing.wait_for("hostReady");
+    }
+    assert_eq!(playing.wait(), Some(0));
+    let replay = || {
+        let said = succeed(&folder, &["replay", text(&log), "--midi", text(&again), "--dump", "noteOut", "--json"]);
+        (said, std::fs::read(&again).expect("the file was written"))
+    };
+    let first = replay();
+    assert_eq!(replay(), first, "the same recording gives the same bytes");
+    let said: Value = serde_json::from_str(&first.0).expect("JSON");
+    // The notes, and the controller that is sent once.
+    assert_eq!((said["messages"].as_u64(), &said["items"]["thru:noteOut"]), (Some(17), &serde_json::json!(48)), "{said}");
+    // Ticks that a takeover lost stand in the one and not in the other: a replay knows ticks and no clock.
+    let (played, replayed) = (messages(&wav.with_extension("mid")), messages(&again));
+    let untimed = |messages: &[(u64, MidiMessage)]| messages.iter().map(|(_, message)| *message).collect::<Vec<_>>();
+    assert_eq!(untimed(&replayed), untimed(&played));
+    assert!(replayed.iter().all(|(at, _)| at % 240 == 0), "each at a tick of 200 a second: {replayed:?}");
+    let refused = run(&folder, &["replay", text(&log), "-o", text(&wav)]);
+    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("`thru` has no sound"), "{refused:?}");
+}
+
 /// Sends notes until the program has heard of one, so that its port is known to be connected.
 fn await_connection(folder: &Folder, sender: &mut Sender) {
     let began = std::time::Instant::now();

@@ -6,16 +6,18 @@
 //! first frame. Programs are told by values of their items, like keys: each change takes effect at a tick, stands in the log
 //! with it, and is asked of the next host when one dies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipc::limits::{BLOCK_FRAMES, DEFAULT_SAMPLE_RATE_HZ};
-use ipc::live::{LiveChange, SetItem};
+use ipc::live::{LiveChange, LiveRequest, SetItem};
 use ipc::tempo::{CLOCKS_PER_BEAT, CLOCKS_PER_SIXTEENTH, DEFAULT_TEMPO_BPM, Tempo};
 use serde::{Deserialize, Serialize};
 
 use super::keys::MAX_UNASKED;
 use super::log::Logged;
-use super::{Action, Device, Policy, Report, RuntimeIndex, Stage, TempoItems};
+use super::program::Phase;
+use super::runtime::Revision;
+use super::{Action, Device, Goal, Policy, Report, RuntimeIndex, Stage, TempoItems};
 use crate::control::protocol::{ControlEvent, ErrorCode, ErrorReply, Tempo as TempoParams, TempoNow, Transport};
 
 /// From a request to the block in which it takes effect, in milliseconds: the way to every host, and how old what is known
@@ -48,6 +50,8 @@ pub(super) struct MusicalTime {
     told: BTreeMap<usize, (RuntimeIndex, TempoItems)>,
     /// Which device host has been told, by its generation.
     told_device: u64,
+    /// Programs of a bounce that have been told, and run.
+    begun: BTreeSet<RuntimeIndex>,
 }
 
 impl TempoItems {
@@ -64,6 +68,39 @@ impl Policy {
     pub fn set_up_tempo(&mut self, setup: TempoSetup) {
         self.musical.setup = setup;
         self.musical.now = Tempo { bpm: setup.bpm, ..Tempo::default() };
+    }
+
+    /// Sets how a session without a clock goes from its first block on.
+    pub fn begin_tempo(&mut self, tempo: Tempo) {
+        self.musical.now = tempo;
+    }
+
+    /// Tells the programs of a bounce, and lets them run: each knows it in its first tick, in every bounce.
+    pub(super) fn advance_bounce(&mut self, actions: &mut Vec<Action>) {
+        if self.goal != Goal::Bounce || self.script.is_some() {
+            return;
+        }
+        for runtime in (0..self.programs.len()).map(RuntimeIndex) {
+            let program = &self.programs[runtime.0];
+            let Some(host) = program.host.filter(|_| program.phase == Phase::Running && !self.musical.begun.contains(&runtime)) else {
+                continue;
+            };
+            let values = program.revision.as_ref().map(|revision| self.first_tempo(revision)).unwrap_or_default();
+            self.musical.begun.insert(runtime);
+            let values: Vec<SetItem> = values.into_iter().map(|(item, value)| SetItem { item, value }).collect();
+            let told = (!values.is_empty()).then_some((Some(0), LiveChange::Set { values, ramp_ticks: 0 }));
+            for (at_tick, what) in told.into_iter().chain([(None, LiveChange::Proceed { to_tick: u64::MAX })]) {
+                self.last_live_request += 1;
+                let request = LiveRequest { request: self.last_live_request, at_tick, what };
+                actions.push(Action::Live { runtime, host, request, content: None });
+            }
+        }
+    }
+
+    /// What a program of a session without a clock is told before its first tick.
+    pub(super) fn first_tempo(&self, revision: &Revision) -> Vec<(String, f64)> {
+        let items = revision.plan.tempo.as_ref();
+        items.map(|items| items.values(&self.musical.now, self.musical.now.clocks)).unwrap_or_default()
     }
 
     /// Whether there is a MIDI clock, going out or coming in.

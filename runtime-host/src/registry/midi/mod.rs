@@ -15,7 +15,7 @@ pub mod routes;
 
 use std::time::Duration;
 
-use ipc::limits::TIMER_RATE_RANGE_HZ;
+use ipc::limits::{MAX_MIDI_ROUTES, TIMER_RATE_RANGE_HZ};
 use ipc::midi::MidiLaneWriter;
 use ipc::state::Clock;
 
@@ -26,9 +26,16 @@ use super::{RuntimeType, Settings};
 use crate::host::engine::Engine;
 use crate::host::live::stage::Sounding;
 use crate::host::program::{Binding, Program};
+use crate::realtime::{monotonic_ns_rt, sleep_until_rt};
 use notes::Notes;
 
 const SAMPLE_RATE: &str = "midiRuntime.sampleRate";
+
+/// Events that one tick sends at most: of every route the end of a note and the beginning of another.
+const MOST_EVENTS: u64 = 2 * MAX_MIDI_ROUTES as u64;
+
+/// From one look for room in the lane to the next, where no clock paces the ticks.
+const ROOM_INTERVAL_NS: u64 = 200_000;
 
 pub const TYPE: RuntimeType = RuntimeType {
     id: "midi",
@@ -79,6 +86,11 @@ impl Runtime for MidiRuntime {
     }
 
     fn wait_rt(&mut self, patience: Duration) -> bool {
+        // Where no clock paces it, whoever reads the lane does: nothing is left out because it ticks too fast.
+        if self.timer.is_free() && !self.lane.has_room_rt(MOST_EVENTS) {
+            sleep_until_rt(monotonic_ns_rt().saturating_add(ROOM_INTERVAL_NS));
+            return false;
+        }
         self.timer.wait_rt(patience)
     }
 
