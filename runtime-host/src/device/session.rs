@@ -16,10 +16,12 @@ use ipc::segment::{SegmentError, SegmentKind, SegmentRef, SessionId};
 use ipc::tempo::Tempo;
 
 use super::baton::Baton;
+use super::clients::Clients;
 use super::control::Event;
 use super::counters::Counters;
 use super::lanes::{Lanes, runtime_of};
 use super::listening::Listening;
+use super::midi::input::jack::ClientName;
 use super::midi::input::{InputCounters, MidiInput, Setup};
 use super::midi::{Destinations, MidiOut, SessionTime};
 use super::mixer::{Command, Mixer, MixerControl, MixerSettings, Notice, ahead_blocks};
@@ -102,6 +104,7 @@ impl Session {
     pub fn open(
         session: SessionId,
         request: &OpenDevice,
+        clients: &Clients,
         events: &Sender<Event>,
         now: Instant,
     ) -> Result<(Self, Vec<DeviceReply>), OpenError> {
@@ -121,8 +124,8 @@ impl Session {
         };
         let (mixer, control) = Mixer::new(settings);
         let baton = Baton::new(mixer);
-        let (playback, replies) = begin_playback(request, &baton, events, now);
-        let midi_to = midi_destinations(request);
+        let (playback, replies) = begin_playback(request, &baton, clients, events, now);
+        let midi_to = midi_destinations(request, clients);
         let midi_time = SessionTime { sample_rate_hz: request.sample_rate, counters: Arc::clone(&counters) };
         let session = Self {
             mixer: control,
@@ -133,7 +136,7 @@ impl Session {
             midi_to,
             midi_in: None,
             midi_in_counters: Arc::default(),
-            listening: Listening::new(request.sample_rate),
+            listening: Listening::new(request.sample_rate, clients.clone()),
             session,
             sample_rate_hz: request.sample_rate,
             lead_blocks: u64::from(request.lead_blocks),
@@ -235,6 +238,7 @@ impl Session {
             input_counters: Arc::clone(&self.midi_in_counters),
             sender_name: self.midi_to.name.clone(),
             looped: self.midi.looped(),
+            clients: self.midi_to.clients.clone(),
         };
         let events = self.events.clone();
         // Without threads there is no input; when the control thread has ended, nobody needs to know.
@@ -361,7 +365,7 @@ impl Session {
         self.ending_until.is_some_and(|until| is_silent || now >= until)
     }
 
-    /// Closes the device and completes the tape. The last counters come before `Stopped`.
+    /// Completes the tape and begins to close what is open at sound servers. The last counters come before `Stopped`.
     pub fn close(mut self) -> Vec<DeviceReply> {
         drop(self.midi_in.take());
         self.listening.close();
@@ -372,9 +376,6 @@ impl Session {
         let mut replies = vec![self.status()];
         replies.extend(self.finish_tape());
         replies.push(self.stopped());
-        if let Playback::Clocked(outputs) = self.playback {
-            outputs.close();
-        }
         replies
     }
 
@@ -435,7 +436,7 @@ impl Session {
 
 /// Events go to JACK where sound may, and into a file beside the recording, if there is one. Where a device host goes on for
 /// one that has died, the name of its file has the frame it goes on from.
-fn midi_destinations(request: &OpenDevice) -> Destinations {
+fn midi_destinations(request: &OpenDevice, clients: &Clients) -> Destinations {
     let file = request.tape.as_ref().and_then(|tape| tape.master.as_ref()).map(|path| match request.first_frame {
         0 => path.with_extension("mid"),
         frame => path.with_extension(format!("{frame}.mid")),
@@ -445,7 +446,7 @@ fn midi_destinations(request: &OpenDevice) -> Destinations {
         Output::Named(name) => name != "null",
         Output::Unpaced { .. } => false,
     };
-    Destinations { file, jack, ..Destinations::default() }
+    Destinations { file, jack, name: ClientName::default(), clients: clients.clone() }
 }
 
 fn check(request: &OpenDevice) -> Result<(), OpenError> {
@@ -471,7 +472,13 @@ fn unpaced_opened(sample_rate: u32) -> DeviceReply {
     DeviceReply::Opened { device: "unpaced".into(), sample_rate, period_frames: BLOCK_FRAMES as u32, channels }
 }
 
-fn begin_playback(request: &OpenDevice, baton: &Arc<Baton>, events: &Sender<Event>, now: Instant) -> (Playback, Vec<DeviceReply>) {
+fn begin_playback(
+    request: &OpenDevice,
+    baton: &Arc<Baton>,
+    clients: &Clients,
+    events: &Sender<Event>,
+    now: Instant,
+) -> (Playback, Vec<DeviceReply>) {
     let target = match &request.output {
         Output::Default => Target::Any,
         Output::Named(name) => Target::parse(name),
@@ -480,7 +487,7 @@ fn begin_playback(request: &OpenDevice, baton: &Arc<Baton>, events: &Sender<Even
             return (Playback::Unpaced { frames: *frames, state: Rendering::NotBegun }, vec![opened]);
         }
     };
-    let mut outputs = Outputs::new(target, Wanted::of(request), Arc::clone(baton), events.clone());
+    let mut outputs = Outputs::new(target, Wanted::of(request), Arc::clone(baton), clients.clone(), events.clone());
     let replies = outputs.open(now);
     (Playback::Clocked(Box::new(outputs)), replies)
 }

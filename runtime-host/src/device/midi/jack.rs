@@ -20,6 +20,7 @@ use rtrb::{Consumer, Producer, PushError, RingBuffer};
 
 use super::input::jack::ClientName;
 use super::{LATENCY_NS, MidiSink};
+use crate::device::clients::{Client as OwnClient, Clients};
 use crate::device::output::quiet::silence_libraries;
 use crate::realtime::{RealtimeSection, monotonic_ns_rt};
 
@@ -51,7 +52,7 @@ pub struct JackOut {
 
 /// A client that plays.
 struct Connected {
-    client: AsyncClient<Notices, Sending>,
+    client: OwnClient<AsyncClient<Notices, Sending>>,
     events: Producer<MidiEvent>,
     is_lost: Arc<AtomicBool>,
     is_idle: Arc<AtomicBool>,
@@ -59,12 +60,12 @@ struct Connected {
 
 impl JackOut {
     /// Begins to look for a server.
-    pub fn start(name: ClientName) -> std::io::Result<Self> {
+    pub fn start(name: ClientName, clients: Clients) -> std::io::Result<Self> {
         let (found_in, found) = channel();
         let (search, searches) = channel();
         let is_over = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&is_over);
-        std::thread::Builder::new().name("midi-jack".into()).spawn(move || look_for_servers(&searches, &found_in, &ended))?;
+        std::thread::Builder::new().name("midi-jack".into()).spawn(move || look_for_servers(&searches, &found_in, &ended, &clients))?;
         let out = Self { found, name, is_over, search, connected: None, waiting: std::collections::VecDeque::new() };
         out.begin_search();
         Ok(out)
@@ -101,9 +102,8 @@ impl MidiSink for JackOut {
             self.name.set(Some(connected.client.as_client().name().to_owned()));
             self.connected = Some(connected);
         }
-        if let Some(lost) = self.connected.take_if(|connected| connected.is_lost.load(Acquire)) {
+        if self.connected.take_if(|connected| connected.is_lost.load(Acquire)).is_some() {
             self.name.set(None);
-            let_go(lost);
             self.begin_search();
         }
         self.hand_over();
@@ -116,24 +116,18 @@ impl MidiSink for JackOut {
         while !connected.is_idle.load(Acquire) && !connected.is_lost.load(Acquire) && began.elapsed() < FAREWELL_LIMIT {
             std::thread::sleep(Duration::from_millis(1));
         }
-        self.connected.take().into_iter().for_each(let_go);
+        self.connected = None;
     }
 }
 
-/// Closes a client on a thread of its own: a server that hangs answers nobody.
-fn let_go(connected: Connected) {
-    // Without the thread it is closed by being dropped, here.
-    let _ = std::thread::Builder::new().name("midi-jack-end".into()).spawn(move || drop(connected.client.deactivate()));
-}
-
-fn look_for_servers(searches: &Receiver<()>, found: &Sender<Connected>, is_over: &AtomicBool) {
+fn look_for_servers(searches: &Receiver<()>, found: &Sender<Connected>, is_over: &AtomicBool, clients: &Clients) {
     silence_libraries();
     while searches.recv().is_ok() {
         loop {
             if is_over.load(Acquire) {
                 return;
             }
-            match connect() {
+            match connect(clients) {
                 Ok(connected) => match found.send(connected) {
                     Ok(()) => break,
                     Err(_) => return,
@@ -144,7 +138,8 @@ fn look_for_servers(searches: &Receiver<()>, found: &Sender<Connected>, is_over:
     }
 }
 
-fn connect() -> Result<Connected, ::jack::Error> {
+fn connect(clients: &Clients) -> Result<Connected, ::jack::Error> {
+    let open = clients.enter();
     let (client, _) = Client::new(CLIENT_NAME, ClientOptions::NO_START_SERVER)?;
     let mut ports = Vec::with_capacity(PORTS);
     for number in 1..=PORTS {
@@ -155,7 +150,7 @@ fn connect() -> Result<Connected, ::jack::Error> {
     let (is_lost, is_idle) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(true)));
     let pending = Vec::with_capacity(QUEUE_EVENTS);
     let sending = Sending { ports, events: events_rt, pending, sample_rate_hz, is_idle: Arc::clone(&is_idle) };
-    let client = client.activate_async(Notices { is_lost: Arc::clone(&is_lost) }, sending)?;
+    let client = OwnClient::new(client.activate_async(Notices { is_lost: Arc::clone(&is_lost) }, sending)?, open);
     Ok(Connected { client, events, is_lost, is_idle })
 }
 

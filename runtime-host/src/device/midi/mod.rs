@@ -32,6 +32,7 @@ use ipc::midi::{MidiEvent, MidiLaneReader};
 use ipc::segment::SegmentRef;
 use ipc::tempo::Tempo;
 
+use super::clients::Clients;
 use super::counters::Counters;
 use super::lanes::LaneError;
 use crate::realtime::{monotonic_ns_rt, tighten_timer_slack};
@@ -96,6 +97,8 @@ pub struct Destinations {
     pub jack: bool,
     /// What JACK calls the client that sends, while there is one.
     pub name: ClientName,
+    /// Of the process, at sound servers.
+    pub clients: Clients,
 }
 
 impl Destinations {
@@ -105,7 +108,7 @@ impl Destinations {
             sinks.push(Box::new(MidiFile::create(path.clone())?));
         }
         if self.jack {
-            sinks.push(Box::new(JackOut::start(self.name.clone())?));
+            sinks.push(Box::new(JackOut::start(self.name.clone(), self.clients.clone())?));
         }
         Ok(sinks)
     }

@@ -33,6 +33,7 @@ use ipc::limits::BLOCK_FRAMES;
 use ipc::midi::{Arrived, Message, PortChange, Ports, Received};
 use ipc::tempo::Tempo;
 
+use crate::device::clients::Clients;
 use crate::device::counters::Counters;
 use crate::realtime::{monotonic_ns_rt, tighten_timer_slack};
 use clock::SessionClock;
@@ -116,6 +117,8 @@ pub struct Setup {
     pub sender_name: ClientName,
     /// What the session sends, by output port.
     pub looped: Option<Inbox>,
+    /// Of the process, at sound servers.
+    pub clients: Clients,
 }
 
 /// The control thread's end.
@@ -303,6 +306,7 @@ mod tests {
             input_counters: Arc::default(),
             sender_name: ClientName::default(),
             looped: None,
+            clients: Clients::default(),
         };
         Listening { files, ..Listening::new(setup) }
     }
