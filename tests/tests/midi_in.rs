@@ -12,7 +12,7 @@ use serde_json::Value;
 use tests::jack_midi::Sender;
 use tests::jack_server::JackServer;
 use tests::live::steps;
-use tests::playing::{Folder, Playing, answer, await_that, number, succeed, text};
+use tests::playing::{Folder, Playing, answer, await_that, number, run, succeed, text};
 use tests::programs::synth;
 
 const BLOCK_FRAMES: u64 = 128;
@@ -204,8 +204,7 @@ fn what_a_midi_runtime_sent_replays_to_the_same_bytes_although_its_host_was_kill
     playing.wait_for("runtimeStarted");
     succeed(&folder, &["record", text(&log)]);
     for _ in 0..2 {
-        send_signal(host_of(&playing), Signal::KILL);
-        playing.wait_for("hostReady");
+        playing.kill_host("thru");
     }
     assert_eq!(playing.wait(), Some(0));
     let replay = || {

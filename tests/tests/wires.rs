@@ -216,8 +216,7 @@ fn what_wires_brought_a_follower_without_sound_replays_to_the_same_values() {
     play_on(&mut playing, "follower", 60);
     for kill in 0..6 {
         let runtime = ["follower", "source"][kill % 2];
-        send_signal(host_of(&playing, runtime), Signal::KILL);
-        playing.wait_until("the next host", |event| event["event"] == "hostReady" && event["runtime"] == runtime);
+        playing.kill_host(runtime);
         play_on(&mut playing, "follower", 20);
     }
     succeed(&folder, &["record", text(&log)]);
