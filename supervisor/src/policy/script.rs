@@ -66,6 +66,8 @@ pub struct Script {
     entries: VecDeque<LogEntry>,
     /// What else it hears, until it is known in which ticks.
     scores: Vec<Score>,
+    /// It is a bounce that hears these, and no log: musical time does not stand in it.
+    is_bounce: bool,
     waiting: Waiting,
     /// Requests that the host has not answered, and their ticks.
     unanswered: BTreeMap<u64, u64>,
@@ -104,6 +106,7 @@ impl Policy {
         self.script = Some(Script {
             runtime: program.name.clone(),
             entries,
+            is_bounce: !scores.is_empty(),
             scores,
             waiting: Waiting::Nothing,
             unanswered: BTreeMap::new(),
@@ -113,6 +116,11 @@ impl Policy {
             base: None,
             revisions: BTreeMap::new(),
         });
+    }
+
+    /// Whether there is a log that says what a program is told of musical time.
+    pub(super) fn is_logged(&self) -> bool {
+        self.script.as_ref().is_some_and(|script| !script.is_bounce)
     }
 
     fn script_end(&self) -> Option<u64> {
@@ -126,16 +134,10 @@ impl Policy {
             return;
         }
         let first = self.programs.first().and_then(|program| program.revision.clone());
-        let tempo = first.as_ref().map(|first| self.first_tempo(first)).unwrap_or_default();
         let Some(script) = &mut self.script else { return };
         if let (None, Some(first)) = (&script.current, first) {
             script.revisions.insert(first.hash().to_string(), Arc::clone(&first));
             let scores = std::mem::take(&mut script.scores);
-            // What a replay is told of musical time stands in the log.
-            if !scores.is_empty() && !tempo.is_empty() {
-                let values = tempo.into_iter().map(|(item, value)| (item, value.to_bits())).collect();
-                script.entries.push_back(LogEntry { life: 0, tick: 0, what: Logged::Set { values, ramp_ticks: 0 } });
-            }
             script.entries.extend(heard(&scores, &first));
             script.current = Some(first);
         }
@@ -183,8 +185,16 @@ impl Policy {
         if let Some(script) = &mut self.script {
             script.waiting = Waiting::Done;
         }
-        self.programs[ONLY.0].phase = Phase::Done;
-        actions.push(Action::Tell(Report::RunDone { dumps }));
+        let program = &mut self.programs[ONLY.0];
+        match program.phase {
+            Phase::Running | Phase::Held => {
+                program.phase = Phase::Done;
+                actions.push(Action::Tell(Report::RunDone { dumps }));
+            }
+            // It has come to another end meanwhile.
+            Phase::Queued | Phase::Compiling | Phase::Inspecting { .. } | Phase::Ready { .. } | Phase::Starting { .. } => {}
+            Phase::Done | Phase::Failed | Phase::Recovering { .. } | Phase::Quarantined => {}
+        }
     }
 
     fn play_entry(&mut self, now_ms: u64, entry: LogEntry, actions: &mut Vec<Action>) {
@@ -302,6 +312,9 @@ impl Policy {
     }
 
     pub(super) fn script_said(&mut self, reply: &LiveReply, actions: &mut Vec<Action>) {
+        if self.was_told_first(reply.request()) {
+            return;
+        }
         let Some(script) = &mut self.script else { return };
         script.unanswered.remove(&reply.request());
         match (reply, &script.waiting) {

@@ -26,8 +26,8 @@ impl Policy {
         self.compile_next_edit(now_ms, actions);
         self.advance_edits(now_ms, actions);
         self.advance_mix(actions);
-        self.advance_script(now_ms, actions);
         self.advance_bounce(actions);
+        self.advance_script(now_ms, actions);
         self.settle_sample_rate();
         self.open_device(now_ms, actions);
         self.connect_buses(actions);

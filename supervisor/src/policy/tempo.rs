@@ -6,7 +6,7 @@
 //! first frame. Programs are told by values of their items, like keys: each change takes effect at a tick, stands in the log
 //! with it, and is asked of the next host when one dies.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use ipc::limits::{BLOCK_FRAMES, DEFAULT_SAMPLE_RATE_HZ};
 use ipc::live::{LiveChange, LiveRequest, SetItem};
@@ -16,7 +16,6 @@ use serde::{Deserialize, Serialize};
 use super::keys::MAX_UNASKED;
 use super::log::Logged;
 use super::program::Phase;
-use super::runtime::Revision;
 use super::{Action, Device, Goal, Policy, Report, RuntimeIndex, Stage, TempoItems};
 use crate::control::protocol::{ControlEvent, ErrorCode, ErrorReply, Tempo as TempoParams, TempoNow, Transport};
 
@@ -50,8 +49,8 @@ pub(super) struct MusicalTime {
     told: BTreeMap<usize, (RuntimeIndex, TempoItems)>,
     /// Which device host has been told, by its generation.
     told_device: u64,
-    /// Programs of a bounce that have been told, and run.
-    begun: BTreeSet<RuntimeIndex>,
+    /// Programs of a bounce that have been told, and by which request.
+    begun: BTreeMap<RuntimeIndex, Option<u64>>,
 }
 
 impl TempoItems {
@@ -75,21 +74,23 @@ impl Policy {
         self.musical.now = tempo;
     }
 
-    /// Tells the programs of a bounce, and lets them run: each knows it in its first tick, in every bounce.
+    /// Tells the programs of a bounce before their first tick, every time, and lets them run unless something else does.
     pub(super) fn advance_bounce(&mut self, actions: &mut Vec<Action>) {
-        if self.goal != Goal::Bounce || self.script.is_some() {
+        if self.goal != Goal::Bounce || self.is_logged() {
             return;
         }
         for runtime in (0..self.programs.len()).map(RuntimeIndex) {
             let program = &self.programs[runtime.0];
-            let Some(host) = program.host.filter(|_| program.phase == Phase::Running && !self.musical.begun.contains(&runtime)) else {
+            let Some(host) = program.host.filter(|_| program.phase == Phase::Running && !self.musical.begun.contains_key(&runtime)) else {
                 continue;
             };
-            let values = program.revision.as_ref().map(|revision| self.first_tempo(revision)).unwrap_or_default();
-            self.musical.begun.insert(runtime);
+            let items = program.revision.as_ref().and_then(|revision| revision.plan.tempo.as_ref());
+            let values = items.map(|items| items.values(&self.musical.now, self.musical.now.clocks)).unwrap_or_default();
             let values: Vec<SetItem> = values.into_iter().map(|(item, value)| SetItem { item, value }).collect();
             let told = (!values.is_empty()).then_some((Some(0), LiveChange::Set { values, ramp_ticks: 0 }));
-            for (at_tick, what) in told.into_iter().chain([(None, LiveChange::Proceed { to_tick: u64::MAX })]) {
+            self.musical.begun.insert(runtime, told.as_ref().map(|_| self.last_live_request + 1));
+            let runs = self.script.is_none().then_some((None, LiveChange::Proceed { to_tick: u64::MAX }));
+            for (at_tick, what) in told.into_iter().chain(runs) {
                 self.last_live_request += 1;
                 let request = LiveRequest { request: self.last_live_request, at_tick, what };
                 actions.push(Action::Live { runtime, host, request, content: None });
@@ -97,10 +98,9 @@ impl Policy {
         }
     }
 
-    /// What a program of a session without a clock is told before its first tick.
-    pub(super) fn first_tempo(&self, revision: &Revision) -> Vec<(String, f64)> {
-        let items = revision.plan.tempo.as_ref();
-        items.map(|items| items.values(&self.musical.now, self.musical.now.clocks)).unwrap_or_default()
+    /// Whether this request told a program of a bounce. One that cannot hold it plays all the same.
+    pub(super) fn was_told_first(&self, request: u64) -> bool {
+        self.musical.begun.values().any(|told| *told == Some(request))
     }
 
     /// Whether there is a MIDI clock, going out or coming in.

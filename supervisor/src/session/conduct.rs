@@ -731,7 +731,18 @@ impl<'a> Shell<'a> {
         let id = ContentHash::of(&[self.session.id().as_str().as_bytes(), path.as_os_str().as_encoded_bytes()]).to_string();
         self.journal.record(path, Some(id.clone()))?;
         self.heard.record(&heard, &id);
+        for (life, tick, why) in self.heard.lost().to_vec() {
+            self.tell_lost(life, tick, why);
+        }
         Ok(())
+    }
+
+    /// Says what of a running recording's heard sound is missing.
+    fn tell_lost(&mut self, life: usize, tick: u64, why: &str) {
+        let Some(path) = self.heard.recording().map(Path::to_owned) else { return };
+        let name = self.policy.texts().get(life).map(|text| text.name.clone()).unwrap_or_default();
+        let reason = format!("what `{name}` heard from tick {tick} on is not recorded: {why}; everything else is");
+        self.tell(Report::RecordingFailed { path: Some(path), reason });
     }
 
     /// What is heard has something to tell.
@@ -747,11 +758,8 @@ impl<'a> Shell<'a> {
                 self.tell(Report::RecordingFailed { path: Some(path), reason: why });
             }
             heard::News::Lost { life, tick, why } => {
-                let name = self.policy.texts().get(life).map(|text| text.name.clone()).unwrap_or_default();
-                let reason = format!("what `{name}` hears from tick {tick} on is not recorded: {why}; everything else is");
-                if let Some(path) = self.heard.recording().map(Path::to_owned) {
-                    self.tell(Report::RecordingFailed { path: Some(path), reason });
-                }
+                self.heard.lose(life, tick, why);
+                self.tell_lost(life, tick, why);
             }
             heard::News::Unplayable { why } => {
                 let reason = format!("what was heard cannot be read any more: {why}");

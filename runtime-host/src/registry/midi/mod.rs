@@ -123,3 +123,45 @@ impl Runtime for MidiRuntime {
         self.has_ended
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ipc::message::StartRuntime;
+    use ipc::midi::{MidiEvent, MidiLaneReader, NOTE_ON};
+    use ipc::segment::Session;
+
+    use super::*;
+
+    #[test]
+    fn where_no_clock_paces_it_a_tick_waits_for_room_for_all_that_it_may_send() {
+        let session = Session::open().unwrap();
+        let lane = ipc::midi::create(session.id(), 1).unwrap();
+        let mut reader: MidiLaneReader = MidiLaneReader::open(lane.reference()).unwrap();
+        let start = StartRuntime {
+            runtime: "arp".into(),
+            generation: 1,
+            runtime_type: TYPE.id.into(),
+            artifact: lane.reference().clone(),
+            sample_rate: 50,
+            lane: Some(lane.reference().clone()),
+            base_directory: "/".into(),
+            is_offline: true,
+            state: None,
+            run_until: Some(0),
+            wiring: Box::default(),
+        };
+        let timer = TimerRuntime::build(&Assembly { start: &start, resume: None }).unwrap();
+        let lane = MidiLaneWriter::open(lane.reference()).unwrap();
+        let mut runtime = MidiRuntime { timer, notes: Notes::new(&[]), lane, has_ended: false };
+        let mut ticks = 0;
+        while runtime.wait_rt(Duration::ZERO) {
+            (0..MOST_EVENTS)
+                .for_each(|_| assert!(runtime.lane.push_rt(&MidiEvent { due_ns: 1, tick: ticks, port: 1, message: [NOTE_ON, 1, 1] })));
+            runtime.lane.complete_rt(&[], 0);
+            ticks += 1;
+        }
+        assert!(ticks > 4, "{ticks} ticks");
+        assert_eq!(std::iter::from_fn(|| reader.next_event()).count() as u64, ticks * MOST_EVENTS);
+        assert!(runtime.wait_rt(Duration::ZERO), "there is room again");
+    }
+}

@@ -68,6 +68,8 @@ pub struct Heard {
     /// The recording that is going on, and the number of the last one.
     recording: Option<PathBuf>,
     number: u64,
+    /// Lives of which it is not known what they heard from a tick on, and why.
+    lost: Vec<(usize, u64, &'static str)>,
     ended: Receiver<()>,
 }
 
@@ -85,13 +87,21 @@ impl Heard {
             let _ = ended_in.send(());
         });
         let listens = writes && spawn("ear", move || Ear::new(load, tell).run(&orders_out));
-        Self { orders: listens.then_some(orders), lanes: BTreeMap::new(), connected: BTreeSet::new(), recording: None, number: 0, ended }
+        Self {
+            orders: listens.then_some(orders),
+            lanes: BTreeMap::new(),
+            connected: BTreeSet::new(),
+            recording: None,
+            number: 0,
+            lost: Vec::new(),
+            ended,
+        }
     }
 
     /// A session in which nothing is recorded.
     pub fn none() -> Self {
         let (_, ended) = channel();
-        Self { orders: None, lanes: BTreeMap::new(), connected: BTreeSet::new(), recording: None, number: 0, ended }
+        Self { orders: None, lanes: BTreeMap::new(), connected: BTreeSet::new(), recording: None, number: 0, lost: Vec::new(), ended }
     }
 
     /// A life of a runtime has this lane from its first tick on. It may be connected already.
@@ -150,6 +160,16 @@ impl Heard {
     /// The file that is recorded into.
     pub fn recording(&self) -> Option<&Path> {
         self.recording.as_deref()
+    }
+
+    /// What a life hears is not known from a tick on: no recording of this session knows it.
+    pub fn lose(&mut self, life: usize, tick: u64, why: &'static str) {
+        self.lost.push((life, tick, why));
+    }
+
+    /// What has been lost so far.
+    pub fn lost(&self) -> &[(usize, u64, &'static str)] {
+        &self.lost
     }
 
     /// Ends a recording that has failed.
