@@ -109,5 +109,48 @@ functionEnd
     )
 }
 
+/// A synthesiser whose output is the number of the note that sounds at its first MIDI input port, in 128ths; `m:level` has it, too.
+pub fn synth() -> String {
+    let body = "; @config midi.inputs.keys.port 0
+; @config midi.inputs.keys.callback played
+float level 0.0
+int position
+push &left
+push position
+push 4
+mul
+add
+push level
+store
+push &position
+push position
+push 1
+add
+push 127
+and
+store";
+    let callback = "
+function played
+#impure
+#export
+param int status
+param int number
+param int velocity
+push &m:level
+push number
+castToFloat
+push 0.0078125
+mul
+push velocity
+push 0
+greaterThan
+castToFloat
+mul
+store
+functionEnd
+";
+    audio_program(body) + callback
+}
+
 /// 1-based line in [`audio_program`] of the body's first line.
 pub const BODY_LINE: u64 = 10;

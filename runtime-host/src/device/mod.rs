@@ -10,7 +10,7 @@
 //! | input | opens the device's input, and looks after it | [`listening`] |
 //! | the input's callback (real-time) | takes in | [`listening`], [`capture`] |
 //! | stream, search, listing | calls into driver libraries, which may hang | [`output`] |
-//! | midi, midi-jack | read MIDI lanes, send and record events, end notes | [`midi`] |
+//! | midi, midi-jack, midi-seq | read MIDI lanes, send and record events, end notes | [`midi`] |
 //! | tape | writes WAV files | [`tape`] |
 //!
 //! The control thread and the rendering thread meet in wait-free queues and in atomics ([`counters`]) only. No user program
