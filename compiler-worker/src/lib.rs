@@ -1,8 +1,8 @@
 //! The compiler-worker: source text to artifact.
 //!
-//! [`compile`] is a pure function from a request to an artifact or diagnostics; everything the process remembers between requests is a
-//! cache. One folder per language under [`languages`], one representation for all of them in [`middle`], WebAssembly in [`wasm`], native code
-//! in [`native`], and the process around it in [`worker`].
+//! [`compile`] is a pure function from a request to an artifact or diagnostics; everything the process remembers between
+//! requests is a cache. One folder per language under [`languages`], one representation for all of them in [`middle`],
+//! WebAssembly in [`wasm`], native code in [`native`], and the process around it in [`worker`].
 
 pub mod heap;
 pub mod languages;

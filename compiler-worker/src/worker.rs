@@ -1,8 +1,9 @@
 //! The worker process: takes requests, compiles, publishes artifacts in shared memory, and answers (DESIGN §2, §4).
 //!
-//! Owner: the supervisor, which starts it, gives it a deadline, and starts another one if it dies. It has one thread, opens no files
-//! and no devices. It holds the segments it publishes until the supervisor releases them. When the channel closes it leaves their
-//! names as they are: they are the session's, and the next supervisor may need them. It must never keep anything a restart would miss: what it remembers are caches.
+//! Owner: the supervisor, which starts it, gives it a deadline, and starts another one if it dies. It has one thread, opens no
+//! files and no devices. It holds the segments it publishes until the supervisor releases them. When the channel closes it
+//! leaves their names as they are: they are the session's, and the next supervisor may need them. It must never keep anything a
+//! restart would miss: what it remembers are caches.
 
 use std::collections::HashMap;
 use std::process::ExitCode;

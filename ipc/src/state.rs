@@ -11,8 +11,9 @@
 //! with the highest that is of a *running* program tells what ran. The old program of a trial or a crossfade is kept in its
 //! own segment, in a checkpoint that says so and that the one of the running program names: the two belong together.
 //!
-//! The log holds what has taken effect since the newest checkpoint of the running program. It knows writes of values, whoever asked for
-//! them, what control wires have brought, and MIDI that has come in: whatever else takes effect forces a checkpoint in its tick. Its records begin with a kind, so that others may be added.
+//! The log holds what has taken effect since the newest checkpoint of the running program. It knows writes of values, whoever
+//! asked for them, what control wires have brought, and MIDI that has come in: whatever else takes effect forces a checkpoint
+//! in its tick. Its records begin with a kind, so that others may be added.
 //!
 //! A reader must not believe what it finds: a dying host may have written anywhere. It copies, checks, and then uses.
 

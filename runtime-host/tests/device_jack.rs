@@ -5,10 +5,12 @@ mod device_rig;
 #[path = "device_rig/jack.rs"]
 mod jack_rig;
 
-use device_rig::{DeviceHost, TestFile, assert_is_ramp, be_device_host_if_asked, frame_of};
+use device_rig::{DeviceHost, PATIENCE, TestFile, assert_is_ramp, be_device_host_if_asked, frame_of};
 use ipc::lane::LaneReader;
-use ipc::message::{DeviceReply, DeviceRequest, OpenDevice, Output};
+use ipc::message::{Bus, Buses, DeviceReply, DeviceRequest, OpenDevice, Output};
+use ipc::midi::Ports;
 use ipc::segment::Session;
+use ipc::tempo::Tempo;
 use jack_rig::{Capture, JackServer, with_own_jack};
 use rustix::process::Signal;
 
@@ -165,5 +167,34 @@ fn the_device_host_does_not_use_a_jack_of_another_rate_and_names_both() {
         let reason = host.wait_for_move("null");
         assert!(reason.contains("jack runs at 44100 Hz, the session at 48000 Hz"), "{reason}");
         host.stop();
+    });
+}
+
+#[test]
+fn the_end_of_a_device_host_leaves_no_client_at_the_server() {
+    with_own_jack("the_end_of_a_device_host_leaves_no_client_at_the_server", &[], || {
+        let _server = JackServer::start(48_000, 256);
+        let (witness, _) = jack::Client::new("witness", jack::ClientOptions::NO_START_SERVER).unwrap();
+        let theirs = || witness.ports(Some("^(cpal|continuo)"), None, jack::PortFlags::empty());
+        for _ in 0..4 {
+            let host = DeviceHost::start();
+            host.open(named_jack(), None);
+            host.wait_for_opened("jack");
+            // Notes come in, clocks go out, and somebody listens to the device: four clients in all.
+            host.send(DeviceRequest::Listen(Ports::default()));
+            host.send(DeviceRequest::Tempo(Tempo::default()));
+            let _ramp = host.add_ramp("a");
+            let list = vec![Bus { from: None, to: "a".into() }];
+            host.send(DeviceRequest::Connect(Buses { list, unheard: Vec::new() }));
+            let deadline = std::time::Instant::now() + PATIENCE;
+            for client in ["_out:", "_in:", "continuo-midi:", "continuo-midi-in:"] {
+                while !theirs().iter().any(|port| port.contains(client)) {
+                    assert!(std::time::Instant::now() < deadline, "no {client} among {:?}", theirs());
+                    std::thread::yield_now();
+                }
+            }
+            host.stop();
+            assert_eq!(theirs(), [""; 0]);
+        }
     });
 }

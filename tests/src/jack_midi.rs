@@ -119,6 +119,11 @@ impl Listener {
     pub fn hear_rest(&self, silence: Duration) -> Vec<Captured> {
         std::iter::from_fn(|| self.messages.recv_timeout(silence).ok()).collect()
     }
+
+    /// Ends as a program that crashes does.
+    pub fn vanish(mut self) {
+        let _ = self.process.kill();
+    }
 }
 
 impl Drop for Listener {

@@ -166,6 +166,17 @@ pub fn read_wav(path: &Path) -> Vec<[f32; 2]> {
     samples.chunks_exact(2).map(|frame| [frame[0], frame[1]]).collect()
 }
 
+/// The left channel of a recording as steps: from which frame on, which value.
+pub fn steps(path: &Path) -> Vec<(u64, f32)> {
+    let mut steps: Vec<(u64, f32)> = Vec::new();
+    for (frame, [left, _]) in (0..).zip(read_wav(path)) {
+        if steps.last().is_none_or(|(_, last)| *last != left) {
+            steps.push((frame, left));
+        }
+    }
+    steps
+}
+
 /// Where the time of one edit went, from the saved file (or the request) to the tick that is heard. Microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stages {

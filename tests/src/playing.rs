@@ -78,6 +78,34 @@ pub fn run(folder: &Folder, arguments: &[&str]) -> Output {
     continuo(folder).args(arguments).output().expect("the binary can be started")
 }
 
+/// The same of what must succeed; returns what it said.
+pub fn succeed(folder: &Folder, arguments: &[&str]) -> String {
+    let output = run(folder, arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("it says text")
+}
+
+/// The same of a command that answers in JSON.
+pub fn answer(folder: &Folder, arguments: &[&str]) -> Value {
+    let arguments = [arguments, &["--json"]].concat();
+    serde_json::from_str(&succeed(folder, &arguments)).expect("it says JSON")
+}
+
+/// What an item of a running program holds.
+pub fn number(folder: &Folder, runtime: &str, item: &str) -> f64 {
+    let values = answer(folder, &["get", runtime, item]);
+    values["values"][0]["values"][0].as_f64().unwrap_or_else(|| panic!("no number: {values}"))
+}
+
+/// Waits until something is so; `what` is for the failure message.
+pub fn await_that(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not so: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// A path as an argument.
 pub fn text(path: &Path) -> &str {
     path.to_str().expect("test paths are UTF-8")
@@ -183,6 +211,20 @@ impl Playing {
     pub fn leave(mut self) {
         let _ = self.process.wait();
         std::mem::forget(self); // Dropping it would end what is to go on.
+    }
+
+    /// The process that runs a runtime now, as the last takeover, or else the start, has told.
+    pub fn host_pid(&self, runtime: &str) -> u32 {
+        let of = |event: &&Value, name: &str| event["event"] == name && event["runtime"] == runtime;
+        let newest = |name: &str| self.seen.iter().rev().find(|event| of(event, name));
+        let host = newest("hostReady").or_else(|| newest("processStarted"));
+        host.and_then(|event| event["pid"].as_u64()).unwrap_or_else(|| panic!("{runtime} has no host: {:#?}", self.seen)) as u32
+    }
+
+    /// Kills a runtime's host, and waits until another one has taken over.
+    pub fn kill_host(&mut self, runtime: &str) {
+        send_signal(self.host_pid(runtime), rustix::process::Signal::KILL);
+        self.wait_until("the takeover", |event| event["event"] == "hostReady" && event["runtime"] == runtime);
     }
 
     /// Sends a signal to the supervisor.

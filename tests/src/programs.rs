@@ -62,15 +62,20 @@ pub fn silence() -> String {
 
 /// A program that gives this constant on the left, from its item `level`. These lines are more of its module.
 pub fn constant(level: f32, more: &str) -> String {
+    left_output(&format!("float level {level:?}"), "push level", more)
+}
+
+/// A program with these items that gives on the left, frame by frame, what these lines push. Some more lines follow them.
+pub fn left_output(items: &str, value: &str, more: &str) -> String {
     audio_program(&format!(
-        "float level {level:?}
+        "{items}
 int position
 push &left
 push position
 push 4
 mul
 add
-push level
+{value}
 store
 push &position
 push position
@@ -81,6 +86,55 @@ and
 store
 {more}"
     ))
+}
+
+/// A synthesiser of one voice that is played through port 0: its output is the number of the note that sounds, in 128ths. What
+/// it holds is `level`; how many messages it has had is `count`.
+pub fn synth() -> String {
+    let items = "; @config midi.inputs.keys.port 0
+; @config midi.inputs.keys.callback played
+float level 0.0
+int count";
+    let callback = "
+function played
+#impure
+#export
+param int status
+param int number
+param int velocity
+push &m:count
+push &m:count
+load
+push 1
+add
+store
+push status
+push 240
+and
+push 144
+equal
+push status
+push 240
+and
+push 128
+equal
+or
+if
+ push &m:level
+ push number
+ castToFloat
+ push 0.0078125
+ mul
+ push velocity
+ push 0
+ greaterThan
+ castToFloat
+ mul
+ store
+ifEnd
+functionEnd
+";
+    left_output(items, "push level", "") + callback
 }
 
 /// An audio program whose main module `m` has buffers `left` and `right` and these lines as the rest of its body.
@@ -107,49 +161,6 @@ loopEnd
 functionEnd
 "
     )
-}
-
-/// A synthesiser whose output is the number of the note that sounds at its first MIDI input port, in 128ths; `m:level` has it, too.
-pub fn synth() -> String {
-    let body = "; @config midi.inputs.keys.port 0
-; @config midi.inputs.keys.callback played
-float level 0.0
-int position
-push &left
-push position
-push 4
-mul
-add
-push level
-store
-push &position
-push position
-push 1
-add
-push 127
-and
-store";
-    let callback = "
-function played
-#impure
-#export
-param int status
-param int number
-param int velocity
-push &m:level
-push number
-castToFloat
-push 0.0078125
-mul
-push velocity
-push 0
-greaterThan
-castToFloat
-mul
-store
-functionEnd
-";
-    audio_program(body) + callback
 }
 
 /// 1-based line in [`audio_program`] of the body's first line.

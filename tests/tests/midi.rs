@@ -10,7 +10,7 @@ use midly::{MidiMessage, Smf, TrackEventKind};
 use rustix::process::Signal;
 use tests::jack_midi::{Captured, Listener};
 use tests::jack_server::JackServer;
-use tests::playing::{Folder, Playing, send_signal, text};
+use tests::playing::{Folder, Playing, text};
 
 /// File ticks, or frames, in a cycle of the pattern.
 const CYCLE_FRAMES: u64 = 960;
@@ -106,21 +106,6 @@ fn read_file(path: &Path) -> Vec<Arrived> {
     notes
 }
 
-/// The host that plays the only runtime.
-fn kill_host(playing: &mut Playing) {
-    let started = playing.seen().iter().rev().find(|event| event["event"] == "hostReady").cloned();
-    let pid = match started {
-        Some(ready) => ready["pid"].as_u64(),
-        None => playing
-            .seen()
-            .iter()
-            .find(|event| event["event"] == "processStarted" && event["role"] == "runtime-host" && event["runtime"] == "pattern")
-            .and_then(|event| event["pid"].as_u64()),
-    };
-    send_signal(pid.expect("its process is known") as u32, Signal::KILL);
-    playing.wait_for("hostReady");
-}
-
 #[test]
 fn a_file_has_every_note_of_the_pattern_at_its_cycle() {
     let folder = Folder::new();
@@ -145,7 +130,7 @@ fn a_killed_host_repeats_and_loses_no_note_and_none_hangs() {
     let mut playing = play(&folder, &["--device", "null", "--wav", text(&wav)], &[]);
     playing.wait_for("sounding");
     for _ in 0..4 {
-        kill_host(&mut playing);
+        playing.kill_host("pattern");
     }
     playing.signal(Signal::INT);
     assert_eq!(playing.wait(), Some(0));
@@ -167,7 +152,7 @@ fn a_jack_client_hears_every_note_and_its_end_although_the_host_is_killed() {
     let mut playing = play(&folder, &["--device", "jack"], &[("JACK_DEFAULT_SERVER", server.name())]);
     playing.wait_for("sounding");
     let mut heard: Vec<Arrived> = (0..10).map(|_| arrived(&listener.hear())).collect();
-    kill_host(&mut playing);
+    playing.kill_host("pattern");
     heard.extend((0..10).map(|_| arrived(&listener.hear())));
     playing.signal(Signal::INT);
     assert_eq!(playing.wait(), Some(0));

@@ -11,74 +11,11 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tests::jack_midi::Sender;
 use tests::jack_server::JackServer;
-use tests::playing::{Folder, PATIENCE, Playing, run, send_signal, text};
-use tests::programs::audio_program;
+use tests::live::steps;
+use tests::playing::{Folder, Playing, answer, await_that, number, succeed, text};
+use tests::programs::synth;
 
 const BLOCK_FRAMES: u64 = 128;
-
-/// A synthesiser of one voice, whose output is the number of the note that sounds, in 128ths. What it holds is
-/// `level`; how many messages it has had is `count`.
-fn synth() -> String {
-    let body = "; @config midi.inputs.keys.port 0
-; @config midi.inputs.keys.callback played
-float level 0.0
-int count
-int position
-push &left
-push position
-push 4
-mul
-add
-push level
-store
-push &position
-push position
-push 1
-add
-push 127
-and
-store";
-    let callback = "
-function played
-#impure
-#export
-param int status
-param int number
-param int velocity
-push &m:count
-push &m:count
-load
-push 1
-add
-store
-push status
-push 240
-and
-push 144
-equal
-push status
-push 240
-and
-push 128
-equal
-or
-if
- push &m:level
- push number
- castToFloat
- push 0.0078125
- mul
- push velocity
- push 0
- greaterThan
- castToFloat
- mul
- store
-ifEnd
-functionEnd
-";
-    audio_program(body) + callback
-}
 
 fn level(note: u8) -> f32 {
     f32::from(note) / 128.0
@@ -108,20 +45,7 @@ fn file_of_notes(folder: &Folder, name: &str, notes: &[(u64, u64, u8)]) -> PathB
     folder.file(name, bytes)
 }
 
-/// The left channel of a recording as steps: from which frame on, which value.
-fn steps(path: &Path) -> Vec<(u64, f32)> {
-    let mut reader = hound::WavReader::open(path).expect("the recording is a WAV file");
-    let left = reader.samples::<f32>().map(|sample| sample.expect("it can be read")).step_by(2);
-    let mut steps: Vec<(u64, f32)> = Vec::new();
-    for (frame, value) in (0..).zip(left) {
-        if steps.last().is_none_or(|(_, last)| *last != value) {
-            steps.push((frame, value));
-        }
-    }
-    steps
-}
-
-/// The same without how they came about: which values sounded for how long, without silence before and after.
+/// The steps of a recording without how they came about: which values sounded for how long, without silence before and after.
 fn sounding(steps: &[(u64, f32)]) -> Vec<(u64, f32)> {
     let lengths = steps.windows(2).map(|pair| (pair[1].0 - pair[0].0, pair[0].1));
     lengths.skip_while(|(_, value)| *value == 0.0).collect()
@@ -134,20 +58,6 @@ fn logged(recording: &Path) -> Vec<[u8; 3]> {
     let of_midi = lines.filter(|line| line["what"]["kind"] == "midi").flat_map(|line| line["what"]["messages"].as_array().cloned());
     let bytes = |message: &Value| serde_json::from_value(message["message"].clone()).expect("three bytes");
     of_midi.flatten().map(|message| bytes(&message)).collect()
-}
-
-fn succeed(folder: &Folder, arguments: &[&str]) -> String {
-    let output = run(folder, arguments);
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("it says text")
-}
-
-/// The process that runs the only runtime.
-fn host_of(playing: &Playing) -> u32 {
-    let seen = playing.seen();
-    let ready = seen.iter().rev().find(|event| event["event"] == "hostReady");
-    let started = || seen.iter().find(|event| event["event"] == "processStarted" && event["runtime"].is_string());
-    ready.or_else(started).and_then(|event| event["pid"].as_u64()).expect("its process is known") as u32
 }
 
 #[test]
@@ -197,8 +107,7 @@ fn a_recorded_performance_is_replayed_to_the_same_samples_although_the_host_was_
     playing.wait_for("sounding");
     succeed(&folder, &["record", text(&log)]);
     for _ in 0..3 {
-        send_signal(host_of(&playing), Signal::KILL);
-        playing.wait_for("hostReady");
+        playing.kill_host("synth");
     }
     assert_eq!(playing.wait(), Some(0));
     let first = succeed(&folder, &["replay", text(&log), "-o", text(&again)]);
@@ -272,18 +181,16 @@ fn a_midi_program_hears_the_notes_of_its_port_and_sends_what_it_makes_of_them() 
 
 /// Sends notes until the program has heard of one, so that its port is known to be connected.
 fn await_connection(folder: &Folder, sender: &mut Sender) {
-    let began = std::time::Instant::now();
-    while count(folder) == 0 {
-        assert!(began.elapsed() < PATIENCE, "the port is not connected");
+    await_that("the port is connected", || {
         sender.send(&[(0, vec![0x80, 1, 0])]);
         sender.hear("sent");
-    }
+        count(folder) > 0.0
+    });
 }
 
-fn count(folder: &Folder) -> i64 {
-    let value: Value = serde_json::from_str(&succeed(folder, &["get", "synth", "m:count", "--json"])).expect("JSON");
-    let value = value["values"][0]["values"][0].as_i64();
-    value.expect("an integer")
+/// How many messages the synthesiser has had.
+fn count(folder: &Folder) -> f64 {
+    number(folder, "synth", "m:count")
 }
 
 #[test]
@@ -303,12 +210,8 @@ fn notes_of_an_independent_client_are_heard_in_the_right_blocks() {
     // An end that is known long after the last note.
     sender.send(&[(20_000, vec![0x80, 119, 0])]);
     sender.hear("sent");
-    let began = std::time::Instant::now();
-    while steps(&wav).last().is_none_or(|(_, value)| *value != 0.0) || steps(&wav).len() < 3 {
-        assert!(began.elapsed() < PATIENCE, "{:?}", steps(&wav));
-        std::thread::sleep(std::time::Duration::from_millis(200));
-    }
-    let status: Value = serde_json::from_str(&succeed(&folder, &["status", "--json"])).expect("JSON");
+    await_that("all of it is recorded", || steps(&wav).last().is_some_and(|(_, value)| *value == 0.0) && steps(&wav).len() >= 3);
+    let status = answer(&folder, &["status"]);
     let (late, xruns) = (status["midi"]["late"].as_u64(), status["device"]["xruns"].as_u64());
     playing.signal(Signal::INT);
     assert_eq!(playing.wait(), Some(0));
@@ -338,12 +241,11 @@ fn an_instrument_that_is_unplugged_and_comes_back_is_heard_again() {
     for _ in 0..2 {
         let before = count(&folder);
         let mut sender = Sender::start(&server, "Keys");
-        let began = std::time::Instant::now();
-        while count(&folder) == before {
-            assert!(began.elapsed() < PATIENCE, "the port is not connected");
+        await_that("the port is connected", || {
             sender.send(&[(0, vec![0x90, 1, 1])]);
             sender.hear("sent");
-        }
+            count(&folder) > before
+        });
     }
     playing.signal(Signal::INT);
     assert_eq!(playing.wait(), Some(0));
@@ -383,15 +285,8 @@ fn a_hundred_thousand_bytes_of_noise_crash_nothing_and_leave_no_note_hanging() {
     end.extend((0..16).map(|channel| (0, vec![0x80 | channel, 5, 0])));
     sender.send(&end);
     sender.hear("sent");
-    let began = std::time::Instant::now();
-    loop {
-        let value: Value = serde_json::from_str(&succeed(&folder, &["get", "synth", "m:level", "--json"])).expect("JSON");
-        if value["values"][0]["values"][0].as_f64() == Some(0.0) {
-            break;
-        }
-        assert!(began.elapsed() < PATIENCE, "a note hangs: {value}");
-    }
-    let status: Value = serde_json::from_str(&succeed(&folder, &["status", "--json"])).expect("JSON");
+    await_that("no note hangs", || number(&folder, "synth", "m:level") == 0.0);
+    let status = answer(&folder, &["status"]);
     assert!(status["midi"]["received"].as_u64() > Some(1_000) && status["midi"]["malformed"].as_u64() > Some(1_000), "{status}");
     assert!(!playing.seen().iter().any(|event| event["event"] == "died"));
     playing.signal(Signal::INT);

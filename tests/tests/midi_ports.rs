@@ -1,14 +1,14 @@
 //! Ports that come and go, the session's own loop, and the ways in which a performer ends notes: with real processes and, where
 //! another program is needed, a JACK server.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use midly::{MidiMessage, Smf, TrackEventKind};
 use rustix::process::Signal;
 use serde_json::Value;
 use tests::jack_midi::{LISTENER_PORT, Listener, Sender};
 use tests::jack_server::JackServer;
-use tests::playing::{Folder, PATIENCE, Playing, run, send_signal, text};
+use tests::playing::{Folder, Playing, await_that, number, send_signal, succeed, text};
 use tests::programs::synth;
 
 /// A program that holds a note for as long as it is told to.
@@ -23,24 +23,6 @@ int gate
 int note 64
 int channel 2
 int velocity 99
-int cycle
-push &cycle
-push cycle
-push 1
-add
-store
-moduleEnd
-entryEnd
-";
-
-/// The same without anything that leaves it.
-const MUTE: &str = "8f4e/v1
-constants env
-; @config runtime WebWorkerMIDIRuntime
-constantsEnd
-entry main
-module hold
-int gate
 int cycle
 push &cycle
 push cycle
@@ -87,31 +69,23 @@ moduleEnd
 entryEnd
 ";
 
+/// The line of [`HOLD`] that says where its note goes.
+const ROUTE: &str = "; ~midiNoteOutput gate note channel velocity\n";
+
 const ON: [u8; 3] = [0x91, 64, 99];
 const OFF: [u8; 3] = [0x81, 64, 0];
 
-fn succeed(folder: &Folder, arguments: &[&str]) -> String {
-    let output = run(folder, arguments);
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("it says text")
-}
-
-fn number(folder: &Folder, runtime: &str, item: &str) -> f64 {
-    let value: Value = serde_json::from_str(&succeed(folder, &["get", runtime, item, "--json"])).expect("JSON");
-    value["values"][0]["values"][0].as_f64().expect("a number")
-}
-
-/// Waits until it is so.
-fn await_that(what: &str, mut is_so: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < PATIENCE, "{what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
 fn port_event<'a>(event: &'a str, direction: &'a str, name: &'a str) -> impl Fn(&Value) -> bool + 'a {
     move |found| found["event"] == event && found["direction"] == direction && found["port"] == 1 && found["name"] == name
+}
+
+/// Sends a note until the synthesiser sounds it.
+fn sound_note(folder: &Folder, sender: &mut Sender, note: u8) {
+    await_that("the note is heard", || {
+        sender.send(&[(0, vec![0x90, note, 9])]);
+        sender.hear("sent");
+        number(folder, "synth", "m:level") == f64::from(note) / 128.0
+    });
 }
 
 #[test]
@@ -144,11 +118,7 @@ fn an_instrument_that_goes_is_told_and_the_notes_that_it_held_end() {
     for _ in 0..2 {
         let mut sender = Sender::start(&server, "Keys");
         playing.wait_until("of a found port", port_event("midiPortFound", "in", "Keys:out"));
-        await_that("the note is heard", || {
-            sender.send(&[(0, vec![0x90, 64, 9])]);
-            sender.hear("sent");
-            number(&folder, "synth", "m:level") == 0.5
-        });
+        sound_note(&folder, &mut sender, 64);
         drop(sender);
         playing.wait_until("of a lost port", port_event("midiPortLost", "in", "Keys:out"));
         await_that("the note ends", || number(&folder, "synth", "m:level") == 0.0);
@@ -168,11 +138,7 @@ fn a_server_that_goes_and_comes_back_finds_its_instruments_connected_again_and_n
     playing.wait_for("sounding");
     let mut sender = Sender::start(&server, "Keys");
     playing.wait_until("of a found port", port_event("midiPortFound", "in", "Keys:out"));
-    await_that("the note is heard", || {
-        sender.send(&[(0, vec![0x90, 64, 9])]);
-        sender.hear("sent");
-        number(&folder, "synth", "m:level") == 0.5
-    });
+    sound_note(&folder, &mut sender, 64);
     drop(server);
     drop(sender);
     playing.wait_until("of a lost port", port_event("midiPortLost", "in", "Keys:out"));
@@ -180,11 +146,7 @@ fn a_server_that_goes_and_comes_back_finds_its_instruments_connected_again_and_n
     let server = JackServer::start_as(&name, 1_000);
     let mut sender = Sender::start(&server, "Keys");
     playing.wait_until("of a found port", port_event("midiPortFound", "in", "Keys:out"));
-    await_that("it is heard again", || {
-        sender.send(&[(0, vec![0x90, 32, 9])]);
-        sender.hear("sent");
-        number(&folder, "synth", "m:level") == 0.25
-    });
+    sound_note(&folder, &mut sender, 32);
     playing.signal(Signal::INT);
     assert_eq!(playing.wait(), Some(0));
 }
@@ -223,7 +185,9 @@ fn without_a_sequencer_and_a_server_it_is_said_once_and_the_server_that_comes_is
 fn panic_mute_stop_and_another_program_end_what_sounds_at_once() {
     let Some(server) = JackServer::start_with_patience(1_000) else { return };
     let folder = Folder::new();
-    let (program, other) = (folder.file("hold.8f4e", HOLD), folder.file("mute.8f4e", MUTE));
+    let program = folder.file("hold.8f4e", HOLD);
+    // The same without anything that leaves it.
+    let other = folder.file("mute.8f4e", HOLD.replace(ROUTE, ""));
     let (listener, mut playing) = listen_to(&server, &folder, text(&program));
     let hold: &[&str] = &["set", "hold", "hold:gate=1"];
     let again = ["push", "hold", text(&program), "--acknowledge", "--wait"];

@@ -36,19 +36,10 @@ fn pid_of(playing: &Playing, role: &str, runtime: Option<&str>) -> u32 {
     started["pid"].as_u64().expect("a process has a pid") as u32
 }
 
-/// The process that runs a runtime now, as `hostReady` or the start has told.
-fn host_of(playing: &Playing, runtime: &str) -> u32 {
-    let ready = playing.seen().iter().rev().find(|event| event["event"] == "hostReady" && event["runtime"] == runtime);
-    match ready {
-        Some(event) => event["pid"].as_u64().expect("a process has a pid") as u32,
-        None => pid_of(playing, "runtime-host", Some(runtime)),
-    }
-}
-
 /// Kills a runtime's host and waits until another one goes on and the next spare is there; returns how many blocks were missed.
 fn kill_host(playing: &mut Playing, runtime: &str, signal: Signal) -> u64 {
     let (takeovers, spares) = (seen(playing, is_ready), seen(playing, is_spare));
-    send_signal(host_of(playing, runtime), signal);
+    send_signal(playing.host_pid(runtime), signal);
     let died = playing.wait_for("died");
     assert_eq!((died["role"].as_str(), died["runtime"].as_str()), (Some("runtime-host"), Some(runtime)), "{died}");
     wait_until_seen(playing, is_spare, spares + 1);
@@ -161,7 +152,7 @@ fn two_hosts_that_die_at_once_both_go_on() {
     let (mut playing, _) = play(&folder, &[("one", ramp()), ("two", silence())], &[]);
     wait_for_spare(&mut playing);
     for runtime in ["one", "two"] {
-        send_signal(host_of(&playing, runtime), Signal::KILL);
+        send_signal(playing.host_pid(runtime), Signal::KILL);
     }
     wait_until_seen(&mut playing, is_ready, 2);
     for runtime in ["one", "two"] {
@@ -175,7 +166,7 @@ fn a_stopped_host_is_told_killed_and_taken_over() {
     let folder = Folder::new();
     let (mut playing, _) = play(&folder, &[("one", ramp()), ("two", silence())], &[]);
     wait_for_spare(&mut playing);
-    send_signal(host_of(&playing, "two"), Signal::STOP);
+    send_signal(playing.host_pid("two"), Signal::STOP);
     assert_eq!(playing.wait_for("stalled")["runtime"], "two");
     let died = playing.wait_for("died");
     assert_eq!((died["runtime"].as_str(), died["signalName"].as_str()), (Some("two"), Some("SIGKILL")));

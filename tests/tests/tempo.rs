@@ -2,85 +2,36 @@
 //! and, where another program is needed, a JACK server, whose frames are what time is counted in.
 
 use std::path::Path;
-use std::time::Instant;
 
 use rustix::process::Signal;
 use serde_json::Value;
 use tests::jack_midi::{Captured, Listener, Sender};
 use tests::jack_server::JackServer;
-use tests::playing::{Folder, PATIENCE, Playing, run, text};
-use tests::programs::audio_program;
+use tests::live::steps;
+use tests::playing::{Folder, Playing, answer, await_that, number, run, succeed, text};
+use tests::programs::left_output;
 
 /// A program whose output is its tempo in 1024ths, and as much again while the transport runs.
 fn metronome() -> String {
-    audio_program(
-        "; @config clock.tempoMemory tempo
+    let items = "; @config clock.tempoMemory tempo
 ; @config clock.runningMemory running
 ; @config clock.beatMemory beat
 float tempo 0.0
 int running
-float beat -1.0
-int position
-push &left
-push position
-push 4
-mul
-add
-push tempo
+float beat -1.0";
+    let value = "push tempo
 push 0.0009765625
 mul
 push running
 push 1
 add
 castToFloat
-mul
-store
-push &position
-push position
-push 1
-add
-push 127
-and
-store",
-    )
-}
-
-fn succeed(folder: &Folder, arguments: &[&str]) -> String {
-    let output = run(folder, arguments);
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("it says text")
+mul";
+    left_output(items, value, "")
 }
 
 fn tempo(folder: &Folder, arguments: &[&str]) -> Value {
-    let all = [&["tempo", "--json"], arguments].concat();
-    serde_json::from_str(&succeed(folder, &all)).expect("JSON")
-}
-
-fn number(folder: &Folder, item: &str) -> f64 {
-    let value: Value = serde_json::from_str(&succeed(folder, &["get", "metronome", item, "--json"])).expect("JSON");
-    value["values"][0]["values"][0].as_f64().expect("a number")
-}
-
-/// Waits until it is so.
-fn await_that(what: &str, mut is_so: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < PATIENCE, "{what}");
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-}
-
-/// The values of the left channel of a recording that follow each other, each with the frame it begins in.
-fn steps(path: &Path) -> Vec<(usize, f32)> {
-    let mut reader = hound::WavReader::open(path).expect("the recording is a WAV file");
-    let mut steps: Vec<(usize, f32)> = Vec::new();
-    for (frame, sample) in reader.samples::<f32>().step_by(2).enumerate() {
-        let value = sample.expect("it can be read");
-        if steps.last().is_none_or(|(_, last)| *last != value) {
-            steps.push((frame, value));
-        }
-    }
-    steps
+    answer(folder, &[&["tempo"], arguments].concat())
 }
 
 /// The values without the silence at the beginning. A fade at the end is among them.
@@ -102,7 +53,7 @@ fn every_program_is_told_how_fast_the_session_goes_in_one_block_and_replays_to_t
     playing.wait_for("sounding");
     playing.wait_for("sounding");
     succeed(&folder, &["record", text(&log)]);
-    await_that("it is told", || number(&folder, "m:tempo") == 100.0);
+    await_that("it is told", || number(&folder, "metronome", "m:tempo") == 100.0);
     for (arguments, expected) in [
         (&["150", "--start"][..], (150.0, 1.0)),
         (&["90"], (90.0, 1.0)),
@@ -111,9 +62,9 @@ fn every_program_is_told_how_fast_the_session_goes_in_one_block_and_replays_to_t
     ] {
         let now = tempo(&folder, arguments);
         assert_eq!((now["bpm"].as_f64(), now["isRunning"].as_bool()), (Some(expected.0), Some(expected.1 == 1.0)));
-        await_that("it is told", || (number(&folder, "m:tempo"), number(&folder, "m:running")) == expected);
+        await_that("it is told", || (number(&folder, "metronome", "m:tempo"), number(&folder, "metronome", "m:running")) == expected);
     }
-    assert_eq!(number(&folder, "m:beat"), 16.0);
+    assert_eq!(number(&folder, "metronome", "m:beat"), 16.0);
     playing.signal(Signal::INT);
     assert_eq!(playing.wait(), Some(0));
     // The programs begin, and are told first, when they do; from then on both are told together. Only where a busy machine
@@ -187,18 +138,18 @@ fn a_session_that_follows_a_midi_clock_goes_as_fast_as_that_and_where_that_goes(
     let clocks = |count| vec![(800, vec![0xf8]); count];
     await_that("the clock is followed", || {
         send(&clocks(24));
-        (number(&folder, "m:tempo") - 150.0).abs() < 1.0
+        (number(&folder, "metronome", "m:tempo") - 150.0).abs() < 1.0
     });
-    assert_eq!(number(&folder, "m:running"), 0.0);
+    assert_eq!(number(&folder, "metronome", "m:running"), 0.0);
     send(&[(0, vec![0xfa])]);
     send(&clocks(49));
-    await_that("it runs", || (number(&folder, "m:running"), number(&folder, "m:beat").round()) == (1.0, 2.0));
+    await_that("it runs", || (number(&folder, "metronome", "m:running"), number(&folder, "metronome", "m:beat").round()) == (1.0, 2.0));
     let now = tempo(&folder, &[]);
     assert_eq!((now["isRunning"].as_bool(), now["followsClock"].as_bool()), (Some(true), Some(true)));
     let refused = run(&folder, &["tempo", "99"]);
     assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("follows"), "{refused:?}");
     send(&[(0, vec![0xfc]), (800, vec![0xf2, 8, 0])]);
-    await_that("it stands still", || (number(&folder, "m:running"), number(&folder, "m:beat")) == (0.0, 2.0));
+    await_that("it stands still", || (number(&folder, "metronome", "m:running"), number(&folder, "metronome", "m:beat")) == (0.0, 2.0));
     playing.signal(Signal::INT);
     assert_eq!(playing.wait(), Some(0));
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tests::live::{BLOCK_FRAMES, LiveSession, read_wav};
-use tests::playing::{Folder, Playing, run, send_signal, text};
+use tests::playing::{Folder, Playing, run, send_signal, succeed, text};
 use tests::programs::{audio_program, constant};
 use tests::rpc::Peer;
 
@@ -158,21 +158,6 @@ fn a_wire_waits_for_its_ends_and_takes_up_its_work_when_they_are_there_again() {
     session.end();
 }
 
-/// The process that runs a runtime now.
-fn host_of(playing: &Playing, runtime: &str) -> u32 {
-    let of = |event: &&Value, name: &str| event["event"] == name && event["runtime"] == runtime;
-    let seen = playing.seen().iter().rev();
-    let ready = seen.clone().find(|event| of(event, "hostReady"));
-    let process = ready.or_else(|| playing.seen().iter().rev().find(|event| of(event, "processStarted")));
-    process.and_then(|event| event["pid"].as_u64()).expect("its process is known") as u32
-}
-
-fn succeed(folder: &Folder, arguments: &[&str]) -> String {
-    let output = run(folder, arguments);
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("it says text")
-}
-
 /// Waits until a runtime has come so many ticks further.
 fn play_on(playing: &mut Playing, runtime: &str, ticks: u64) {
     let ticks_of = |event: &Value| event["ticks"].as_u64().unwrap_or(0);
@@ -204,8 +189,7 @@ fn twenty_kills_of_the_hosts_at_both_ends_lose_no_value_and_the_recording_replay
         play_on(&mut playing, "follower", 60);
         for kill in 0..20 {
             let runtime = ["follower", "source"][kill % 2];
-            send_signal(host_of(&playing, runtime), Signal::KILL);
-            playing.wait_until("the next host", |event| event["event"] == "hostReady" && event["runtime"] == runtime);
+            playing.kill_host(runtime);
             play_on(&mut playing, "follower", 20);
         }
         succeed(&folder, &["record", text(&log)]);

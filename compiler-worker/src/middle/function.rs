@@ -132,9 +132,9 @@ pub struct ChoiceTable {
     pub default: Const,
 }
 
-/// What an operation does. Labels of branches count enclosing `If`, `Block` (one level each) and `Repeat` (two levels: 0 starts the
-/// next iteration, 1 leaves it) from the inside. Regions and tables are boxed: there are few of them, and all operations are as large as the
-/// largest.
+/// What an operation does. Labels of branches count enclosing `If`, `Block` (one level each) and `Repeat` (two levels: 0 starts
+/// the next iteration, 1 leaves it) from the inside. Regions and tables are boxed: there are few of them, and all operations
+/// are as large as the largest.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
     Const(Const),

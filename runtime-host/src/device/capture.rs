@@ -1,10 +1,10 @@
 //! What the device's input takes in, as blocks of the session.
 //!
-//! Frames come from the input stream's own thread through a wait-free queue ([`Inlet`] to [`Tap`]); the rendering thread takes as many as it
-//! gives to the output, so that both go by one clock. A few periods stay in the queue, because nobody says in which order the two
-//! streams of a device are called; how many is settled when frames begin to flow, and constant from then on. When the queue is
-//! empty, or far too full because the clocks differ, it is settled anew and counted. The last blocks are kept, for those who are
-//! behind. Without an input everything is silence, and time goes on.
+//! Frames come from the input stream's own thread through a wait-free queue ([`Inlet`] to [`Tap`]); the rendering thread takes
+//! as many as it gives to the output, so that both go by one clock. A few periods stay in the queue, because nobody says in
+//! which order the two streams of a device are called; how many is settled when frames begin to flow, and constant from then
+//! on. When the queue is empty, or far too full because the clocks differ, it is settled anew and counted. The last blocks are
+//! kept, for those who are behind. Without an input everything is silence, and time goes on.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use ipc::message::{DeviceDescription, DeviceReply, DeviceRequest, OpenDevice, Tape};
 use ipc::segment::SessionId;
 
+use super::clients::Clients;
 use super::link::{Connection, Grace, Link};
 use super::midi;
 use super::output::listing;
@@ -82,12 +83,19 @@ pub struct Control {
     events_in: Sender<Event>,
     session_id: SessionId,
     session: Option<Session>,
+    clients: Clients,
 }
 
 impl Control {
-    pub fn new(connection: Connection, events_in: Sender<Event>, session_id: SessionId, grace: Option<Grace>) -> std::io::Result<Self> {
+    pub fn new(
+        connection: Connection,
+        events_in: Sender<Event>,
+        session_id: SessionId,
+        grace: Option<Grace>,
+        clients: Clients,
+    ) -> std::io::Result<Self> {
         let supervisor = Supervisor::Present(Link::open(connection, 1, &events_in)?);
-        Ok(Self { supervisor, links: 1, grace, events_in, session_id, session: None })
+        Ok(Self { supervisor, links: 1, grace, events_in, session_id, session: None, clients })
     }
 
     /// Runs until the supervisor says stop, or is gone for good.
@@ -214,7 +222,7 @@ impl Control {
     }
 
     fn open(&mut self, request: &OpenDevice, now: Instant) -> Flow {
-        match Session::open(self.session_id.clone(), request, &self.events_in, now) {
+        match Session::open(self.session_id.clone(), request, &self.clients, &self.events_in, now) {
             Ok((session, replies)) => {
                 self.session = Some(session);
                 self.send_all(replies)
@@ -225,8 +233,8 @@ impl Control {
 
     /// Lists the devices on a thread of its own: sound systems may hang.
     fn list(&self) -> Option<DeviceReply> {
-        let listed_in = self.events_in.clone();
-        let job = move || drop(listed_in.send(Event::Listed(listing::list())));
+        let (listed_in, clients) = (self.events_in.clone(), self.clients.clone());
+        let job = move || drop(listed_in.send(Event::Listed(listing::list(&clients))));
         match std::thread::Builder::new().name("list".into()).spawn(job) {
             Ok(_) => None,
             Err(error) => Some(DeviceReply::Failed { reason: format!("the listing thread cannot be started: {error}") }),

@@ -7,7 +7,8 @@ use ipc::limits::BLOCK_FRAMES;
 
 use super::routing::DeviceFrame;
 
-/// Milliseconds a lane or the whole session takes to fade out, and a device to fade in: short enough to feel immediate, long enough not to click.
+/// Milliseconds a lane or the whole session takes to fade out, and a device to fade in: short enough to feel immediate, long
+/// enough not to click.
 const FADE_MS: u64 = 20;
 
 /// A fade-out under way. The first frame it is applied to is already quieter, the last one is zero.

@@ -18,6 +18,7 @@ use cpal::{ErrorKind, FromSample, Sample, SampleFormat, SizedSample};
 use ipc::limits::LANE_CHANNELS;
 
 use super::capture::{self, Inlet, Tap};
+use super::clients::Clients;
 use super::mixer::Frame;
 use super::output::follow::Wanted;
 use super::output::format::{self, Format};
@@ -74,11 +75,13 @@ pub struct Listening {
     search_at: Option<Instant>,
     /// Attempts that have not come back.
     stuck: Vec<Arc<Shared>>,
+    /// Of the process, at sound servers.
+    clients: Clients,
 }
 
 impl Listening {
-    pub fn new(sample_rate_hz: u32) -> Self {
-        Self { sample_rate_hz, stream: None, search_at: None, stuck: Vec::new() }
+    pub fn new(sample_rate_hz: u32, clients: Clients) -> Self {
+        Self { sample_rate_hz, stream: None, search_at: None, stuck: Vec::new(), clients }
     }
 
     /// Listens to this from now on, or to nothing. Returns what the mixer is to take in instead of what it takes in now, if
@@ -102,7 +105,7 @@ impl Listening {
         if self.stuck.len() < MAX_STUCK {
             self.search_at = Some(now + SEARCH_INTERVAL);
             // Without a thread for it there is no input; later there may be.
-            self.stream = Stream::open(source, self.sample_rate_hz, now).ok();
+            self.stream = Stream::open(source, self.sample_rate_hz, &self.clients, now).ok();
         }
         None
     }
@@ -127,15 +130,17 @@ impl Listening {
 }
 
 impl Stream {
-    fn open(source: Source, sample_rate_hz: u32, now: Instant) -> std::io::Result<Self> {
+    fn open(source: Source, sample_rate_hz: u32, clients: &Clients, now: Instant) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let (tap_in, tap) = channel();
         let (hold, held) = channel();
         let theirs = Arc::clone(&shared);
+        let open = clients.enter();
         std::thread::Builder::new().name("input".into()).spawn(move || {
             if run(source, sample_rate_hz, &theirs, &tap_in, &held).is_err() {
                 theirs.is_lost.store(true, Release);
             }
+            drop(open);
         })?;
         Ok(Self { source, shared, tap, _hold: hold, began: now, is_open: false, seen_callbacks: 0, seen_at: now })
     }
@@ -239,7 +244,7 @@ mod tests {
 
     #[test]
     fn nothing_is_opened_while_nobody_listens() {
-        let mut listening = Listening::new(48_000);
+        let mut listening = Listening::new(48_000, Clients::default());
         assert!(listening.follow(None, Instant::now()).is_none());
         assert!(listening.stream.is_none() && listening.device().is_none());
     }

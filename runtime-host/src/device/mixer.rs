@@ -6,8 +6,9 @@
 //! complete and go out again to be dropped, so that this code never maps, unmaps, allocates, frees or locks; its only system
 //! call is the futex wake-up of the lanes.
 //!
-//! Each lane is added to the channels that it is routed to ([`super::routing`]). A sample that is not finite is replaced by 0 in the strip of its lane. Lanes are summed as they are. At the very end the
-//! sum is limited to ±1; the master of a tape gets exactly this on channels 1 and 2, and its stems what was summed.
+//! Each lane is added to the channels that it is routed to ([`super::routing`]). A sample that is not finite is replaced by 0
+//! in the strip of its lane. Lanes are summed as they are. At the very end the sum is limited to ±1; the master of a tape gets
+//! exactly this on channels 1 and 2, and its stems what was summed.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};

@@ -11,6 +11,7 @@
 //! | the input's callback (real-time) | takes in | [`listening`], [`capture`] |
 //! | stream, search, listing | calls into driver libraries, which may hang | [`output`] |
 //! | midi, midi-jack, midi-seq | read MIDI lanes, send and record events, end notes | [`midi`] |
+//! | client-end | closes a client of a sound server | [`clients`] |
 //! | tape | writes WAV files | [`tape`] |
 //!
 //! The control thread and the rendering thread meet in wait-free queues and in atomics ([`counters`]) only. No user program
@@ -21,6 +22,7 @@
 
 pub mod baton;
 pub mod capture;
+pub mod clients;
 pub mod control;
 pub mod counters;
 pub mod fade;
@@ -45,9 +47,14 @@ mod test_lane;
 
 use std::process::ExitCode;
 use std::sync::mpsc;
+use std::time::Duration;
 
+use clients::Clients;
 use control::Control;
 use link::{Connection, Grace};
+
+/// How long the end of the process waits for its clients to be closed: servers answer after a few periods, if they do at all.
+const CLOSE_LIMIT: Duration = Duration::from_millis(500);
 
 /// Runs the device host until it is told to stop or the supervisor is gone.
 pub fn run(sender: ipc::channel::Sender, receiver: ipc::channel::Receiver, session: ipc::segment::SessionId) -> ExitCode {
@@ -57,8 +64,11 @@ pub fn run(sender: ipc::channel::Sender, receiver: ipc::channel::Receiver, sessi
 /// As [`run`]; but when the supervisor is gone while an output is open, plays on for the next one to come.
 pub fn run_with_grace(connection: Connection, session: ipc::segment::SessionId, grace: Option<Grace>) -> ExitCode {
     let (events_in, events) = mpsc::channel();
-    match Control::new(connection, events_in, session, grace) {
-        Ok(control) => control.run(&events),
-        Err(_) => ExitCode::FAILURE,
-    }
+    let clients = Clients::default();
+    let Ok(control) = Control::new(connection, events_in, session, grace, clients.clone()) else { return ExitCode::FAILURE };
+    let code = control.run(&events);
+    // What has been opened and not been looked at is among the events.
+    drop(events);
+    clients.wait_until_closed(CLOSE_LIMIT);
+    code
 }

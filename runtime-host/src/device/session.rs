@@ -14,6 +14,7 @@ use ipc::segment::{SegmentKind, SegmentRef, SessionId};
 use ipc::tempo::Tempo;
 
 use super::baton::Baton;
+use super::clients::Clients;
 use super::control::Event;
 use super::counters::Counters;
 use super::lanes::{Lanes, runtime_of};
@@ -100,6 +101,7 @@ impl Session {
     pub fn open(
         session: SessionId,
         request: &OpenDevice,
+        clients: &Clients,
         events: &Sender<Event>,
         now: Instant,
     ) -> Result<(Self, Vec<DeviceReply>), OpenError> {
@@ -119,8 +121,8 @@ impl Session {
         };
         let (mixer, control) = Mixer::new(settings);
         let baton = Baton::new(mixer);
-        let (playback, replies) = begin_playback(request, &baton, events, now);
-        let midi_to = midi_destinations(request);
+        let (playback, replies) = begin_playback(request, &baton, clients, events, now);
+        let midi_to = midi_destinations(request, clients);
         let midi_time = SessionTime { sample_rate_hz: request.sample_rate, counters: Arc::clone(&counters) };
         let session = Self {
             mixer: control,
@@ -131,7 +133,7 @@ impl Session {
             midi_to,
             midi_in: None,
             midi_in_counters: Arc::default(),
-            listening: Listening::new(request.sample_rate),
+            listening: Listening::new(request.sample_rate, clients.clone()),
             session,
             sample_rate_hz: request.sample_rate,
             lead_blocks: u64::from(request.lead_blocks),
@@ -348,7 +350,7 @@ impl Session {
         self.ending_until.is_some_and(|until| is_silent || now >= until)
     }
 
-    /// Closes the device and completes the tape. The last counters come before `Stopped`.
+    /// Completes the tape and begins to close what is open at sound servers. The last counters come before `Stopped`.
     pub fn close(mut self) -> Vec<DeviceReply> {
         drop(self.midi_in.take());
         self.listening.close();
@@ -359,9 +361,6 @@ impl Session {
         let mut replies = vec![self.status()];
         replies.extend(self.finish_tape());
         replies.push(self.stopped());
-        if let Playback::Clocked(outputs) = self.playback {
-            outputs.close();
-        }
         replies
     }
 
@@ -420,9 +419,10 @@ impl Session {
     }
 }
 
-/// Events go to JACK where sound may, else to the sequencer, unless nothing of the machine is to be played; and into a file beside the recording, if there is one. Where a device host goes on for
-/// one that has died, the name of its file has the frame it goes on from.
-fn midi_destinations(request: &OpenDevice) -> Destinations {
+/// Events go to JACK where sound may, else to the sequencer, unless nothing of the machine is to be played; and into a file
+/// beside the recording, if there is one. Where a device host goes on for one that has died, the name of its file has the frame
+/// it goes on from.
+fn midi_destinations(request: &OpenDevice, clients: &Clients) -> Destinations {
     let file = request.tape.as_ref().and_then(|tape| tape.master.as_ref()).map(|path| match request.first_frame {
         0 => path.with_extension("mid"),
         frame => path.with_extension(format!("{frame}.mid")),
@@ -435,6 +435,7 @@ fn midi_destinations(request: &OpenDevice) -> Destinations {
     let drivers = Drivers {
         jack: target.systems().contains(&SoundSystem::Jack).then(Default::default),
         sequencer: (target != Target::Null).then(Default::default),
+        clients: clients.clone(),
     };
     Destinations { file, drivers }
 }
@@ -462,7 +463,13 @@ fn unpaced_opened(sample_rate: u32) -> DeviceReply {
     DeviceReply::Opened { device: "unpaced".into(), sample_rate, period_frames: BLOCK_FRAMES as u32, channels }
 }
 
-fn begin_playback(request: &OpenDevice, baton: &Arc<Baton>, events: &Sender<Event>, now: Instant) -> (Playback, Vec<DeviceReply>) {
+fn begin_playback(
+    request: &OpenDevice,
+    baton: &Arc<Baton>,
+    clients: &Clients,
+    events: &Sender<Event>,
+    now: Instant,
+) -> (Playback, Vec<DeviceReply>) {
     let target = match &request.output {
         Output::Default => Target::Any,
         Output::Named(name) => Target::parse(name),
@@ -471,7 +478,7 @@ fn begin_playback(request: &OpenDevice, baton: &Arc<Baton>, events: &Sender<Even
             return (Playback::Unpaced { frames: *frames, state: Rendering::NotBegun }, vec![opened]);
         }
     };
-    let mut outputs = Outputs::new(target, Wanted::of(request), Arc::clone(baton), events.clone());
+    let mut outputs = Outputs::new(target, Wanted::of(request), Arc::clone(baton), clients.clone(), events.clone());
     let replies = outputs.open(now);
     (Playback::Clocked(Box::new(outputs)), replies)
 }

@@ -4,7 +4,8 @@
 //! Two threads matter (DESIGN §7). The control thread (`control.rs`) talks to the supervisor, loads artifacts ([`engine`],
 //! `start.rs`) and frees what is no longer needed. The tick thread ([`tick_thread`]) runs the program under its runtime type
 //! ([`crate::registry`]). They meet in wait-free queues and atomics only; how a program is changed between two of its ticks is
-//! told in [`live`]. A spare host keeps programs ready (`spare.rs`) and goes on for one that died (`take_over.rs`). A program that fails is a fault to report ([`failure`], [`fault_log`]), never the end of the process.
+//! told in [`live`]. A spare host keeps programs ready (`spare.rs`) and goes on for one that died (`take_over.rs`). A program
+//! that fails is a fault to report ([`failure`], [`fault_log`]), never the end of the process.
 
 pub mod assets;
 mod control;

@@ -1,7 +1,8 @@
 //! A run without a clock: initialise, set, call so many times, show (`continuo run`, and every conformance test).
 //!
-//! Functions that the program imports do nothing and return zero here. Runs on a thread of its own with a stack for programs, so that the control thread goes on answering. Strictly IEEE:
-//! denormals are kept, whatever runtime type the program asks for. Replies leave through a function, in order.
+//! Functions that the program imports do nothing and return zero here. Runs on a thread of its own with a stack for programs,
+//! so that the control thread goes on answering. Strictly IEEE: denormals are kept, whatever runtime type the program asks for.
+//! Replies leave through a function, in order.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;

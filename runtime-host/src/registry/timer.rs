@@ -106,8 +106,8 @@ fn build(assembly: &Assembly<'_>) -> Result<Box<dyn Runtime>, BuildError> {
 }
 
 impl TimerRuntime {
-    /// A timer runtime whose first tick is due now, or that goes on by the clock of another one. Without a lane there is nothing to be faster for, so an offline
-    /// session paces it all the same, unless it replays up to a horizon.
+    /// A timer runtime whose first tick is due now, or that goes on by the clock of another one. Without a lane there is
+    /// nothing to be faster for, so an offline session paces it all the same, unless it replays up to a horizon.
     pub(super) fn build(assembly: &Assembly<'_>) -> Result<Self, BuildError> {
         let rate_hz = assembly.start.sample_rate;
         if rate_hz == 0 {

@@ -64,7 +64,8 @@ pub enum Logged {
     Reset {},
     Freeze {},
     Run {},
-    /// An earlier revision (`to`; without it the one before the last change) took over. By itself, or because a clock decided so (`isForced`).
+    /// An earlier revision (`to`; without it the one before the last change) took over. By itself, or because a clock decided
+    /// so (`isForced`).
     RolledBack {
         is_forced: bool,
         #[serde(default, skip_serializing_if = "Option::is_none")]

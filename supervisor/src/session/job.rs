@@ -10,8 +10,7 @@ use ipc::midi::Ports;
 use runtime_host::device::midi::input::score::Score;
 
 use crate::control::SessionName;
-use crate::control::protocol::Channels;
-use crate::control::protocol::WireEnd;
+use crate::control::protocol::{Channels, WireEnd};
 pub use crate::policy::ProgramText;
 use crate::policy::log::{LogEntry, RevisionText};
 pub use crate::policy::routes::Route;

@@ -1,7 +1,8 @@
 //! An independent JACK client that writes down the MIDI events a player sends: `jack-midi-capture [PORT]`.
 //!
-//! Connects itself to PORT as soon as it is there, and again when it comes back; without it, somebody else connects it. Writes a line for each event: the frame on
-//! the server's clock, then the bytes in decimal. Ends when its standard input does. Obeys `JACK_DEFAULT_SERVER`.
+//! Connects itself to PORT as soon as it is there, and again when it comes back; without it, somebody else connects it. Writes
+//! a line for each event: the frame on the server's clock, then the bytes in decimal. Ends when its standard input does. Obeys
+//! `JACK_DEFAULT_SERVER`.
 
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};

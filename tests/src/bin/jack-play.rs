@@ -1,7 +1,8 @@
-//! An independent JACK client that plays into an input of another program: `jack-play PREFIX FRAMES`.
+//! An independent JACK client that plays into an input of another program: `jack-play PORT FRAMES`.
 //!
-//! Waits until input ports appear whose names start with PREFIX, connects its own two, and plays a ramp from then on: sample n (from 1) is n / 2^20 on
-//! the left and its negative on the right. Ends after FRAMES frames. Obeys `JACK_DEFAULT_SERVER`.
+//! Waits until input ports appear whose names match the regular expression PORT, connects its own two, and plays a ramp from
+//! then on: sample n (from 1) is n / 2^20 on the left and its negative on the right. Ends after FRAMES frames. Obeys
+//! `JACK_DEFAULT_SERVER`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -43,7 +44,7 @@ impl ProcessHandler for Player {
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let [_, prefix, frames] = arguments.as_slice() else {
-        eprintln!("usage: jack-play PREFIX FRAMES");
+        eprintln!("usage: jack-play PORT FRAMES");
         std::process::exit(2);
     };
     let frames: u64 = frames.parse().expect("FRAMES is a number");

@@ -3,7 +3,8 @@
 //!
 //! A run is a row of sessions, each with a seed of its own that follows from the run's: [`run`] plays them until its time is
 //! over. In each, [`blows`] chooses what to do, [`gig`] is the session, [`voices`] knows what must be heard, [`hearing`]
-//! compares, [`tally`] counts; [`attrition`] kills one kind of process until a leak would show. Whatever the fault matrix does not allow is an unexpected outcome.
+//! compares, [`tally`] counts; [`attrition`] kills one kind of process until a leak would show. Whatever the fault matrix does
+//! not allow is an unexpected outcome.
 
 pub mod attrition;
 pub mod blows;

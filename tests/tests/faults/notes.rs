@@ -1,15 +1,13 @@
 //! Rows of notes: a midi host that dies while one sounds, and a port that goes and comes back.
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
 
 use midly::{MidiMessage, Smf, TrackEventKind};
 use rustix::process::Signal;
 use serde_json::Value;
+use tests::jack_midi::Listener;
 use tests::jack_server::JackServer;
-use tests::playing::{Folder, PATIENCE, Playing, send_signal, text};
+use tests::playing::{Folder, Playing, text};
 use tests::programs::silence;
 
 use crate::shares::share_machine;
@@ -93,17 +91,6 @@ fn play_cycles(playing: &mut Playing, cycles: u64) -> u64 {
     status["lostTicks"].as_u64().unwrap()
 }
 
-fn kill_host(playing: &mut Playing) {
-    let is_host = |event: &&Value| match event["event"].as_str() {
-        Some("hostReady") => event["runtime"] == "pattern",
-        Some("processStarted") => event["role"] == "runtime-host" && event["runtime"] == "pattern",
-        _ => false,
-    };
-    let pid = playing.seen().iter().rev().find(is_host).expect("it has a host")["pid"].as_u64().unwrap();
-    send_signal(pid as u32, Signal::KILL);
-    playing.wait_until("the takeover", |event| event["event"] == "hostReady" && event["runtime"] == "pattern");
-}
-
 fn end(playing: &mut Playing, code: i32) {
     playing.signal(Signal::INT);
     assert_eq!(playing.wait(), Some(code));
@@ -118,7 +105,7 @@ fn row_04_a_pattern_whose_host_is_killed_goes_on_in_phase_and_no_note_hangs() {
     let mut lost_cycles = 0;
     for _ in 0..4 {
         play_cycles(&mut playing, 30);
-        kill_host(&mut playing);
+        playing.kill_host("pattern");
         lost_cycles = play_cycles(&mut playing, 30);
     }
     end(&mut playing, 0);
@@ -156,58 +143,25 @@ fn row_04_a_note_that_sounds_when_its_host_dies_for_good_is_ended() {
     assert!(last.to_frame < held_frame + 50 * CYCLE_FRAMES, "it is ended when its host is given up, not later: {last:?}, {held_frame}");
 }
 
-/// An independent client of the server that hears what the player's port gives.
-struct Listener {
-    process: Child,
-    heard: Receiver<(bool, u64)>,
-}
-
-impl Listener {
-    fn start(server: &JackServer) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_jack-midi-capture"))
-            .arg("continuo-midi:out_1")
-            .env("JACK_DEFAULT_SERVER", server.name())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the listener can be started");
-        let lines = BufReader::new(process.stdout.take().expect("piped")).lines();
-        let (sender, heard) = channel();
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                let numbers: Vec<u64> = line.split(' ').map(|number| number.parse().expect("a number")).collect();
-                let [_, status, number, _] = numbers[..] else { panic!("{line}") };
-                if sender.send((status & 0xF0 == 0x90, number)).is_err() {
-                    return;
-                }
-            }
-        });
-        Self { process, heard }
+/// The next notes that a client hears, begun and ended, from the first begin on.
+fn hear_notes(listener: &Listener, notes: usize) -> Vec<u64> {
+    let next = || match listener.hear().bytes[..] {
+        [status, number, _] => (status & 0xF0 == 0x90, u64::from(number)),
+        ref other => panic!("no note: {other:?}"),
+    };
+    let mut event = next();
+    while !event.0 {
+        event = next();
     }
-
-    /// The next notes, begun and ended, from the first begin on.
-    fn hear(&self, notes: usize) -> Vec<u64> {
-        let next = || self.heard.recv_timeout(PATIENCE).expect("notes go on");
-        let mut numbers = Vec::new();
-        let mut event = next();
-        while !event.0 {
-            event = next();
-        }
-        while numbers.len() < notes {
-            let (begins, number) = event;
-            assert!(begins, "a note begins after the last one has ended");
-            assert_eq!(next(), (false, number), "it is ended before the next one");
-            numbers.push(number);
-            event = next();
-        }
-        numbers
+    let mut numbers = Vec::new();
+    while numbers.len() < notes {
+        let (begins, number) = event;
+        assert!(begins, "a note begins after the last one has ended");
+        assert_eq!(next(), (false, number), "it is ended before the next one");
+        numbers.push(number);
+        event = next();
     }
-
-    /// Ends as a program that crashes does.
-    fn vanish(mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+    numbers
 }
 
 #[test]
@@ -217,8 +171,8 @@ fn row_43_a_midi_port_whose_listener_vanishes_is_played_to_again_when_it_returns
     let mut playing = play(&folder, &["--device", "jack"], &[("JACK_DEFAULT_SERVER", server.name())]);
     let mut last = None;
     for _ in 0..3 {
-        let listener = Listener::start(&server);
-        let numbers = listener.hear(4);
+        let listener = Listener::start(&server, Some("continuo-midi:out_1"));
+        let numbers = hear_notes(&listener, 4);
         listener.vanish();
         assert!(numbers.windows(2).all(|pair| pair[1] == FIRST_NOTE + (pair[0] - FIRST_NOTE + 1) % NOTES), "{numbers:?}");
         assert!(last.is_none_or(|last| last < numbers[0]), "time has gone on meanwhile: {last:?}, {numbers:?}");

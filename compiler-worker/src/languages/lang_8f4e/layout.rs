@@ -1,7 +1,8 @@
 //! Memory layout (LANGUAGE §6, §7): which slots each module has, and where they are.
 //!
 //! Modules are placed in the order of their ids, items in the order of their declarations with prototypes expanded in place.
-//! [`super::relative_layout`] then leaves modules where a previous revision had them. Nothing here allocates in proportion to a declared size.
+//! [`super::relative_layout`] then leaves modules where a previous revision had them. Nothing here allocates in proportion to a
+//! declared size.
 
 use std::borrow::Cow;
 

@@ -22,6 +22,7 @@ use super::input::wiring::SenderPorts;
 use super::outgoing::{self, Due, Outgoing};
 use super::presence::Presence;
 use super::{LATENCY_NS, MidiSink};
+use crate::device::clients::{Client as OwnClient, Clients};
 use crate::device::output::quiet::silence_libraries;
 use crate::realtime::{RealtimeSection, monotonic_ns_rt};
 
@@ -48,19 +49,20 @@ pub struct JackOut {
 
 /// A client that plays.
 struct Connected {
-    client: AsyncClient<Notices, Sending>,
+    client: OwnClient<AsyncClient<Notices, Sending>>,
     events: Outgoing,
     is_lost: Arc<AtomicBool>,
 }
 
 impl JackOut {
     /// Begins to look for a server, and tells whether there is one.
-    pub fn start(ports: SenderPorts, presence: Presence) -> std::io::Result<Self> {
+    pub fn start(ports: SenderPorts, presence: Presence, clients: Clients) -> std::io::Result<Self> {
         let (found_in, found) = channel();
         let (search, searches) = channel();
         let is_over = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&is_over);
-        std::thread::Builder::new().name("midi-jack".into()).spawn(move || look_for_servers(&searches, &found_in, &ended, &presence))?;
+        let job = move || look_for_servers(&searches, &found_in, &ended, &presence, &clients);
+        std::thread::Builder::new().name("midi-jack".into()).spawn(job)?;
         let out = Self { found, ports, is_over, search, connected: None, earlier_dropped: 0 };
         out.begin_search();
         Ok(out)
@@ -88,7 +90,6 @@ impl MidiSink for JackOut {
         if let Some(lost) = self.connected.take_if(|connected| connected.is_lost.load(Acquire)) {
             self.ports.set(Vec::new());
             self.earlier_dropped += lost.events.dropped();
-            let_go(lost);
             self.begin_search();
         }
         if let Some(connected) = &mut self.connected {
@@ -107,24 +108,18 @@ impl MidiSink for JackOut {
         while !connected.events.is_idle() && !connected.is_lost.load(Acquire) && began.elapsed() < FAREWELL_LIMIT {
             std::thread::sleep(Duration::from_millis(1));
         }
-        self.connected.take().into_iter().for_each(let_go);
+        self.connected = None;
     }
 }
 
-/// Closes a client on a thread of its own: a server that hangs answers nobody.
-fn let_go(connected: Connected) {
-    // Without the thread it is closed by being dropped, here.
-    let _ = std::thread::Builder::new().name("midi-jack-end".into()).spawn(move || drop(connected.client.deactivate()));
-}
-
-fn look_for_servers(searches: &Receiver<()>, found: &Sender<Connected>, is_over: &AtomicBool, presence: &Presence) {
+fn look_for_servers(searches: &Receiver<()>, found: &Sender<Connected>, is_over: &AtomicBool, presence: &Presence, clients: &Clients) {
     silence_libraries();
     while searches.recv().is_ok() {
         loop {
             if is_over.load(Acquire) {
                 return;
             }
-            let connected = connect();
+            let connected = connect(clients);
             presence.tell(connected.is_ok());
             match connected {
                 Ok(connected) => match found.send(connected) {
@@ -137,7 +132,8 @@ fn look_for_servers(searches: &Receiver<()>, found: &Sender<Connected>, is_over:
     }
 }
 
-fn connect() -> Result<Connected, ::jack::Error> {
+fn connect(clients: &Clients) -> Result<Connected, ::jack::Error> {
+    let open = clients.enter();
     let (client, _) = Client::new(CLIENT_NAME, ClientOptions::NO_START_SERVER)?;
     let mut ports = Vec::with_capacity(PORTS);
     for number in 1..=PORTS {
@@ -147,7 +143,7 @@ fn connect() -> Result<Connected, ::jack::Error> {
     let (events, due) = outgoing::queue();
     let is_lost = Arc::new(AtomicBool::new(false));
     let sending = Sending { ports, due, sample_rate_hz };
-    let client = client.activate_async(Notices { is_lost: Arc::clone(&is_lost) }, sending)?;
+    let client = OwnClient::new(client.activate_async(Notices { is_lost: Arc::clone(&is_lost) }, sending)?, open);
     Ok(Connected { client, events, is_lost })
 }
 

@@ -37,6 +37,7 @@ use ipc::midi::{MidiEvent, MidiLaneReader};
 use ipc::segment::SegmentRef;
 use ipc::tempo::Tempo;
 
+use super::clients::Clients;
 use super::counters::Counters;
 use super::lanes::LaneError;
 use crate::realtime::{monotonic_ns_rt, tighten_timer_slack};
@@ -108,6 +109,8 @@ pub struct Drivers {
     pub jack: Option<SenderPorts>,
     /// The same of the ALSA sequencer.
     pub sequencer: Option<SenderPorts>,
+    /// Of the process, at sound servers.
+    pub clients: Clients,
 }
 
 impl Drivers {
@@ -131,11 +134,12 @@ impl Destinations {
         if let Some(path) = &self.file {
             sinks.push(Box::new(MidiFile::create(path.clone())?));
         }
+        let Drivers { jack, sequencer, clients } = &self.drivers;
         let presence = self.drivers.presence();
-        if let Some(senders) = &self.drivers.jack {
-            sinks.push(Box::new(JackOut::start(senders.clone(), presence.clone())?));
+        if let Some(senders) = jack {
+            sinks.push(Box::new(JackOut::start(senders.clone(), presence.clone(), clients.clone())?));
         }
-        if let Some(senders) = &self.drivers.sequencer {
+        if let Some(senders) = sequencer {
             sinks.push(Box::new(SequencerOut::start(Box::new(alsa::open_outputs), senders.clone(), presence)?));
         }
         Ok(sinks)

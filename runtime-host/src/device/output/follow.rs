@@ -16,6 +16,7 @@ use super::search::{Found, Search, Searcher};
 use super::stream::{StreamDriver, StreamLost};
 use super::{Refusal, SoundSystem, Target};
 use crate::device::baton::Baton;
+use crate::device::clients::Clients;
 use crate::device::control::Event;
 use crate::device::listening::Source;
 
@@ -27,9 +28,6 @@ const SEARCH_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How often a sound system is asked again that is there but does not fit: each time is felt by its other clients.
 const UNFIT_INTERVAL: Duration = Duration::from_secs(5);
-
-/// How long the end of the process waits for a stream to close.
-const CLOSE_LIMIT: Duration = Duration::from_millis(500);
 
 /// The null device has every channel: what is routed there is heard where the sound moves to, if that has it.
 const NULL_CHANNELS: u32 = MAX_DEVICE_CHANNELS as u32;
@@ -79,11 +77,11 @@ pub struct Outputs {
 }
 
 impl Outputs {
-    pub fn new(target: Target, wanted: Wanted, baton: Arc<Baton>, events: Sender<Event>) -> Self {
+    pub fn new(target: Target, wanted: Wanted, baton: Arc<Baton>, clients: Clients, events: Sender<Event>) -> Self {
         Self {
             target,
             wanted,
-            searcher: Searcher::new(Arc::clone(&baton)),
+            searcher: Searcher::new(Arc::clone(&baton), clients),
             baton,
             events,
             playing: Playing::Nothing,
@@ -203,14 +201,6 @@ impl Outputs {
         }
     }
 
-    /// Stops playing and closes the device.
-    pub fn close(self) {
-        self.baton.withdraw();
-        if let Playing::Stream { driver, .. } = self.playing {
-            driver.close(CLOSE_LIMIT);
-        }
-    }
-
     /// Starts a search among the sound systems that may be asked now; false when there is none.
     fn search(&mut self, now: Instant) -> bool {
         let may_ask = |system: &SoundSystem| self.ask_again_at[system.index()].is_none_or(|at| now >= at);
@@ -316,7 +306,8 @@ mod tests {
             let (mixer, control) = Mixer::new(settings);
             let baton = Baton::new(mixer);
             let (events_in, events) = channel();
-            let outputs = Outputs::new(Target::Null, Wanted { sample_rate_hz: 48_000, channels: 2 }, Arc::clone(&baton), events_in);
+            let wanted = Wanted { sample_rate_hz: 48_000, channels: 2 };
+            let outputs = Outputs::new(Target::Null, wanted, Arc::clone(&baton), Clients::default(), events_in);
             Self { outputs, baton, counters, start: Instant::now(), _control: control, _events: events }
         }
 

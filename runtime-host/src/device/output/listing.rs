@@ -9,6 +9,7 @@ use ipc::message::DeviceDescription;
 use super::quiet::silence_libraries;
 use super::stream::{device_id, device_name};
 use super::{SoundSystem, in_words};
+use crate::device::clients::{Clients, OpenClient};
 
 /// How long one sound system may take to list its devices.
 const LIST_LIMIT: Duration = Duration::from_secs(2);
@@ -17,8 +18,8 @@ const LIST_LIMIT: Duration = Duration::from_secs(2);
 const ALSA_NULL: &str = "null";
 
 /// Lists all outputs, the null device last. Takes at most two seconds: the sound systems are asked at the same time.
-pub fn list() -> Vec<DeviceDescription> {
-    let answers: Vec<_> = SoundSystem::ALL.into_iter().map(|system| (system, ask(system))).collect();
+pub fn list(clients: &Clients) -> Vec<DeviceDescription> {
+    let answers: Vec<_> = SoundSystem::ALL.into_iter().map(|system| (system, ask(system, clients.enter()))).collect();
     let deadline = std::time::Instant::now() + LIST_LIMIT;
     let mut devices = Vec::new();
     for (system, answer) in answers {
@@ -40,11 +41,12 @@ pub fn list() -> Vec<DeviceDescription> {
     devices
 }
 
-fn ask(system: SoundSystem) -> mpsc::Receiver<Vec<DeviceDescription>> {
+fn ask(system: SoundSystem, open: OpenClient) -> mpsc::Receiver<Vec<DeviceDescription>> {
     let (answer_in, answer) = mpsc::channel();
     let job = move || {
         silence_libraries();
         let _ = answer_in.send(describe(system));
+        drop(open);
     };
     // Without a thread there is no answer either; the caller says so.
     let _ = std::thread::Builder::new().name("listing".into()).spawn(job);

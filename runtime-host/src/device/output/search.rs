@@ -10,6 +10,7 @@ use super::follow::Wanted;
 use super::stream::{self, StreamDriver, StreamLost, StreamRequest};
 use super::{Refusal, SoundSystem};
 use crate::device::baton::Baton;
+use crate::device::clients::Clients;
 
 /// What a search has found.
 pub struct Found {
@@ -28,12 +29,13 @@ pub struct Search {
 /// Starts searches; remembers which sound system still hangs in an earlier one.
 pub struct Searcher {
     baton: Arc<Baton>,
+    clients: Clients,
     is_opening: [Arc<AtomicBool>; SoundSystem::ALL.len()],
 }
 
 impl Searcher {
-    pub fn new(baton: Arc<Baton>) -> Self {
-        Self { baton, is_opening: std::array::from_fn(|_| Arc::default()) }
+    pub fn new(baton: Arc<Baton>, clients: Clients) -> Self {
+        Self { baton, clients, is_opening: std::array::from_fn(|_| Arc::default()) }
     }
 
     /// Starts a search; its end is told to `on_found`, later losses of what it found to `on_lost`. False when no thread
@@ -44,8 +46,8 @@ impl Searcher {
         on_found: impl FnOnce(Found) + Send + 'static,
         on_lost: impl Fn(StreamLost) + Clone + Send + Sync + 'static,
     ) -> bool {
-        let (baton, is_opening) = (Arc::clone(&self.baton), self.is_opening.clone());
-        let job = move || on_found(run(&search, &baton, &is_opening, on_lost));
+        let (baton, clients, is_opening) = (Arc::clone(&self.baton), self.clients.clone(), self.is_opening.clone());
+        let job = move || on_found(run(&search, &baton, &clients, &is_opening, on_lost));
         std::thread::Builder::new().name("search".into()).spawn(job).is_ok()
     }
 }
@@ -53,13 +55,14 @@ impl Searcher {
 fn run(
     search: &Search,
     baton: &Arc<Baton>,
+    clients: &Clients,
     is_opening: &[Arc<AtomicBool>; SoundSystem::ALL.len()],
     on_lost: impl Fn(StreamLost) + Clone + Send + Sync + 'static,
 ) -> Found {
     let mut refusals = Vec::new();
     for &system in &search.systems {
         let request = StreamRequest { system, device_name: search.device_name.clone(), wanted: search.wanted };
-        match stream::open(request, baton, &is_opening[system.index()], on_lost.clone()) {
+        match stream::open(request, baton, clients, &is_opening[system.index()], on_lost.clone()) {
             Ok(driver) => return Found { driver: Some(driver), refusals },
             Err(refusal) => refusals.push((system, refusal)),
         }

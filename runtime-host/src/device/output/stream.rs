@@ -1,6 +1,7 @@
 //! One stream of a sound system, and the thread that owns it.
 //!
-//! The thread opens the device, reports, starts the stream when told to, and drops it when the [`StreamDriver`] is dropped.
+//! The thread opens the device, reports, starts the stream when told to, and drops it when the [`StreamDriver`] is dropped;
+//! the end of the process waits for that ([`Clients`]).
 //! If the driver library hangs in any of these, only this thread hangs; nobody waits for it without a limit, and its
 //! renderer no longer holds the baton. The stream's error callback counts, and sends the first few errors that mean a loss.
 
@@ -20,6 +21,7 @@ use super::meter::Meter;
 use super::quiet::silence_libraries;
 use super::{Refusal, SoundSystem, in_words};
 use crate::device::baton::{Baton, Pulse, Renderer};
+use crate::device::clients::{Clients, OpenClient};
 use crate::realtime::monotonic_ns_rt;
 
 /// How long opening a device may take before it is given up. JACK needs 0.3 s on a busy machine.
@@ -65,8 +67,7 @@ pub struct StreamDriver {
     pub generation: u64,
     pub pulse: Arc<Pulse>,
     xruns: Arc<AtomicU64>,
-    orders: Option<mpsc::Sender<Play>>,
-    closed: mpsc::Receiver<()>,
+    orders: mpsc::Sender<Play>,
 }
 
 /// The one order a stream's thread takes; the end of the orders means: close.
@@ -77,7 +78,6 @@ impl StreamDriver {
     #[cfg(test)]
     pub fn of_test(name: &str, renderer: &Renderer) -> Self {
         let (generation, pulse) = (renderer.generation(), renderer.pulse());
-        let (_, closed) = mpsc::channel();
         Self {
             system: SoundSystem::Jack,
             name: name.to_owned(),
@@ -86,28 +86,19 @@ impl StreamDriver {
             generation,
             pulse,
             xruns: Arc::default(),
-            orders: None,
-            closed,
+            orders: mpsc::channel().0,
         }
     }
 
     /// Starts the stream. A failure comes as [`StreamLost`].
     pub fn play(&self) {
-        if let Some(orders) = &self.orders {
-            // The thread listens for as long as this driver lives, unless it hangs; the watchdog sees that.
-            let _ = orders.send(Play);
-        }
+        // The thread listens for as long as this driver lives, unless it hangs; the watchdog sees that.
+        let _ = self.orders.send(Play);
     }
 
     /// Periods that came late or were lost, as the device itself reports them.
     pub fn xruns(&self) -> u64 {
         self.xruns.load(Relaxed)
-    }
-
-    /// Closes the stream and waits for that, at most `limit`. For the end of the process, when driver threads should be gone.
-    pub fn close(mut self, limit: Duration) {
-        self.orders = None;
-        let _ = self.closed.recv_timeout(limit);
     }
 }
 
@@ -125,6 +116,7 @@ struct Opened {
 pub fn open(
     request: StreamRequest,
     baton: &Arc<Baton>,
+    clients: &Clients,
     is_opening: &Arc<AtomicBool>,
     on_lost: impl Fn(StreamLost) + Send + Sync + 'static,
 ) -> Result<StreamDriver, Refusal> {
@@ -133,7 +125,6 @@ pub fn open(
     }
     let (orders_in, orders) = mpsc::channel();
     let (report_in, report) = mpsc::channel();
-    let (closed_in, closed) = mpsc::channel();
     let xruns = Arc::new(AtomicU64::new(0));
     let system = request.system;
     let thread = StreamThread {
@@ -142,11 +133,9 @@ pub fn open(
         is_opening: Arc::clone(is_opening),
         xruns: Arc::clone(&xruns),
         on_lost: Arc::new(on_lost),
+        _open: clients.enter(),
     };
-    let spawned = std::thread::Builder::new().name("stream".into()).spawn(move || {
-        thread.run(&report_in, &orders);
-        let _ = closed_in.send(());
-    });
+    let spawned = std::thread::Builder::new().name("stream".into()).spawn(move || thread.run(&report_in, &orders));
     if let Err(error) = spawned {
         is_opening.store(false, Release);
         return Err(Refusal::Absent(format!("its thread cannot be started: {error}")));
@@ -156,7 +145,7 @@ pub fn open(
         Err(mpsc::RecvTimeoutError::Timeout) => return Err(Refusal::Stuck),
         Err(mpsc::RecvTimeoutError::Disconnected) => return Err(Refusal::Absent("the driver has given up".into())),
     };
-    Ok(StreamDriver { system, name, period_frames, channels, generation, pulse, xruns, orders: Some(orders_in), closed })
+    Ok(StreamDriver { system, name, period_frames, channels, generation, pulse, xruns, orders: orders_in })
 }
 
 type OnLost = Arc<dyn Fn(StreamLost) + Send + Sync>;
@@ -167,6 +156,8 @@ struct StreamThread {
     is_opening: Arc<AtomicBool>,
     xruns: Arc<AtomicU64>,
     on_lost: OnLost,
+    /// Goes after everything that is open.
+    _open: OpenClient,
 }
 
 impl StreamThread {

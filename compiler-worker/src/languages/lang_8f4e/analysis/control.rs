@@ -1,4 +1,5 @@
-//! Analysis of control flow: blocks, loops, branches, ends (LANGUAGE §13, §14). Nothing is merged: a result has the facts of the last branch.
+//! Analysis of control flow: blocks, loops, branches, ends (LANGUAGE §13, §14). Nothing is merged: a result has the facts of
+//! the last branch.
 
 use super::code::StackOp;
 use super::facts::{Item, to_int32};

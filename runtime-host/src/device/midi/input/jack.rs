@@ -17,6 +17,7 @@ use ::jack::{
 use super::inbox::{Inbox, Outbox, queue};
 use super::wiring::{Connection, Offered, OnPort, Patching, SenderPorts, Wiring};
 use super::{Heard, InputCounters, PORTS, Setup};
+use crate::device::clients::{Client as OwnClient, Clients};
 use crate::device::midi::presence::Presence;
 use crate::device::output::quiet::silence_libraries;
 use crate::realtime::{RealtimeSection, monotonic_ns_rt};
@@ -33,14 +34,20 @@ pub struct JackIn {
     found: Receiver<Inbox>,
     inbox: Option<Inbox>,
     /// Ends the search, and the client.
-    _is_over: OverOnDrop,
+    _end: End,
 }
 
-struct OverOnDrop(Arc<AtomicBool>);
+struct End {
+    is_over: Arc<AtomicBool>,
+    /// Wakes the thread.
+    changes: Sender<()>,
+}
 
-impl Drop for OverOnDrop {
+impl Drop for End {
     fn drop(&mut self) {
-        self.0.store(true, Release);
+        self.is_over.store(true, Release);
+        // The thread may have ended.
+        let _ = self.changes.send(());
     }
 }
 
@@ -48,11 +55,19 @@ impl JackIn {
     /// Begins to look for a server, and tells whether there is one. `senders` are our own ports that send there.
     pub fn start(setup: &Setup, senders: SenderPorts, presence: Presence, on_port: OnPort) -> std::io::Result<Self> {
         let (found_in, found) = channel();
+        let (changes_in, changes) = channel();
         let is_over = Arc::new(AtomicBool::new(false));
-        let wiring = Wiring::new(setup.ports.clone(), senders, on_port);
-        let seeker = Seeker { wiring, presence, counters: Arc::clone(&setup.input_counters), is_over: Arc::clone(&is_over) };
+        let seeker = Seeker {
+            wiring: Wiring::new(setup.ports.clone(), senders, on_port),
+            presence,
+            counters: Arc::clone(&setup.input_counters),
+            clients: setup.drivers.clients.clone(),
+            is_over: Arc::clone(&is_over),
+            changes_in: changes_in.clone(),
+            changes,
+        };
         std::thread::Builder::new().name("midi-in-jack".into()).spawn(move || seeker.run(&found_in))?;
-        Ok(Self { found, inbox: None, _is_over: OverOnDrop(is_over) })
+        Ok(Self { found, inbox: None, _end: End { is_over, changes: changes_in } })
     }
 
     /// The next message.
@@ -69,18 +84,21 @@ struct Seeker {
     wiring: Wiring,
     presence: Presence,
     counters: Arc<InputCounters>,
+    clients: Clients,
     is_over: Arc<AtomicBool>,
+    /// Says that a port has come or gone, or that it is over.
+    changes_in: Sender<()>,
+    changes: Receiver<()>,
 }
 
 impl Seeker {
     fn run(mut self, found: &Sender<Inbox>) {
         silence_libraries();
         while !self.is_over.load(Acquire) {
-            let (changes_in, changes) = channel();
-            let connected = connect(&self.counters, changes_in);
+            let connected = self.connect();
             self.presence.tell(connected.is_ok());
             let Ok((client, inbox, is_lost)) = connected else {
-                std::thread::sleep(SEARCH_INTERVAL);
+                let _ = self.changes.recv_timeout(SEARCH_INTERVAL);
                 continue;
             };
             if found.send(inbox).is_err() {
@@ -89,14 +107,28 @@ impl Seeker {
             while !self.is_over.load(Acquire) && !is_lost.load(Acquire) {
                 self.wiring.look(&mut Patched(client.as_client()));
                 // Ports that come and go wake it; a client that never says so is seen at the next look.
-                if changes.recv_timeout(SEARCH_INTERVAL).is_ok() {
-                    changes.try_iter().for_each(drop);
+                if self.changes.recv_timeout(SEARCH_INTERVAL).is_ok() {
+                    self.changes.try_iter().for_each(drop);
                     self.wiring.check(&Patched(client.as_client()));
                 }
             }
             self.wiring.end();
-            let_go(client);
         }
+    }
+
+    fn connect(&self) -> Result<Connected, ::jack::Error> {
+        let open = self.clients.enter();
+        let (client, _) = Client::new(CLIENT_NAME, ClientOptions::NO_START_SERVER)?;
+        let mut ports = Vec::with_capacity(PORTS);
+        for number in 1..=PORTS {
+            ports.push(client.register_port(&format!("in_{number}"), MidiIn::default())?);
+        }
+        let (messages, inbox) = queue();
+        let is_lost = Arc::new(AtomicBool::new(false));
+        let sample_rate_hz = client.sample_rate() as u64;
+        let receiving = Receiving { ports, messages, counters: Arc::clone(&self.counters), sample_rate_hz };
+        let notices = Notices { is_lost: Arc::clone(&is_lost), changes: self.changes_in.clone() };
+        Ok((OwnClient::new(client.activate_async(notices, receiving)?, open), inbox, is_lost))
     }
 }
 
@@ -126,27 +158,7 @@ impl Patching for Patched<'_> {
     }
 }
 
-/// Closes a client on a thread of its own: a server that hangs answers nobody.
-fn let_go(client: AsyncClient<Notices, Receiving>) {
-    // Without the thread it is closed by being dropped, here.
-    let _ = std::thread::Builder::new().name("midi-in-end".into()).spawn(move || drop(client.deactivate()));
-}
-
-type Connected = (AsyncClient<Notices, Receiving>, Inbox, Arc<AtomicBool>);
-
-fn connect(counters: &Arc<InputCounters>, changes: Sender<()>) -> Result<Connected, ::jack::Error> {
-    let (client, _) = Client::new(CLIENT_NAME, ClientOptions::NO_START_SERVER)?;
-    let mut ports = Vec::with_capacity(PORTS);
-    for number in 1..=PORTS {
-        ports.push(client.register_port(&format!("in_{number}"), MidiIn::default())?);
-    }
-    let (messages, inbox) = queue();
-    let is_lost = Arc::new(AtomicBool::new(false));
-    let sample_rate_hz = client.sample_rate() as u64;
-    let receiving = Receiving { ports, messages, counters: Arc::clone(counters), sample_rate_hz };
-    let client = client.activate_async(Notices { is_lost: Arc::clone(&is_lost), changes }, receiving)?;
-    Ok((client, inbox, is_lost))
-}
+type Connected = (OwnClient<AsyncClient<Notices, Receiving>>, Inbox, Arc<AtomicBool>);
 
 struct Notices {
     is_lost: Arc<AtomicBool>,
