@@ -182,7 +182,9 @@ fn where_a_jack_server_appears_it_lets_go_and_takes_it_again_when_that_goes() {
 fn that_there_is_no_sequencer_is_told_once_and_it_is_used_when_it_comes() {
     let mut rig = Rig::new(Ports::default());
     rig.state.lock().unwrap().is_missing = true;
-    (0..10).for_each(|step| drop(rig.seeking.step(step)));
+    for step in 0..10 {
+        assert_eq!(rig.seeking.step(step), LOOK_INTERVAL);
+    }
     assert_eq!(rig.missing.try_iter().count(), 1);
     rig.state.lock().unwrap().is_missing = false;
     rig.plug("Keys");

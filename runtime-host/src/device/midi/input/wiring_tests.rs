@@ -15,8 +15,7 @@ struct Memory {
 
 impl Memory {
     fn with(sources: &[&str], destinations: &[&str], instruments: &[&str]) -> Self {
-        let mut memory = Self::default();
-        memory.offered = offered(sources, destinations, instruments);
+        let mut memory = Self { offered: offered(sources, destinations, instruments), ..Self::default() };
         memory.offered.sources.push("own:out_1".into());
         memory.offered.destinations.extend((1..=PORTS).map(|port| format!("own:in_{port}")));
         memory
