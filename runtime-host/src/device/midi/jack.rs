@@ -143,7 +143,8 @@ fn connect(clients: &Clients) -> Result<Connected, ::jack::Error> {
     let (events, due) = outgoing::queue();
     let is_lost = Arc::new(AtomicBool::new(false));
     let sending = Sending { ports, due, sample_rate_hz };
-    let client = OwnClient::new(client.activate_async(Notices { is_lost: Arc::clone(&is_lost) }, sending)?, open);
+    let client = client.activate_async(Notices { is_lost: Arc::clone(&is_lost) }, sending)?;
+    let client = OwnClient::new(client, open, Arc::clone(&is_lost));
     Ok(Connected { client, events, is_lost })
 }
 
