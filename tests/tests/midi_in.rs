@@ -3,6 +3,7 @@
 //! The programs put what they are told on their output, so that a recording shows which block knew of which message. Time is
 //! counted in blocks and frames of recordings, never in seconds of the machine.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use midly::num::{u4, u7, u15, u24, u28};
@@ -301,9 +302,11 @@ fn an_instrument_that_is_unplugged_and_comes_back_is_heard_again() {
 fn a_hundred_thousand_bytes_of_noise_crash_nothing_and_leave_no_note_hanging() {
     let Some(server) = JackServer::start() else { return };
     let folder = Folder::new();
-    let program = folder.file("synth.8f4e", synth());
+    let (program, thru, wav) = (folder.file("synth.8f4e", synth()), folder.file("thru.8f4e", THRU), folder.path().join("take.wav"));
     let mut sender = Sender::start(&server, "Noise");
-    let arguments = ["--device", "jack", "--midi-in", "noise", text(&program)];
+    // The synthesiser hears the first port, the midi program the second one.
+    let ports = ["--midi-in", "noise", "--midi-in", "noise"];
+    let arguments = [&["--device", "jack", "--wav", text(&wav)], &ports[..], &[text(&program), text(&thru)]].concat();
     let mut playing = Playing::start(&folder, &arguments, &[("JACK_DEFAULT_SERVER", server.name())]);
     playing.wait_for("sounding");
     await_connection(&folder, &mut sender);
@@ -337,4 +340,17 @@ fn a_hundred_thousand_bytes_of_noise_crash_nothing_and_leave_no_note_hanging() {
     assert!(!playing.seen().iter().any(|event| event["event"] == "died"));
     playing.signal(Signal::INT);
     assert_eq!(playing.wait(), Some(0));
+    let bytes = std::fs::read(wav.with_extension("mid")).expect("what is sent is written beside the recording");
+    let (mut begun, mut sounding) = (0, BTreeSet::new());
+    for event in &Smf::parse(&bytes).expect("it is a MIDI file").tracks[0] {
+        match event.kind {
+            TrackEventKind::Midi { channel, message: MidiMessage::NoteOn { key, .. } } => {
+                begun += 1;
+                sounding.insert((channel, key));
+            }
+            TrackEventKind::Midi { channel, message: MidiMessage::NoteOff { key, .. } } => drop(sounding.remove(&(channel, key))),
+            _ => {}
+        }
+    }
+    assert!(begun > 0 && sounding.is_empty(), "of {begun} notes that were sent these hang: {sounding:?}");
 }

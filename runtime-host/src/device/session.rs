@@ -25,7 +25,7 @@ use super::midi::input::{InputCounters, MidiInput, Setup};
 use super::midi::{Destinations, Drivers, MidiOut, SessionTime};
 use super::mixer::{Command, Mixer, MixerControl, MixerSettings, Notice, ahead_blocks};
 use super::output::follow::{Outputs, Wanted};
-use super::output::{SoundSystem, Target, unpaced};
+use super::output::{Target, unpaced};
 use super::strip::Strip;
 use super::tape::TapeError;
 use super::tape::deck::Deck;
@@ -444,12 +444,7 @@ fn midi_destinations(request: &OpenDevice, clients: &Clients) -> Destinations {
         Output::Named(name) => Target::parse(name),
         Output::Unpaced { .. } => Target::Null,
     };
-    let drivers = Drivers {
-        jack: target.systems().contains(&SoundSystem::Jack).then(Default::default),
-        sequencer: (target != Target::Null).then(Default::default),
-        clients: clients.clone(),
-    };
-    Destinations { file, drivers }
+    Destinations { file, drivers: Drivers::of_target(&target, clients.clone()) }
 }
 
 fn check(request: &OpenDevice) -> Result<(), OpenError> {
