@@ -277,6 +277,8 @@ pub enum DeviceRequest {
         lane: SegmentRef,
         /// Another device host was reading it: go on with the first block that no device was given, and fade in.
         resumes: bool,
+        /// What its host hears is decided here: it is not a replay, in which the supervisor knows.
+        decides_input: bool,
     },
     /// All lanes that are to start together have been added: start them, and an output without a clock.
     Begin,
@@ -420,6 +422,10 @@ pub enum DeviceReply {
     Midi(Vec<Arrived>),
     /// A port that is played on or sent to has come or gone.
     MidiPort(PortChange),
+    /// There is nothing that instruments could be heard and played through. Looked for all the time, told once.
+    MidiUnavailable {
+        reason: String,
+    },
     /// What the MIDI clock that comes in says, from its block on.
     Tempo(Tempo),
     /// Nothing has come from it for a while.

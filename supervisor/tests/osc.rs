@@ -194,9 +194,8 @@ push &notes:on\npush note\npush 4\nmul\nadd\npush velocity\npush status\npush 14
 fn no_note_is_stuck_among_more_packets_than_can_be_carried_out() {
     let mut played = Played::of(ALL_NOTES, HEAR_ALL);
     let note = |note, velocity| message("/song/note", vec![OscType::Int(note), OscType::Int(velocity)]);
-    let sounding = |played: &mut Played| {
-        played.item("notes:on").as_array().unwrap().iter().filter(|velocity| velocity.as_f64() != Some(0.0)).count()
-    };
+    let sounding =
+        |played: &mut Played| played.item("notes:on").as_array().unwrap().iter().filter(|velocity| velocity.as_f64() != Some(0.0)).count();
     let fader = message("/song/m/unused", vec![OscType::Int(1)]);
     (0..128).for_each(|key| played.send(&note(key, 100)));
     played.wait_until("all notes begin", |played| sounding(played) == 128);

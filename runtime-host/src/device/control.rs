@@ -125,6 +125,7 @@ impl Control {
             Event::Listed(devices) => Some(vec![DeviceReply::Devices(devices)]),
             Event::Midi(midi::input::News::Arrived(arrived)) => Some(vec![DeviceReply::Midi(arrived)]),
             Event::Midi(midi::input::News::Port(change)) => Some(vec![DeviceReply::MidiPort(change)]),
+            Event::Midi(midi::input::News::Unavailable(reason)) => Some(vec![DeviceReply::MidiUnavailable { reason }]),
             Event::Midi(midi::input::News::Tempo(tempo)) => Some(vec![DeviceReply::Tempo(tempo)]),
             Event::Midi(midi::input::News::ClockLost) => Some(vec![DeviceReply::ClockLost]),
         };
@@ -180,7 +181,9 @@ impl Control {
             (DeviceRequest::Stop, _) => return self.begin_end(now),
             (DeviceRequest::Open(request), None) => return self.open(&request, now),
             (DeviceRequest::Open(_), Some(_)) => Some(DeviceReply::Failed { reason: "an output is already open".into() }),
-            (DeviceRequest::AddLane { runtime, lane, resumes }, Some(session)) => Some(session.add_lane(runtime, &lane, resumes)),
+            (DeviceRequest::AddLane { runtime, lane, resumes, decides_input }, Some(session)) => {
+                Some(session.add_lane(runtime, &lane, resumes, decides_input))
+            }
             (DeviceRequest::AddLane { runtime, .. }, None) => {
                 Some(DeviceReply::LaneRefused { runtime, reason: "no output is open".into() })
             }

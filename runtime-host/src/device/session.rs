@@ -7,10 +7,12 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
+use ipc::input::InputWriter;
+use ipc::lane::LaneReader;
 use ipc::limits::{BLOCK_FRAMES, LANE_CHANNELS, MAX_LEAD_BLOCKS, SAMPLE_RATE_RANGE_HZ};
 use ipc::message::{Buses, DeviceReply, DeviceStatus, InputStatus, OpenDevice, Output, OutputMap, Tape};
 use ipc::midi::{MidiCounters, Ports};
-use ipc::segment::{SegmentKind, SegmentRef, SessionId};
+use ipc::segment::{SegmentError, SegmentKind, SegmentRef, SessionId};
 use ipc::tempo::Tempo;
 
 use super::baton::Baton;
@@ -19,9 +21,8 @@ use super::control::Event;
 use super::counters::Counters;
 use super::lanes::{Lanes, runtime_of};
 use super::listening::Listening;
-use super::midi::input::jack::ClientName;
 use super::midi::input::{InputCounters, MidiInput, Setup};
-use super::midi::{Destinations, MidiOut, SessionTime};
+use super::midi::{Destinations, Drivers, MidiOut, SessionTime};
 use super::mixer::{Command, Mixer, MixerControl, MixerSettings, Notice, ahead_blocks};
 use super::output::follow::{Outputs, Wanted};
 use super::output::{Target, unpaced};
@@ -149,8 +150,9 @@ impl Session {
         Ok((session, replies))
     }
 
-    /// Reads a lane from now on; one that `resumes` goes on where a device host that has died had got to.
-    pub fn add_lane(&mut self, runtime: String, lane: &SegmentRef, resumes: bool) -> DeviceReply {
+    /// Reads a lane from now on; one that `resumes` goes on where a device host that has died had got to. What its host hears
+    /// is decided by the mixer, unless somebody else does.
+    pub fn add_lane(&mut self, runtime: String, lane: &SegmentRef, resumes: bool, decides_input: bool) -> DeviceReply {
         if lane.kind == SegmentKind::MidiLane {
             return match self.midi.add(self.session.as_str(), &runtime, lane) {
                 Ok(()) => DeviceReply::LaneMapped { runtime },
@@ -159,8 +161,17 @@ impl Session {
         }
         let ahead = ahead_blocks(self.lead_blocks, 1);
         let make = if resumes { Strip::resume } else { Strip::new };
+        let open = |lane: &SegmentRef| -> Result<Strip, SegmentError> {
+            // Before the host is woken: no tick runs without its input.
+            let input = decides_input.then(|| InputWriter::open(lane)).transpose()?;
+            let strip = make(LaneReader::open(lane)?, ahead);
+            Ok(match input {
+                Some(input) => strip.feeding(input),
+                None => strip,
+            })
+        };
         let track = self.lanes.track_for(&runtime, self.deck.stems());
-        let added = self.lanes.add(&runtime, lane, track, |reader| make(reader, ahead), &self.counters, &mut self.mixer);
+        let added = self.lanes.add(&runtime, lane, track, open, &self.counters, &mut self.mixer);
         match added {
             Ok(()) => {
                 if let Some(track) = track {
@@ -219,14 +230,12 @@ impl Session {
         }
         let setup = Setup {
             ports,
-            jack: self.midi_to.jack,
+            drivers: self.midi_to.drivers.clone(),
             sample_rate_hz: self.sample_rate_hz,
             ahead_blocks: ahead_blocks(self.lead_blocks, 1),
             counters: Arc::clone(&self.counters),
             input_counters: Arc::clone(&self.midi_in_counters),
-            sender_name: self.midi_to.name.clone(),
             looped: self.midi.looped(),
-            clients: self.midi_to.clients.clone(),
         };
         let events = self.events.clone();
         // Without threads there is no input; when the control thread has ended, nobody needs to know.
@@ -422,19 +431,20 @@ impl Session {
     }
 }
 
-/// Events go to JACK where sound may, and into a file beside the recording, if there is one. Where a device host goes on for
-/// one that has died, the name of its file has the frame it goes on from.
+/// Events go to JACK where sound may, else to the sequencer, unless nothing of the machine is to be played; and into a file
+/// beside the recording, if there is one. Where a device host goes on for one that has died, the name of its file has the frame
+/// it goes on from.
 fn midi_destinations(request: &OpenDevice, clients: &Clients) -> Destinations {
     let file = request.tape.as_ref().and_then(|tape| tape.master.as_ref()).map(|path| match request.first_frame {
         0 => path.with_extension("mid"),
         frame => path.with_extension(format!("{frame}.mid")),
     });
-    let jack = match &request.output {
-        Output::Default => true,
-        Output::Named(name) => name != "null",
-        Output::Unpaced { .. } => false,
+    let target = match &request.output {
+        Output::Default => Target::Any,
+        Output::Named(name) => Target::parse(name),
+        Output::Unpaced { .. } => Target::Null,
     };
-    Destinations { file, jack, name: ClientName::default(), clients: clients.clone() }
+    Destinations { file, drivers: Drivers::of_target(&target, clients.clone()) }
 }
 
 fn check(request: &OpenDevice) -> Result<(), OpenError> {

@@ -13,12 +13,14 @@ use crate::policy::TempoSetup;
 /// What MIDI comes from and goes to, where a command plays on a device.
 #[derive(clap::Args)]
 pub struct MidiArguments {
-    /// What MIDI input ports listen to, the first one first: (part of) the name of another program's port, a MIDI file, or
-    /// `loop` (`loop:2`) for what the session itself sends at its first (second) output port. Without it port 1 listens to
-    /// all instruments.
+    /// What MIDI input ports listen to, the first one first: (part of) the name of an instrument's or another program's port,
+    /// in JACK or, where no JACK server plays, in the ALSA sequencer (`jack_lsp -t`, `aconnect -l`); a MIDI file; or `loop`
+    /// (`loop:2`) for what the session itself sends at its first (second) output port. Without it port 1 listens to all
+    /// instruments.
     #[arg(long = "midi-in", value_name = "NAME")]
     inputs: Vec<String>,
-    /// What MIDI output ports are connected to, the first one first: (part of) the name of another program's port.
+    /// What MIDI output ports are connected to, the first one first: (part of) the name of an instrument's or another
+    /// program's port, as above. Others may connect themselves to `continuo-midi`, ports `out_1` to `out_4`.
     #[arg(long = "midi-out", value_name = "NAME")]
     outputs: Vec<String>,
     /// How fast the session goes: beats a minute, or `midi` for as fast as the MIDI clock that comes in; 120 without it.
@@ -39,10 +41,10 @@ pub enum TempoChoice {
 
 impl TempoChoice {
     pub fn parse(text: &str) -> Result<Self, String> {
-        let bpm = text.parse().ok().filter(|bpm| TEMPO_RANGE_BPM.contains(bpm)).map(Self::Beats);
-        let (least, most) = (TEMPO_RANGE_BPM.start(), TEMPO_RANGE_BPM.end());
-        let midi = (text == "midi").then_some(Self::Midi);
-        bpm.or(midi).ok_or_else(|| format!("it must be {least} to {most} beats a minute, or `midi`"))
+        match text {
+            "midi" => Ok(Self::Midi),
+            _ => beats(text).map(Self::Beats).map_err(|why| format!("{why}, or `midi`")),
+        }
     }
 
     /// What a session is set up with.
@@ -80,6 +82,13 @@ pub fn check_loop(name: &str) -> Result<(), String> {
         return Err(format!("`{name}`: a session has the output ports loop:1 to loop:{PORTS}"));
     }
     Ok(())
+}
+
+/// Beats a minute, where there is no clock to follow.
+pub fn beats(text: &str) -> Result<f64, String> {
+    let (least, most) = (TEMPO_RANGE_BPM.start(), TEMPO_RANGE_BPM.end());
+    let bpm = text.parse().ok().filter(|bpm| TEMPO_RANGE_BPM.contains(bpm));
+    bpm.ok_or_else(|| format!("it must be {least} to {most} beats a minute"))
 }
 
 /// MIDI files, one for each input port.

@@ -41,7 +41,7 @@ edit that is wrong changes nothing; one that would change the identity of the pr
 Every program runs in a process of its own; one that fails does not touch the others. Without a device the programs play on \
 in real time, unheard but recorded, until one appears. Ctrl-C fades out and ends everything; a second one ends at once. \
 With --json every event is one JSON object a line: processStarted, log, compiled, runtimeStarted, deviceOpened, sounding, \
-runtimeStatus, meter, fault, editPending, editCommitted, editUnchanged, editRejected, editNeedsAck, editRefused, editRolledBack, listening, takenBack, keyboard, osc, failed, died, processFailed, moved, midiPortFound, midiPortLost, midiClockFound, midiClockLost, recordingFailed, tapeStarted, tapeStopped, stopping, runtimeStopped, deviceStopped, \
+runtimeStatus, meter, fault, editPending, editCommitted, editUnchanged, editRejected, editNeedsAck, editRefused, editRolledBack, listening, takenBack, keyboard, osc, failed, died, processFailed, moved, midiPortFound, midiPortLost, midiUnavailable, midiClockFound, midiClockLost, recordingFailed, tapeStarted, tapeStopped, stopping, runtimeStopped, deviceStopped, \
 lagged (so many lines were left out, because they were read too slowly), ended.")]
 pub struct Arguments {
     /// The programs.
@@ -169,14 +169,7 @@ impl Player {
     /// From now on nobody is waited for who reads what is said: the session must not.
     pub fn new(is_json: bool, recording: Option<PathBuf>) -> Self {
         render::speak_without_waiting(is_json);
-        Self {
-            is_json,
-            session: None,
-            recording,
-            meter: Meter::default(),
-            sample_rate: DEFAULT_SAMPLE_RATE_HZ,
-            frames: 0,
-        }
+        Self { is_json, session: None, recording, meter: Meter::default(), sample_rate: DEFAULT_SAMPLE_RATE_HZ, frames: 0 }
     }
 
     /// Says how it was.

@@ -97,6 +97,7 @@ impl Sentences<'_> {
             Report::MidiClock { is_there: false, bpm } => {
                 format!("the MIDI clock is silent: going on at {} beats a minute; `tempo` sets it until the clock is back", beats(*bpm))
             }
+            Report::MidiUnavailable { reason } => format!("no instrument is heard or played over MIDI: {reason}"),
             Report::RecordingFailed { path: None, reason } => format!("error: recording: {reason}"),
             Report::RecordingFailed { path: Some(path), reason } => format!("error: recording into {}: {reason}", path.display()),
             Report::ProcessStarted { .. } | Report::Compiled { .. } | Report::Checked { .. } | Report::RuntimeStarted { .. } => {

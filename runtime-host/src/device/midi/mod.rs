@@ -7,16 +7,21 @@
 //! | midi | reads lanes, keeps the list of sounding notes, makes clocks, writes files | [`desk`], [`clock_out`], [`mod@file`] |
 //! | midi-jack | looks for a JACK server | [`jack`] |
 //! | JACK's own (real-time) | sends events at their frames | [`jack`] |
+//! | midi-seq (real-time priority) | sends events on time to the ALSA sequencer, where there is no JACK server | [`sequencer`], [`alsa`] |
 //!
 //! A note that was begun is ended when its lane goes, for whatever reason: its runtime was stopped or replaced, its host died
 //! and nobody went on, the session ends. The thread begins with the first MIDI lane or tempo; a session without has none of this.
 
+pub mod alsa;
 pub mod clock_out;
 pub mod desk;
 pub mod file;
 pub mod input;
 pub mod jack;
 pub mod loopback;
+pub mod outgoing;
+pub mod presence;
+pub mod sequencer;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,14 +40,17 @@ use ipc::tempo::Tempo;
 use super::clients::Clients;
 use super::counters::Counters;
 use super::lanes::LaneError;
+use super::output::{SoundSystem, Target};
 use crate::realtime::{monotonic_ns_rt, tighten_timer_slack};
 use clock_out::ClockOut;
 use desk::Desk;
 use file::MidiFile;
 use input::inbox::{self, Inbox, Outbox};
-use input::jack::ClientName;
+use input::wiring::SenderPorts;
 use jack::JackOut;
 use loopback::Loopback;
+use presence::Presence;
+use sequencer::SequencerOut;
 
 /// How often lanes are looked at while notes come: events are sent [`LATENCY_NS`] after they were due, so this costs no accuracy.
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);
@@ -65,6 +73,11 @@ pub trait MidiSink: Send {
 
     /// Something to be done now and then.
     fn look(&mut self, now_ns: u64);
+
+    /// Events that were left out because there were too many.
+    fn dropped(&self) -> u64 {
+        0
+    }
 
     /// Nothing more will come: sends and saves what is left.
     fn close(&mut self);
@@ -89,16 +102,38 @@ struct Running {
     thread: JoinHandle<()>,
 }
 
+/// What MIDI may go through to instruments and other programs, both ways. Through JACK wherever there is a server, else
+/// through the sequencer.
+#[derive(Clone, Debug, Default)]
+pub struct Drivers {
+    /// Our own ports that send to JACK, where that may be used.
+    pub jack: Option<SenderPorts>,
+    /// The same of the ALSA sequencer.
+    pub sequencer: Option<SenderPorts>,
+    /// Of the process, at sound servers.
+    pub clients: Clients,
+}
+
+impl Drivers {
+    /// JACK where sound may go to it, and the sequencer unless nothing of the machine is to be played.
+    pub fn of_target(target: &Target, clients: Clients) -> Self {
+        let may_use_jack = target.systems().contains(&SoundSystem::Jack);
+        let may_use_any = *target != Target::Null;
+        Self { jack: may_use_jack.then(SenderPorts::default), sequencer: may_use_any.then(SenderPorts::default), clients }
+    }
+
+    /// Whether a JACK server is there, which whoever looks for one is to tell.
+    fn presence(&self) -> Presence {
+        if self.jack.is_some() { Presence::sought(monotonic_ns_rt()) } else { Presence::absent() }
+    }
+}
+
 /// Where the events of a session go.
 #[derive(Clone, Debug, Default)]
 pub struct Destinations {
     /// A Standard MIDI File.
     pub file: Option<PathBuf>,
-    pub jack: bool,
-    /// What JACK calls the client that sends, while there is one.
-    pub name: ClientName,
-    /// Of the process, at sound servers.
-    pub clients: Clients,
+    pub drivers: Drivers,
 }
 
 impl Destinations {
@@ -107,8 +142,13 @@ impl Destinations {
         if let Some(path) = &self.file {
             sinks.push(Box::new(MidiFile::create(path.clone())?));
         }
-        if self.jack {
-            sinks.push(Box::new(JackOut::start(self.name.clone(), self.clients.clone())?));
+        let Drivers { jack, sequencer, clients } = &self.drivers;
+        let presence = self.drivers.presence();
+        if let Some(senders) = jack {
+            sinks.push(Box::new(JackOut::start(senders.clone(), presence.clone(), clients.clone())?));
+        }
+        if let Some(senders) = sequencer {
+            sinks.push(Box::new(SequencerOut::start(Box::new(alsa::open_outputs), senders.clone(), presence)?));
         }
         Ok(sinks)
     }
@@ -310,6 +350,20 @@ mod tests {
     use ipc::segment::Session;
 
     use super::*;
+
+    #[test]
+    fn midi_goes_where_sound_may_and_to_the_sequencer_else_and_nowhere_without_a_device() {
+        let of = |target| {
+            let drivers = Drivers::of_target(&target, Clients::default());
+            (drivers.jack.is_some(), drivers.sequencer.is_some(), drivers.presence().is_absent(monotonic_ns_rt()))
+        };
+        assert_eq!(of(Target::Any), (true, true, false));
+        assert_eq!(of(Target::parse("jack")), (true, true, false));
+        assert_eq!(of(Target::parse("Scarlett")), (true, true, false), "it may be a device of JACK");
+        assert_eq!(of(Target::parse("alsa:hw:0")), (false, true, true));
+        assert_eq!(of(Target::parse("pulseaudio")), (false, true, true));
+        assert_eq!(of(Target::Null), (false, false, true));
+    }
 
     #[test]
     fn the_thread_looks_often_while_notes_come_and_seldom_when_none_do() {

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use ipc::tempo::{MAX_SIXTEENTHS, TEMPO_RANGE_BPM};
+use ipc::tempo::MAX_SIXTEENTHS;
 
+use super::super::midi::beats;
 use super::{CommandError, item_name, number, revision, runtime, wire_end, wrong};
 use crate::control::protocol::{self, AnswerWhen, ChangeId, MAX_GAIN, SetValue, Topic, Transport};
 
@@ -517,7 +518,8 @@ impl Watch {
 
 #[derive(Args)]
 pub struct Record {
-    /// The new file; without it, the recording that runs is ended.
+    /// The new file; without it, the recording that runs is ended. What runtimes hear, over buses or from the device's input, is
+    /// recorded into FILE.heard beside it.
     file: Option<PathBuf>,
     #[command(flatten)]
     pub talk: Talk,
@@ -590,7 +592,7 @@ Programs that name items by `; @config clock.tempoMemory`, `clock.runningMemory`
 follows the session's MIDI clock (`play --clock-out`). What is set takes effect a moment later, everywhere at once.")]
 pub struct Tempo {
     /// Beats (quarter notes) a minute.
-    #[arg(value_name = "BPM", allow_negative_numbers = true, value_parser = bpm)]
+    #[arg(value_name = "BPM", allow_negative_numbers = true, value_parser = beats)]
     bpm: Option<f64>,
     /// Run, from the beginning.
     #[arg(long, group = "transport")]
@@ -636,12 +638,6 @@ pub struct Events {
 fn gain(text: &str) -> Result<f64, String> {
     let gain = text.parse().ok().filter(|gain| (0.0..=MAX_GAIN).contains(gain));
     gain.ok_or_else(|| format!("it must be a linear gain from 0 to {MAX_GAIN}; 1 is unchanged, 0.5 is 6 dB less"))
-}
-
-fn bpm(text: &str) -> Result<f64, String> {
-    let (least, most) = (TEMPO_RANGE_BPM.start(), TEMPO_RANGE_BPM.end());
-    let bpm = text.parse().ok().filter(|bpm| TEMPO_RANGE_BPM.contains(bpm));
-    bpm.ok_or_else(|| format!("it must be {least} to {most} beats a minute"))
 }
 
 fn beat(text: &str) -> Result<f64, String> {

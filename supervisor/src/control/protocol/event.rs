@@ -180,6 +180,8 @@ pub enum ProcessEvent {
     MidiClockFound { bpm: f64 },
     /// It has been silent for two seconds. The session goes on as fast as it went, and `tempo` sets it until the clock is back.
     MidiClockLost { bpm: f64 },
+    /// There is nothing that instruments could be heard and played through. It is looked for all the time, and told once.
+    MidiUnavailable { why: String },
     /// A recording ended by itself.
     RecordingStopped { path: String, why: String },
     /// The session ends.
@@ -206,6 +208,7 @@ impl ProcessEvent {
             | Self::MidiPortLost { .. }
             | Self::MidiClockFound { .. }
             | Self::MidiClockLost { .. }
+            | Self::MidiUnavailable { .. }
             | Self::RecordingStopped { .. }
             | Self::ShuttingDown {} => None,
         }

@@ -153,7 +153,9 @@ mod tests {
         let mut follower = Follower::default();
         assert!(!follower.is_newly_lost(10 * LOSS_NS), "there has been none");
         let (_, end) = clocks(&mut follower, 24, 10.0, LOSS_NS);
-        let lost = |follower: &mut Follower, from: u64| (from..from + 3 * LOSS_NS).step_by(1_000_000).filter(|now| follower.is_newly_lost(*now)).count();
+        let lost = |follower: &mut Follower, from: u64| {
+            (from..from + 3 * LOSS_NS).step_by(1_000_000).filter(|now| follower.is_newly_lost(*now)).count()
+        };
         assert!(!follower.is_newly_lost(end + LOSS_NS / 2), "the slowest one is not");
         assert_eq!((lost(&mut follower, end), lost(&mut follower, end)), (1, 0));
         let (told, end) = clocks(&mut follower, 24, 120.0, end + 4 * LOSS_NS);
