@@ -194,7 +194,9 @@ fn of_two_wires_of_a_session_file_that_lead_to_one_item_one_is_live_and_the_othe
     loop {
         let listed = up.json(&["wires", "--json", "--session", "gig"])["wires"].clone();
         let why = |to: &str| {
-            let wire = listed.as_array().unwrap().iter().find(|wire| wire["to"] == to).expect("it is listed");
+            let (runtime, item) = to.split_once('.').unwrap();
+            let is_it = |wire: &&serde_json::Value| wire["to"] == serde_json::json!({ "runtime": runtime, "item": item });
+            let wire = listed.as_array().unwrap().iter().find(is_it).expect("it is listed");
             wire["waitsBecause"].as_str().unwrap_or_default().to_owned()
         };
         let (first, second, third) = (why("song.level"), why("song.m:level"), why("two.level"));

@@ -45,10 +45,11 @@ impl World {
         let Legacy { notes, texts, plans } = legacy;
         self.release_all_but(&notes);
         let (hosts, device) = self.gather(&notes);
-        self.is_rendering &= device.is_some();
         let next = Policy::take_back(&notes, Found { texts, plans, hosts, given_up: BTreeSet::new(), device });
         self.renumber(&notes);
         self.policy = next;
+        // What is noted counts as done.
+        self.is_rendering = self.policy.is_rendering();
         (self.requests, self.starts, self.settled) = Default::default();
         // It begins a journal of its own.
         self.wired.clear();
