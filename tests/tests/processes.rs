@@ -8,7 +8,8 @@ use tests::remains::shared_memory_names;
 /// A play of these programs on the null device, waited for until all of them sound.
 fn play(folder: &Folder, programs: &[(&str, String)]) -> Playing {
     let files: Vec<_> = programs.iter().map(|(name, source)| folder.file(&format!("{name}.8f4e"), source)).collect();
-    let mut arguments = vec!["--device", "null"];
+    // Whoever has lost their supervisor waits no longer than this for the next one.
+    let mut arguments = vec!["--device", "null", "--grace", "3"];
     arguments.extend(files.iter().map(|file| text(file)));
     let mut playing = Playing::start(folder, &arguments, &[]);
     for _ in programs {

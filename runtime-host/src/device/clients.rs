@@ -8,8 +8,22 @@
 //! thread of its own.
 
 use std::ops::Deref;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Acquire;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+/// Between the loss of a server and the closing of what was open there. libjack tells of the loss in a callback, and closing the
+/// client cancels the thread that is in it, wherever it is: in the middle of a callback that ends the process ("exception not
+/// rethrown"). The callback is over within microseconds, but for a machine that has no time for it.
+const SETTLING: Duration = Duration::from_millis(300);
+
+/// Waits, where the server is lost, until the callback that has said so is certainly over.
+pub fn settle(is_lost: &AtomicBool) {
+    if is_lost.load(Acquire) {
+        std::thread::sleep(SETTLING);
+    }
+}
 
 /// How many clients there are. Clones count together.
 #[derive(Clone, Debug, Default)]
@@ -53,11 +67,16 @@ impl Drop for OpenClient {
 }
 
 /// A client that is closed on a thread of its own when this is dropped.
-pub struct Client<C: Send + 'static>(Option<(C, OpenClient)>);
+pub struct Client<C: Send + 'static> {
+    open: Option<(C, OpenClient)>,
+    /// Set by the callback that says so.
+    is_lost: Arc<AtomicBool>,
+}
 
 impl<C: Send + 'static> Client<C> {
-    pub fn new(client: C, open: OpenClient) -> Self {
-        Self(Some((client, open)))
+    /// `is_lost` is set when the server says that it is gone.
+    pub fn new(client: C, open: OpenClient, is_lost: Arc<AtomicBool>) -> Self {
+        Self { open: Some((client, open)), is_lost }
     }
 }
 
@@ -66,14 +85,16 @@ impl<C: Send + 'static> Deref for Client<C> {
 
     fn deref(&self) -> &C {
         // It is there until the value is dropped.
-        &self.0.as_ref().expect("a client is there until it is dropped").0
+        &self.open.as_ref().expect("a client is there until it is dropped").0
     }
 }
 
 impl<C: Send + 'static> Drop for Client<C> {
     fn drop(&mut self) {
-        let Some((client, open)) = self.0.take() else { return };
+        let Some((client, open)) = self.open.take() else { return };
+        let is_lost = Arc::clone(&self.is_lost);
         let close = move || {
+            settle(&is_lost);
             drop(client);
             drop(open);
         };
@@ -103,7 +124,7 @@ mod tests {
         let clients = Clients::default();
         assert!(clients.wait_until_closed(NO_TIME), "there is none");
         let (close, told) = channel();
-        let slow = Client::new(Slow(told), clients.enter());
+        let slow = Client::new(Slow(told), clients.enter(), Arc::default());
         let other = clients.clone().enter();
         drop(slow);
         assert!(!clients.wait_until_closed(NO_TIME), "one is about to be closed, and one is open");

@@ -18,7 +18,7 @@ use cpal::{ErrorKind, FromSample, Sample, SampleFormat, SizedSample};
 use ipc::limits::LANE_CHANNELS;
 
 use super::capture::{self, Inlet, Tap};
-use super::clients::Clients;
+use super::clients::{self, Clients};
 use super::mixer::Frame;
 use super::output::follow::Wanted;
 use super::output::format::{self, Format};
@@ -183,6 +183,7 @@ fn run(source: Source, sample_rate_hz: u32, shared: &Arc<Shared>, tap_in: &Sende
         // Nothing is ever sent: it ends when it is let go of.
         let _ = held.recv();
     }
+    clients::settle(&shared.is_lost);
     drop(stream);
     Ok(())
 }

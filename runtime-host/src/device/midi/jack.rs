@@ -150,7 +150,8 @@ fn connect(clients: &Clients) -> Result<Connected, ::jack::Error> {
     let (is_lost, is_idle) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(true)));
     let pending = Vec::with_capacity(QUEUE_EVENTS);
     let sending = Sending { ports, events: events_rt, pending, sample_rate_hz, is_idle: Arc::clone(&is_idle) };
-    let client = OwnClient::new(client.activate_async(Notices { is_lost: Arc::clone(&is_lost) }, sending)?, open);
+    let client = client.activate_async(Notices { is_lost: Arc::clone(&is_lost) }, sending)?;
+    let client = OwnClient::new(client, open, Arc::clone(&is_lost));
     Ok(Connected { client, events, is_lost, is_idle })
 }
 

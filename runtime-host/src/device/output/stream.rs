@@ -21,7 +21,7 @@ use super::meter::Meter;
 use super::quiet::silence_libraries;
 use super::{Refusal, SoundSystem, in_words};
 use crate::device::baton::{Baton, Pulse, Renderer};
-use crate::device::clients::{Clients, OpenClient};
+use crate::device::clients::{Clients, OpenClient, settle};
 use crate::realtime::monotonic_ns_rt;
 
 /// How long opening a device may take before it is given up. JACK needs 0.3 s on a busy machine.
@@ -133,6 +133,7 @@ pub fn open(
         is_opening: Arc::clone(is_opening),
         xruns: Arc::clone(&xruns),
         on_lost: Arc::new(on_lost),
+        is_lost: Arc::default(),
         _open: clients.enter(),
     };
     let spawned = std::thread::Builder::new().name("stream".into()).spawn(move || thread.run(&report_in, &orders));
@@ -156,6 +157,8 @@ struct StreamThread {
     is_opening: Arc<AtomicBool>,
     xruns: Arc<AtomicU64>,
     on_lost: OnLost,
+    /// The driver has said so.
+    is_lost: Arc<AtomicBool>,
     /// Goes after everything that is open.
     _open: OpenClient,
 }
@@ -184,6 +187,8 @@ impl StreamThread {
             }
             let _ = orders.recv();
         }
+        settle(&self.is_lost);
+        drop(stream);
     }
 
     fn open(&self) -> Result<(cpal::Stream, Opened), Refusal> {
@@ -266,7 +271,7 @@ impl StreamThread {
 
     /// Counts what does no harm; everything else means that the device is lost.
     fn error_callback(&self, generation: u64) -> impl FnMut(&cpal::Error) + Send + 'static {
-        let (xruns, on_lost) = (Arc::clone(&self.xruns), Arc::clone(&self.on_lost));
+        let (xruns, on_lost, is_lost) = (Arc::clone(&self.xruns), Arc::clone(&self.on_lost), Arc::clone(&self.is_lost));
         let reported = AtomicU32::new(0);
         move |error| match error.kind() {
             ErrorKind::Xrun => {
@@ -274,6 +279,7 @@ impl StreamThread {
             }
             ErrorKind::RealtimeDenied | ErrorKind::DeviceChanged => {}
             _ => {
+                is_lost.store(true, Release);
                 if reported.fetch_add(1, Relaxed) < MAX_REPORTED_ERRORS {
                     on_lost(StreamLost { generation, reason: error.to_string() });
                 } else {

@@ -137,7 +137,8 @@ impl Seeker {
         let sample_rate_hz = client.sample_rate() as u64;
         let receiving = Receiving { ports, messages, counters: Arc::clone(&self.counters), sample_rate_hz };
         let notices = Notices { is_lost: Arc::clone(&is_lost), changes: self.changes_in.clone() };
-        Ok((OwnClient::new(client.activate_async(notices, receiving)?, open), inbox, is_lost))
+        let client = client.activate_async(notices, receiving)?;
+        Ok((OwnClient::new(client, open, Arc::clone(&is_lost)), inbox, is_lost))
     }
 }
 
