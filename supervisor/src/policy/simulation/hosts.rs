@@ -351,6 +351,7 @@ impl World {
             // Somebody has said of a host that it had begun which had not.
             let first = &order.candidates[0];
             self.begins(runtime, host, first.revision, Some(first.state.name.clone()));
+            self.music.had_not_begun(runtime);
         }
         let life = self.hosts.lives[&runtime].clone();
         if self.fails(12) || life.running.state.is_none() {

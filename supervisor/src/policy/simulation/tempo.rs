@@ -24,6 +24,8 @@ pub struct Music {
     device: Option<Tempo>,
     /// What each life was told last, by item.
     programs: BTreeMap<RuntimeIndex, BTreeMap<String, f64>>,
+    /// Lives of which somebody said that they had begun before they had: they could not be told what they were told then.
+    deaf: BTreeSet<RuntimeIndex>,
     /// Changes of it.
     pub changes: u64,
     /// How often it was looked whether a program or the device host knows it.
@@ -37,7 +39,7 @@ impl Music {
         let mut dice = Random(seed.rotate_left(32) ^ 0x7e3a);
         let setup =
             (seed % 4 == 1).then(|| TempoSetup { follows_clock: dice.one_in(2), sends_clock: dice.one_in(2), ..TempoSetup::default() });
-        Self { dice, setup, device: None, programs: BTreeMap::new(), changes: 0, looks: 0, truths: BTreeSet::new() }
+        Self { dice, setup, device: None, programs: BTreeMap::new(), deaf: BTreeSet::new(), changes: 0, looks: 0, truths: BTreeSet::new() }
     }
 
     /// Whether anybody cares.
@@ -48,6 +50,11 @@ impl Music {
     /// A life begins, or goes on with all of its items as they are in its text.
     pub fn forget(&mut self, runtime: RuntimeIndex) {
         self.programs.remove(&runtime);
+    }
+
+    /// A life begins of which it was said before that it had.
+    pub fn had_not_begun(&mut self, runtime: RuntimeIndex) {
+        self.deaf.insert(runtime);
     }
 
     /// Values have taken effect.
@@ -68,8 +75,11 @@ impl Music {
 
     /// The next supervisor numbers lives anew.
     pub fn renumber(&mut self, lives: impl Iterator<Item = (RuntimeIndex, RuntimeIndex)>) {
-        let mut before = std::mem::take(&mut self.programs);
-        self.programs = lives.filter_map(|(new, old)| Some((new, before.remove(&old)?))).collect();
+        let (mut before, deaf) = (std::mem::take(&mut self.programs), std::mem::take(&mut self.deaf));
+        for (new, old) in lives {
+            self.programs.extend(before.remove(&old).map(|known| (new, known)));
+            self.deaf.extend(deaf.contains(&old).then_some(new));
+        }
     }
 }
 
@@ -155,7 +165,9 @@ impl World {
             let Some(named) = program.runtime.filter(|named| self.policy.runtimes[*named].slot == Some(*runtime)) else { continue };
             let current = self.policy.runtimes[named].current.as_ref();
             let Some(items) = current.and_then(|current| current.plan.tempo.as_ref()) else { continue };
-            let is_there = self.alive.get(&Child::Host(life.host)).is_some_and(|is_going| !is_going) && self.is_heard(life.host);
+            let is_there = self.alive.get(&Child::Host(life.host)).is_some_and(|is_going| !is_going)
+                && self.is_heard(life.host)
+                && !self.music.deaf.contains(runtime);
             if program.phase != Phase::Running || program.host != Some(life.host) || !is_there {
                 continue;
             }
