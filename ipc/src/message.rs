@@ -423,6 +423,10 @@ pub enum DeviceReply {
     Midi(Vec<Arrived>),
     /// A port that is played on or sent to has come or gone.
     MidiPort(PortChange),
+    /// There is nothing that instruments could be heard and played through. Looked for all the time, told once.
+    MidiUnavailable {
+        reason: String,
+    },
     /// What the MIDI clock that comes in says, from its block on.
     Tempo(Tempo),
     /// This block is the first of a tape. `earlier_frames` is how many frames the part before has, where that is known.

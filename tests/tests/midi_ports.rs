@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tests::jack_midi::{LISTENER_PORT, Listener, Sender};
 use tests::jack_server::JackServer;
-use tests::playing::{Folder, Playing, await_that, number, succeed, text};
+use tests::playing::{Folder, Playing, await_that, number, send_signal, succeed, text};
 use tests::programs::synth;
 
 /// A program that holds a note for as long as it is told to.
@@ -149,6 +149,36 @@ fn a_server_that_goes_and_comes_back_finds_its_instruments_connected_again_and_n
     sound_note(&folder, &mut sender, 32);
     playing.signal(Signal::INT);
     assert_eq!(playing.wait(), Some(0));
+}
+
+/// This machine may have a sequencer; then there is nothing to be said.
+#[test]
+fn without_a_sequencer_and_a_server_it_is_said_once_and_the_server_that_comes_is_played_to() {
+    let Some(server) = JackServer::start_with_patience(1_000) else { return };
+    let name = server.name().to_owned();
+    drop(server);
+    let folder = Folder::new();
+    let program = folder.file("scale.8f4e", SCALE);
+    let arguments = ["--midi-out", "midi-capture", text(&program)];
+    let mut playing = Playing::start(&folder, &arguments, &[("JACK_DEFAULT_SERVER", &name)]);
+    if !std::path::Path::new("/dev/snd/seq").exists() {
+        let said = playing.wait_for("midiUnavailable");
+        let reason = said["reason"].as_str().expect("a reason is text");
+        assert!(reason.contains("no ALSA sequencer") && reason.contains("/dev/snd/seq") && reason.contains("modprobe snd-seq"), "{reason}");
+    }
+    // Another device host finds the same, and need not say it.
+    let device = playing.seen().iter().find(|event| event["role"] == "device-host").and_then(|event| event["pid"].as_u64());
+    send_signal(device.expect("its process is known") as u32, Signal::KILL);
+    playing.wait_until("of another device host", |event| event["event"] == "processStarted" && event["role"] == "device-host");
+    let before = number(&folder, "scale", "scale:cycle");
+    await_that("time goes on", || number(&folder, "scale", "scale:cycle") > before + 20.0);
+    let server = JackServer::start_as(&name, 1_000);
+    let listener = Listener::start(&server, None);
+    playing.wait_until("of a found port", port_event("midiPortFound", "out", LISTENER_PORT));
+    (0..6).for_each(|_| drop(listener.hear()));
+    playing.signal(Signal::INT);
+    assert_eq!(playing.wait(), Some(0));
+    assert!(playing.seen().iter().filter(|event| event["event"] == "midiUnavailable").count() <= 1);
 }
 
 #[test]

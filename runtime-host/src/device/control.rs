@@ -125,6 +125,7 @@ impl Control {
             Event::Listed(devices) => Some(vec![DeviceReply::Devices(devices)]),
             Event::Midi(midi::input::News::Arrived(arrived)) => Some(vec![DeviceReply::Midi(arrived)]),
             Event::Midi(midi::input::News::Port(change)) => Some(vec![DeviceReply::MidiPort(change)]),
+            Event::Midi(midi::input::News::Unavailable(reason)) => Some(vec![DeviceReply::MidiUnavailable { reason }]),
             Event::Midi(midi::input::News::Tempo(tempo)) => Some(vec![DeviceReply::Tempo(tempo)]),
         };
         self.send_all(replies.unwrap_or_default())

@@ -10,7 +10,7 @@
 //! | input | opens the device's input, and looks after it | [`listening`] |
 //! | the input's callback (real-time) | takes in | [`listening`], [`capture`] |
 //! | stream, search, listing | calls into driver libraries, which may hang | [`output`] |
-//! | midi, midi-jack | read MIDI lanes, send and record events, end notes | [`midi`] |
+//! | midi, midi-jack, midi-seq | read MIDI lanes, send and record events, end notes | [`midi`] |
 //! | client-end | closes a client of a sound server | [`clients`] |
 //! | tape | writes WAV files | [`tape`] |
 //!

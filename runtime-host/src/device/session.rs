@@ -19,12 +19,11 @@ use super::control::Event;
 use super::counters::Counters;
 use super::lanes::{Lanes, runtime_of};
 use super::listening::Listening;
-use super::midi::input::jack::ClientName;
 use super::midi::input::{InputCounters, MidiInput, Setup};
-use super::midi::{Destinations, MidiOut, SessionTime};
+use super::midi::{Destinations, Drivers, MidiOut, SessionTime};
 use super::mixer::{Command, Mixer, MixerControl, MixerSettings, Notice, ahead_blocks};
 use super::output::follow::{Outputs, Wanted};
-use super::output::{Target, unpaced};
+use super::output::{SoundSystem, Target, unpaced};
 use super::strip::Strip;
 use super::tape::TapeError;
 use super::tape::deck::Deck;
@@ -219,14 +218,12 @@ impl Session {
         }
         let setup = Setup {
             ports,
-            jack: self.midi_to.jack,
+            drivers: self.midi_to.drivers.clone(),
             sample_rate_hz: self.sample_rate_hz,
             ahead_blocks: ahead_blocks(self.lead_blocks, 1),
             counters: Arc::clone(&self.counters),
             input_counters: Arc::clone(&self.midi_in_counters),
-            sender_name: self.midi_to.name.clone(),
             looped: self.midi.looped(),
-            clients: self.midi_to.clients.clone(),
         };
         let events = self.events.clone();
         // Without threads there is no input; when the control thread has ended, nobody needs to know.
@@ -422,19 +419,25 @@ impl Session {
     }
 }
 
-/// Events go to JACK where sound may, and into a file beside the recording, if there is one. Where a device host goes on for
-/// one that has died, the name of its file has the frame it goes on from.
+/// Events go to JACK where sound may, else to the sequencer, unless nothing of the machine is to be played; and into a file
+/// beside the recording, if there is one. Where a device host goes on for one that has died, the name of its file has the frame
+/// it goes on from.
 fn midi_destinations(request: &OpenDevice, clients: &Clients) -> Destinations {
     let file = request.tape.as_ref().and_then(|tape| tape.master.as_ref()).map(|path| match request.first_frame {
         0 => path.with_extension("mid"),
         frame => path.with_extension(format!("{frame}.mid")),
     });
-    let jack = match &request.output {
-        Output::Default => true,
-        Output::Named(name) => name != "null",
-        Output::Unpaced { .. } => false,
+    let target = match &request.output {
+        Output::Default => Target::Any,
+        Output::Named(name) => Target::parse(name),
+        Output::Unpaced { .. } => Target::Null,
     };
-    Destinations { file, jack, name: ClientName::default(), clients: clients.clone() }
+    let drivers = Drivers {
+        jack: target.systems().contains(&SoundSystem::Jack).then(Default::default),
+        sequencer: (target != Target::Null).then(Default::default),
+        clients: clients.clone(),
+    };
+    Destinations { file, drivers }
 }
 
 fn check(request: &OpenDevice) -> Result<(), OpenError> {

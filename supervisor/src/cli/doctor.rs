@@ -6,8 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use ipc::limits::LANE_CHANNELS;
+use runtime_host::device::midi::alsa::DEVICE as SEQUENCER;
 use runtime_host::realtime::{DEVICE_PRIORITY, promote_current_thread};
-use rustix::fs::{StatVfs, StatVfsMountFlags, statvfs};
+use rustix::fs::{Access, StatVfs, StatVfsMountFlags, statvfs};
 use rustix::process::{Resource, getrlimit};
 use serde_json::{Value, json};
 
@@ -78,6 +79,7 @@ impl Check {
 pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
     let mut checks = vec![processor(), realtime(), locked_memory(), confinement(), shared_memory(), runtime_directory(), recording()];
     checks.extend(session_and_outputs());
+    checks.push(sequencer());
     if arguments.json {
         let checks: Vec<Value> = checks.iter().map(to_json).collect();
         render::print(&json!({ "checks": checks }).to_string());
@@ -200,6 +202,19 @@ fn recording() -> Check {
     Check::new(NAME, if room >= WANTED_RECORDING { State::Fine } else { State::Limited }, detail, FIX)
 }
 
+/// What instruments are heard and played through where no JACK server plays. It is not opened: that is the device host's.
+fn sequencer() -> Check {
+    const NAME: &str = "ALSA sequencer (MIDI)";
+    let opened = rustix::fs::access(SEQUENCER, Access::READ_OK | Access::WRITE_OK);
+    let Err(error) = opened else { return Check::new(NAME, State::Fine, SEQUENCER, "") };
+    let error = std::io::Error::from(error);
+    let fix = match error.kind() {
+        std::io::ErrorKind::PermissionDenied => "`sudo usermod -aG audio $USER`, and log in again",
+        _ => "sudo modprobe snd-seq; or ignore this if you play through JACK, which has MIDI of its own, or have no instruments",
+    };
+    Check::new(NAME, State::Limited, format!("{SEQUENCER}: {error}"), fix)
+}
+
 /// Opens a session with a device host, and asks that for the outputs.
 fn session_and_outputs() -> Vec<Check> {
     const NAME: &str = "processes";
@@ -258,7 +273,9 @@ mod tests {
 
     #[test]
     fn whatever_is_not_fine_comes_with_a_fix() {
-        for check in [processor(), realtime(), locked_memory(), confinement(), shared_memory(), runtime_directory(), recording()] {
+        for check in
+            [processor(), realtime(), locked_memory(), confinement(), shared_memory(), runtime_directory(), recording(), sequencer()]
+        {
             assert_eq!(check.fix.is_none(), check.state == State::Fine, "{check:?}");
             assert!(check.fix.is_none_or(|fix| !fix.is_empty()));
         }

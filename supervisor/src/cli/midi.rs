@@ -13,12 +13,14 @@ use crate::policy::TempoSetup;
 /// What MIDI comes from and goes to, where a command plays on a device.
 #[derive(clap::Args)]
 pub struct MidiArguments {
-    /// What MIDI input ports listen to, the first one first: (part of) the name of another program's port, a MIDI file, or
-    /// `loop` (`loop:2`) for what the session itself sends at its first (second) output port. Without it port 1 listens to
-    /// all instruments.
+    /// What MIDI input ports listen to, the first one first: (part of) the name of an instrument's or another program's port,
+    /// in JACK or, where no JACK server plays, in the ALSA sequencer (`jack_lsp -t`, `aconnect -l`); a MIDI file; or `loop`
+    /// (`loop:2`) for what the session itself sends at its first (second) output port. Without it port 1 listens to all
+    /// instruments.
     #[arg(long = "midi-in", value_name = "NAME")]
     inputs: Vec<String>,
-    /// What MIDI output ports are connected to, the first one first: (part of) the name of another program's port.
+    /// What MIDI output ports are connected to, the first one first: (part of) the name of an instrument's or another
+    /// program's port, as above. Others may connect themselves to `continuo-midi`, ports `out_1` to `out_4`.
     #[arg(long = "midi-out", value_name = "NAME")]
     outputs: Vec<String>,
     /// How fast the session goes: beats a minute, or `midi` for as fast as the MIDI clock that comes in; 120 without it.

@@ -51,6 +51,8 @@ pub(super) struct Midi {
     dropped: u64,
     /// What the device host has counted.
     device: MidiCounters,
+    /// Whether it has been told that there is nothing to hear and play instruments through.
+    has_told_unavailable: bool,
 }
 
 /// What a host has had no room for.
@@ -152,6 +154,13 @@ impl Policy {
             self.end_held_notes(Some(change.port), actions);
         }
         actions.push(Action::Tell(Report::MidiPort(change)));
+    }
+
+    /// There is nothing to hear and play instruments through, which is told once: the next device host finds the same.
+    pub(super) fn midi_unavailable(&mut self, reason: String, actions: &mut Vec<Action>) {
+        if !std::mem::replace(&mut self.midi.has_told_unavailable, true) {
+            actions.push(Action::Tell(Report::MidiUnavailable { reason }));
+        }
     }
 
     /// Ends what is held, at one port or at all of them, after everything that has been played on them.

@@ -245,6 +245,7 @@ impl Policy {
             DeviceReply::Status(status) => self.device_status(now_ms, status, actions),
             DeviceReply::Midi(arrived) => self.midi_arrived(&arrived, actions),
             DeviceReply::MidiPort(change) => self.midi_port_changed(change, actions),
+            DeviceReply::MidiUnavailable { reason } => self.midi_unavailable(reason, actions),
             DeviceReply::Tempo(tempo) => self.clock_said(tempo, actions),
             DeviceReply::RecordingFailed { .. } => {
                 self.tape_said(reply, actions);

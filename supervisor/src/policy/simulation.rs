@@ -598,6 +598,7 @@ impl World {
                 let (outcome, timings) = (CompileOutcome::Checked, CompileTimings::default());
                 Event::WorkerSaid { generation, reply: WorkerReply::Compiled { id: frames, outcome, timings } }
             }
+            9 if self.random.one_in(8) => device(DeviceReply::MidiUnavailable { reason: String::new() }),
             9 if self.random.one_in(4) => device(DeviceReply::Failed { reason: String::new() }),
             9..=11 => device(DeviceReply::Status(DeviceStatus { frames, ..DeviceStatus::default() })),
             _ => Event::HostSaid { host, reply },

@@ -721,6 +721,10 @@ pub enum Report {
     },
     /// A port that is played on or sent to has come or gone.
     MidiPort(PortChange),
+    /// There is nothing that instruments could be heard and played through.
+    MidiUnavailable {
+        reason: String,
+    },
     RecordingFailed {
         /// Of what was played. `None`: what the sound is recorded into.
         path: Option<PathBuf>,

@@ -152,6 +152,7 @@ pub fn event(programs: &[ProgramText], report: &Report) -> Option<Value> {
         Report::Moved { device, reason } => json!({ "event": "moved", "device": device, "reason": reason }),
         Report::MidiPort(change) => json!({ "event": if change.is_there { "midiPortFound" } else { "midiPortLost" },
             "direction": change.direction, "port": change.port, "name": change.name }),
+        Report::MidiUnavailable { reason } => json!({ "event": "midiUnavailable", "reason": reason }),
         Report::RecordingFailed { reason, .. } => json!({ "event": "recordingFailed", "reason": reason }),
         Report::TapeBegun { files, part, block, missed_frames } => json!({ "event": "tapeStarted", "master": files.master,
             "stems": files.stems, "part": part, "block": block, "missedFrames": missed_frames }),

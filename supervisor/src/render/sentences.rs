@@ -93,6 +93,7 @@ impl Sentences<'_> {
             // Told to whoever ended it, or with the end of the session.
             Report::TapeEnded { .. } => return None,
             Report::MidiPort(change) => midi_port(change),
+            Report::MidiUnavailable { reason } => format!("no instrument is heard or played over MIDI: {reason}"),
             Report::RecordingFailed { path: None, reason } => format!("error: recording: {reason}"),
             Report::RecordingFailed { path: Some(path), reason } => format!("error: recording into {}: {reason}", path.display()),
             Report::ProcessStarted { .. } | Report::Compiled { .. } | Report::Checked { .. } | Report::RuntimeStarted { .. } => {

@@ -12,7 +12,7 @@ use ipc::tempo::{CLOCKS_PER_SIXTEENTH, MAX_SIXTEENTHS, Tempo};
 
 use super::LATENCY_NS;
 use super::input::PORTS;
-use super::input::clock::SessionClock;
+use super::input::clock::CountClock;
 
 /// Tempos that wait for their block; of more, the last counts.
 const MAX_WAITING: usize = 64;
@@ -26,7 +26,7 @@ const SAME_CLOCKS: f64 = 0.5;
 
 /// See the module's documentation.
 pub struct ClockOut {
-    session: SessionClock,
+    session: CountClock,
     sample_rate_hz: u32,
     /// What holds; `None` before the first.
     tempo: Option<Tempo>,
@@ -37,7 +37,7 @@ pub struct ClockOut {
 
 impl ClockOut {
     pub fn new(sample_rate_hz: u32) -> Self {
-        let session = SessionClock::new(sample_rate_hz);
+        let session = CountClock::of_session(sample_rate_hz);
         Self { session, sample_rate_hz: sample_rate_hz.max(1), tempo: None, waiting: VecDeque::new(), done: 0 }
     }
 
@@ -64,7 +64,7 @@ impl ClockOut {
         if frames == 0 || !self.runs() {
             return;
         }
-        let horizon = self.session.frame_at(now_ns.saturating_add(LATENCY_NS));
+        let horizon = self.session.count_at(now_ns.saturating_add(LATENCY_NS));
         let made_up = u64::from(self.sample_rate_hz) / MADE_UP_PARTS;
         self.done = self.done.max(horizon.saturating_sub(made_up));
         while let Some(next) = self.waiting.front().copied().filter(|next| next.first_frame() < horizon) {

@@ -55,9 +55,10 @@ impl Desk {
         self.late
     }
 
-    /// Events that hosts had no room for, in the lanes of now and before.
+    /// Events that hosts had no room for, in the lanes of now and before, or the ways out had none.
     pub fn dropped(&self) -> u64 {
-        self.dropped + self.lanes.iter().map(|lane| lane.reader.dropped()).sum::<u64>()
+        let of_lanes: u64 = self.lanes.iter().map(|lane| lane.reader.dropped()).sum();
+        self.dropped + of_lanes + self.sinks.iter().map(|sink| sink.dropped()).sum::<u64>()
     }
 
     /// How long nothing has come or gone.

@@ -15,10 +15,12 @@ use std::time::Duration;
 use ::jack::{
     AsyncClient, Client, ClientOptions, ClientStatus, Control, MidiOut, NotificationHandler, Port, ProcessHandler, ProcessScope, RawMidi,
 };
-use ipc::midi::{MidiEvent, is_note_off, wire_bytes_rt};
-use rtrb::{Consumer, Producer, PushError, RingBuffer};
+use ipc::midi::{MidiEvent, wire_bytes_rt};
 
-use super::input::jack::ClientName;
+use super::input::PORTS;
+use super::input::wiring::SenderPorts;
+use super::outgoing::{self, Due, Outgoing};
+use super::presence::Presence;
 use super::{LATENCY_NS, MidiSink};
 use crate::device::clients::{Client as OwnClient, Clients};
 use crate::device::output::quiet::silence_libraries;
@@ -26,12 +28,6 @@ use crate::realtime::{RealtimeSection, monotonic_ns_rt};
 
 /// What JACK calls the client.
 const CLIENT_NAME: &str = "continuo-midi";
-/// Output ports, which are called `out_1` and so on. Events for others are left out.
-const PORTS: usize = 4;
-/// Events on their way to JACK's thread, and as many again that wait there for their frame.
-const QUEUE_EVENTS: usize = 2_048;
-/// Beginnings that wait for room in the queue; ends always wait.
-const MAX_WAITING: usize = 1_024;
 const SEARCH_INTERVAL: Duration = Duration::from_millis(500);
 /// How long the end waits for what is on its way to be sent: some cycles of the longest period, and the latency.
 const FAREWELL_LIMIT: Duration = Duration::from_millis(250);
@@ -44,29 +40,30 @@ pub struct JackOut {
     is_over: Arc<AtomicBool>,
     /// Asks for another search.
     search: Sender<()>,
-    /// What JACK calls the client, for whoever connects its ports.
-    name: ClientName,
+    /// What JACK calls our ports, for whoever connects them.
+    ports: SenderPorts,
     connected: Option<Connected>,
-    waiting: std::collections::VecDeque<MidiEvent>,
+    /// Events that clients of before had no room for.
+    earlier_dropped: u64,
 }
 
 /// A client that plays.
 struct Connected {
     client: OwnClient<AsyncClient<Notices, Sending>>,
-    events: Producer<MidiEvent>,
+    events: Outgoing,
     is_lost: Arc<AtomicBool>,
-    is_idle: Arc<AtomicBool>,
 }
 
 impl JackOut {
-    /// Begins to look for a server.
-    pub fn start(name: ClientName, clients: Clients) -> std::io::Result<Self> {
+    /// Begins to look for a server, and tells whether there is one.
+    pub fn start(ports: SenderPorts, presence: Presence, clients: Clients) -> std::io::Result<Self> {
         let (found_in, found) = channel();
         let (search, searches) = channel();
         let is_over = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&is_over);
-        std::thread::Builder::new().name("midi-jack".into()).spawn(move || look_for_servers(&searches, &found_in, &ended, &clients))?;
-        let out = Self { found, name, is_over, search, connected: None, waiting: std::collections::VecDeque::new() };
+        let job = move || look_for_servers(&searches, &found_in, &ended, &presence, &clients);
+        std::thread::Builder::new().name("midi-jack".into()).spawn(job)?;
+        let out = Self { found, ports, is_over, search, connected: None, earlier_dropped: 0 };
         out.begin_search();
         Ok(out)
     }
@@ -75,59 +72,56 @@ impl JackOut {
         // The thread is there until the other end of this is gone.
         let _ = self.search.send(());
     }
-
-    /// Hands over what waits for room.
-    fn hand_over(&mut self) {
-        let Some(connected) = &mut self.connected else { return self.waiting.clear() };
-        while let Some(event) = self.waiting.pop_front() {
-            connected.is_idle.store(false, Release);
-            if let Err(PushError::Full(event)) = connected.events.push(event) {
-                self.waiting.push_front(event);
-                return;
-            }
-        }
-    }
 }
 
 impl MidiSink for JackOut {
     fn send(&mut self, event: &MidiEvent) {
-        if self.connected.is_some() && (is_note_off(event.message) || self.waiting.len() < MAX_WAITING) {
-            self.waiting.push_back(*event);
-            self.hand_over();
+        if let Some(connected) = &mut self.connected {
+            connected.events.put(event);
         }
     }
 
     fn look(&mut self, _now_ns: u64) {
         if let Ok(connected) = self.found.try_recv() {
-            self.name.set(Some(connected.client.as_client().name().to_owned()));
+            let name = connected.client.as_client().name();
+            self.ports.set((1..=PORTS).map(|number| format!("{name}:out_{number}")).collect());
             self.connected = Some(connected);
         }
-        if self.connected.take_if(|connected| connected.is_lost.load(Acquire)).is_some() {
-            self.name.set(None);
+        if let Some(lost) = self.connected.take_if(|connected| connected.is_lost.load(Acquire)) {
+            self.ports.set(Vec::new());
+            self.earlier_dropped += lost.events.dropped();
             self.begin_search();
         }
-        self.hand_over();
+        if let Some(connected) = &mut self.connected {
+            connected.events.hand_over();
+        }
+    }
+
+    fn dropped(&self) -> u64 {
+        self.earlier_dropped + self.connected.as_ref().map_or(0, |connected| connected.events.dropped())
     }
 
     fn close(&mut self) {
         self.is_over.store(true, Release);
         let Some(connected) = &self.connected else { return };
         let began = std::time::Instant::now();
-        while !connected.is_idle.load(Acquire) && !connected.is_lost.load(Acquire) && began.elapsed() < FAREWELL_LIMIT {
+        while !connected.events.is_idle() && !connected.is_lost.load(Acquire) && began.elapsed() < FAREWELL_LIMIT {
             std::thread::sleep(Duration::from_millis(1));
         }
         self.connected = None;
     }
 }
 
-fn look_for_servers(searches: &Receiver<()>, found: &Sender<Connected>, is_over: &AtomicBool, clients: &Clients) {
+fn look_for_servers(searches: &Receiver<()>, found: &Sender<Connected>, is_over: &AtomicBool, presence: &Presence, clients: &Clients) {
     silence_libraries();
     while searches.recv().is_ok() {
         loop {
             if is_over.load(Acquire) {
                 return;
             }
-            match connect(clients) {
+            let connected = connect(clients);
+            presence.tell(connected.is_ok());
+            match connected {
                 Ok(connected) => match found.send(connected) {
                     Ok(()) => break,
                     Err(_) => return,
@@ -146,13 +140,12 @@ fn connect(clients: &Clients) -> Result<Connected, ::jack::Error> {
         ports.push(client.register_port(&format!("out_{number}"), MidiOut::default())?);
     }
     let sample_rate_hz = client.sample_rate() as u64;
-    let (events, events_rt) = RingBuffer::new(QUEUE_EVENTS);
-    let (is_lost, is_idle) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(true)));
-    let pending = Vec::with_capacity(QUEUE_EVENTS);
-    let sending = Sending { ports, events: events_rt, pending, sample_rate_hz, is_idle: Arc::clone(&is_idle) };
+    let (events, due) = outgoing::queue();
+    let is_lost = Arc::new(AtomicBool::new(false));
+    let sending = Sending { ports, due, sample_rate_hz };
     let client = client.activate_async(Notices { is_lost: Arc::clone(&is_lost) }, sending)?;
     let client = OwnClient::new(client, open, Arc::clone(&is_lost));
-    Ok(Connected { client, events, is_lost, is_idle })
+    Ok(Connected { client, events, is_lost })
 }
 
 struct Notices {
@@ -169,33 +162,19 @@ impl NotificationHandler for Notices {
 /// What JACK's thread has.
 struct Sending {
     ports: Vec<Port<MidiOut>>,
-    events: Consumer<MidiEvent>,
-    /// In the order in which they are due. Never grows beyond the capacity it was made with.
-    pending: Vec<MidiEvent>,
+    due: Due,
     sample_rate_hz: u64,
-    is_idle: Arc<AtomicBool>,
-}
-
-impl Sending {
-    fn take_in_rt(&mut self) {
-        while self.pending.len() < self.pending.capacity() {
-            let Ok(event) = self.events.pop() else { return };
-            // Lanes come one after the other; within a lane the order stays.
-            let place = self.pending.iter().rposition(|other| other.due_ns <= event.due_ns).map_or(0, |index| index + 1);
-            self.pending.insert(place, event);
-        }
-    }
 }
 
 impl ProcessHandler for Sending {
     fn process(&mut self, _client: &Client, scope: &ProcessScope) -> Control {
         let _section = RealtimeSection::enter_rt();
-        self.take_in_rt();
+        self.due.take_in_rt();
         let frames = scope.n_frames();
         let period_ns = u64::from(frames) * SECOND_NS / self.sample_rate_hz.max(1);
         let since_ns = u64::from(scope.frames_since_cycle_start()) * SECOND_NS / self.sample_rate_hz.max(1);
         let begin_ns = monotonic_ns_rt().saturating_sub(since_ns);
-        let Self { ports, pending, sample_rate_hz, .. } = self;
+        let Self { ports, due: Due { pending, .. }, sample_rate_hz } = self;
         for (port, number) in ports.iter_mut().zip(1u8..) {
             let mut writer = port.writer(scope);
             let mut is_full = false;
@@ -209,9 +188,7 @@ impl ProcessHandler for Sending {
                 is_full
             });
         }
-        if self.pending.is_empty() && self.events.is_empty() {
-            self.is_idle.store(true, Release);
-        }
+        self.due.tell_idle_rt();
         Control::Continue
     }
 }

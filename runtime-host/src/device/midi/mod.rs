@@ -7,16 +7,21 @@
 //! | midi | reads lanes, keeps the list of sounding notes, makes clocks, writes files | [`desk`], [`clock_out`], [`mod@file`] |
 //! | midi-jack | looks for a JACK server | [`jack`] |
 //! | JACK's own (real-time) | sends events at their frames | [`jack`] |
+//! | midi-seq (real-time priority) | sends events on time to the ALSA sequencer, where there is no JACK server | [`sequencer`], [`alsa`] |
 //!
 //! A note that was begun is ended when its lane goes, for whatever reason: its runtime was stopped or replaced, its host died
 //! and nobody went on, the session ends. The thread begins with the first MIDI lane or tempo; a session without has none of this.
 
+pub mod alsa;
 pub mod clock_out;
 pub mod desk;
 pub mod file;
 pub mod input;
 pub mod jack;
 pub mod loopback;
+pub mod outgoing;
+pub mod presence;
+pub mod sequencer;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -40,9 +45,11 @@ use clock_out::ClockOut;
 use desk::Desk;
 use file::MidiFile;
 use input::inbox::{self, Inbox, Outbox};
-use input::jack::ClientName;
+use input::wiring::SenderPorts;
 use jack::JackOut;
 use loopback::Loopback;
+use presence::Presence;
+use sequencer::SequencerOut;
 
 /// How often lanes are looked at while notes come: events are sent [`LATENCY_NS`] after they were due, so this costs no accuracy.
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);
@@ -65,6 +72,11 @@ pub trait MidiSink: Send {
 
     /// Something to be done now and then.
     fn look(&mut self, now_ns: u64);
+
+    /// Events that were left out because there were too many.
+    fn dropped(&self) -> u64 {
+        0
+    }
 
     /// Nothing more will come: sends and saves what is left.
     fn close(&mut self);
@@ -89,16 +101,31 @@ struct Running {
     thread: JoinHandle<()>,
 }
 
+/// What MIDI may go through to instruments and other programs, both ways. Through JACK wherever there is a server, else
+/// through the sequencer.
+#[derive(Clone, Debug, Default)]
+pub struct Drivers {
+    /// Our own ports that send to JACK, where that may be used.
+    pub jack: Option<SenderPorts>,
+    /// The same of the ALSA sequencer.
+    pub sequencer: Option<SenderPorts>,
+    /// Of the process, at sound servers.
+    pub clients: Clients,
+}
+
+impl Drivers {
+    /// Whether a JACK server is there, which whoever looks for one is to tell.
+    fn presence(&self) -> Presence {
+        if self.jack.is_some() { Presence::sought(monotonic_ns_rt()) } else { Presence::absent() }
+    }
+}
+
 /// Where the events of a session go.
 #[derive(Clone, Debug, Default)]
 pub struct Destinations {
     /// A Standard MIDI File.
     pub file: Option<PathBuf>,
-    pub jack: bool,
-    /// What JACK calls the client that sends, while there is one.
-    pub name: ClientName,
-    /// Of the process, at sound servers.
-    pub clients: Clients,
+    pub drivers: Drivers,
 }
 
 impl Destinations {
@@ -107,8 +134,13 @@ impl Destinations {
         if let Some(path) = &self.file {
             sinks.push(Box::new(MidiFile::create(path.clone())?));
         }
-        if self.jack {
-            sinks.push(Box::new(JackOut::start(self.name.clone(), self.clients.clone())?));
+        let Drivers { jack, sequencer, clients } = &self.drivers;
+        let presence = self.drivers.presence();
+        if let Some(senders) = jack {
+            sinks.push(Box::new(JackOut::start(senders.clone(), presence.clone(), clients.clone())?));
+        }
+        if let Some(senders) = sequencer {
+            sinks.push(Box::new(SequencerOut::start(Box::new(alsa::open_outputs), senders.clone(), presence)?));
         }
         Ok(sinks)
     }

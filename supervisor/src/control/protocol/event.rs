@@ -176,6 +176,8 @@ pub enum ProcessEvent {
     MidiPortFound { direction: MidiDirection, port: u8, name: String },
     /// It has gone. What it held is ended; when it comes back it is connected again.
     MidiPortLost { direction: MidiDirection, port: u8, name: String },
+    /// There is nothing that instruments could be heard and played through. It is looked for all the time, and told once.
+    MidiUnavailable { why: String },
     /// A recording ended by itself.
     RecordingStopped { path: String, why: String },
     /// The session ends.
@@ -200,6 +202,7 @@ impl ProcessEvent {
             | Self::TapeStopped { .. }
             | Self::MidiPortFound { .. }
             | Self::MidiPortLost { .. }
+            | Self::MidiUnavailable { .. }
             | Self::RecordingStopped { .. }
             | Self::ShuttingDown {} => None,
         }

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use ipc::midi::{NOTE_OFF, Received, is_note_off};
+use ipc::midi::{Message, NOTE_OFF, Received, is_note_off};
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use super::{Heard, PORTS};
+use super::{Heard, InputCounters, PORTS};
 use crate::realtime::monotonic_ns_rt;
 
+/// Says that somebody is there, and nothing else.
+const ACTIVE_SENSING: u8 = 0xfe;
 /// Messages on their way.
 const QUEUE_MESSAGES: usize = 4_096;
 
@@ -30,6 +32,17 @@ pub struct Outbox {
 }
 
 impl Outbox {
+    /// Puts in what has come to a port as bytes. Counts what is no message and what finds no room.
+    pub fn hear_rt(&mut self, at_ns: u64, port: u8, bytes: &[u8], counters: &InputCounters) {
+        let Some(message) = message_rt(bytes) else {
+            counters.malformed.fetch_add(1, Relaxed);
+            return;
+        };
+        if message[0] != ACTIVE_SENSING && !self.put_rt(Heard { at_ns, received: Received { port, message } }) {
+            counters.dropped.fetch_add(1, Relaxed);
+        }
+    }
+
     /// Puts a message in; the last quarter of the queue is for the ends of notes. False when it is left out.
     pub fn put_rt(&mut self, heard: Heard) -> bool {
         let is_end = is_note_off(heard.received.message);
@@ -42,6 +55,13 @@ impl Outbox {
         }
         is_end
     }
+}
+
+/// The first three bytes of a message. `None` to what is none.
+fn message_rt(bytes: &[u8]) -> Option<Message> {
+    let message = [*bytes.first()?, bytes.get(1).copied().unwrap_or(0), bytes.get(2).copied().unwrap_or(0)];
+    let received = Received { port: 1, message };
+    received.is_sound().then_some(message)
 }
 
 /// Where they come out.
@@ -122,5 +142,25 @@ mod tests {
         assert!(ended.iter().all(|received| received.port == 2));
         assert_eq!(all.iter().filter(|received| !is_note_off(received.message)).count(), taken_in);
         assert!(taken_in < 10_000);
+    }
+
+    #[test]
+    fn any_bytes_are_a_message_or_none() {
+        assert_eq!(message_rt(&[0x90, 60, 100]), Some([0x90, 60, 100]));
+        assert_eq!(message_rt(&[0xc0, 7]), Some([0xc0, 7, 0]));
+        assert_eq!(message_rt(&[0xf8]), Some([0xf8, 0, 0]));
+        assert_eq!(message_rt(&[0xf0, 0x7e, 0x7f, 9, 1, 0xf7]), Some([0xf0, 0x7e, 0x7f]));
+        for garbage in [&[][..], &[60, 100], &[0x90, 0x90, 1], &[0x80, 1, 0xff]] {
+            assert_eq!(message_rt(garbage), None, "{garbage:?}");
+        }
+        let mut seed = 0x2545_f491_4f6c_dd1du64;
+        for _ in 0..100_000 {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            let bytes = seed.to_le_bytes();
+            let message = message_rt(&bytes[..(seed >> 61) as usize]);
+            assert!(message.is_none_or(|message| message[0] >= 0x80 && message[1] < 0x80 && message[2] < 0x80));
+        }
     }
 }

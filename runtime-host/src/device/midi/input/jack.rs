@@ -3,21 +3,22 @@
 //! A thread looks for a server, twice a second for as long as there is none, and has [`Wiring`] connect ports by name: those
 //! that are there, and those that come. What comes in goes through a wait-free queue to the MIDI input thread.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ::jack::{
-    AsyncClient, Client, ClientOptions, ClientStatus, Control, MidiIn, NotificationHandler, Port, PortId, ProcessHandler, ProcessScope,
+    AsyncClient, Client, ClientOptions, ClientStatus, Control, MidiIn, NotificationHandler, Port, PortFlags, PortId, ProcessHandler,
+    ProcessScope,
 };
-use ipc::midi::{Message, Received};
 
 use super::inbox::{Inbox, Outbox, queue};
-use super::wiring::{OnPort, Wiring};
+use super::wiring::{Connection, Offered, OnPort, Patching, SenderPorts, Wiring};
 use super::{Heard, InputCounters, PORTS, Setup};
 use crate::device::clients::{Client as OwnClient, Clients};
+use crate::device::midi::presence::Presence;
 use crate::device::output::quiet::silence_libraries;
 use crate::realtime::{RealtimeSection, monotonic_ns_rt};
 
@@ -25,22 +26,8 @@ use crate::realtime::{RealtimeSection, monotonic_ns_rt};
 const CLIENT_NAME: &str = "continuo-midi-in";
 const SEARCH_INTERVAL: Duration = Duration::from_millis(500);
 const SECOND_NS: u64 = 1_000_000_000;
-/// Says that somebody is there, and nothing else.
-const ACTIVE_SENSING: u8 = 0xfe;
-
-/// What JACK calls the client that sends, while there is one. Never on a real-time thread.
-#[derive(Clone, Debug, Default)]
-pub struct ClientName(Arc<Mutex<Option<String>>>);
-
-impl ClientName {
-    pub fn set(&self, name: Option<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = name;
-    }
-
-    pub fn get(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
+/// What JACK calls ports for MIDI.
+const PORT_TYPE: &str = "8 bit raw midi";
 
 /// The MIDI input thread's end.
 pub struct JackIn {
@@ -65,15 +52,16 @@ impl Drop for End {
 }
 
 impl JackIn {
-    /// Begins to look for a server.
-    pub fn start(setup: &Setup, on_port: OnPort) -> std::io::Result<Self> {
+    /// Begins to look for a server, and tells whether there is one. `senders` are our own ports that send there.
+    pub fn start(setup: &Setup, senders: SenderPorts, presence: Presence, on_port: OnPort) -> std::io::Result<Self> {
         let (found_in, found) = channel();
         let (changes_in, changes) = channel();
         let is_over = Arc::new(AtomicBool::new(false));
         let seeker = Seeker {
-            wiring: Wiring::new(setup.ports.clone(), setup.sender_name.clone(), on_port),
+            wiring: Wiring::new(setup.ports.clone(), senders, on_port),
+            presence,
             counters: Arc::clone(&setup.input_counters),
-            clients: setup.clients.clone(),
+            clients: setup.drivers.clients.clone(),
             is_over: Arc::clone(&is_over),
             changes_in: changes_in.clone(),
             changes,
@@ -94,6 +82,7 @@ impl JackIn {
 /// The thread that looks for servers and connects ports.
 struct Seeker {
     wiring: Wiring,
+    presence: Presence,
     counters: Arc<InputCounters>,
     clients: Clients,
     is_over: Arc<AtomicBool>,
@@ -106,7 +95,9 @@ impl Seeker {
     fn run(mut self, found: &Sender<Inbox>) {
         silence_libraries();
         while !self.is_over.load(Acquire) {
-            let Ok((client, inbox, is_lost)) = self.connect() else {
+            let connected = self.connect();
+            self.presence.tell(connected.is_ok());
+            let Ok((client, inbox, is_lost)) = connected else {
                 let _ = self.changes.recv_timeout(SEARCH_INTERVAL);
                 continue;
             };
@@ -114,11 +105,11 @@ impl Seeker {
                 return;
             }
             while !self.is_over.load(Acquire) && !is_lost.load(Acquire) {
-                self.wiring.look(client.as_client());
+                self.wiring.look(&mut Patched(client.as_client()));
                 // Ports that come and go wake it; a client that never says so is seen at the next look.
                 if self.changes.recv_timeout(SEARCH_INTERVAL).is_ok() {
                     self.changes.try_iter().for_each(drop);
-                    self.wiring.check(client.as_client());
+                    self.wiring.check(&Patched(client.as_client()));
                 }
             }
             self.wiring.end();
@@ -139,6 +130,32 @@ impl Seeker {
         let notices = Notices { is_lost: Arc::clone(&is_lost), changes: self.changes_in.clone() };
         let client = client.activate_async(notices, receiving)?;
         Ok((OwnClient::new(client, open, Arc::clone(&is_lost)), inbox, is_lost))
+    }
+}
+
+/// The client as what connects ports.
+struct Patched<'a>(&'a Client);
+
+impl Patching for Patched<'_> {
+    fn offered(&mut self) -> Offered {
+        let ports = |flags| self.0.ports(None, Some(PORT_TYPE), flags);
+        Offered {
+            sources: ports(PortFlags::IS_OUTPUT),
+            destinations: ports(PortFlags::IS_INPUT),
+            instruments: ports(PortFlags::IS_OUTPUT | PortFlags::IS_PHYSICAL),
+        }
+    }
+
+    fn input(&self, port: u8) -> Option<String> {
+        Some(format!("{}:in_{port}", self.0.name()))
+    }
+
+    fn connect(&mut self, (source, destination): &Connection) -> bool {
+        self.0.connect_ports_by_name(source, destination).is_ok()
+    }
+
+    fn is_connected(&self, (source, destination): &Connection) -> bool {
+        self.0.port_by_name(source).is_some_and(|port| port.is_connected_to(destination).unwrap_or(false))
     }
 }
 
@@ -179,51 +196,10 @@ impl ProcessHandler for Receiving {
         let Self { ports, messages, counters, .. } = self;
         for (port, number) in ports.iter().zip(1u8..) {
             for event in port.iter(scope) {
-                let Some(message) = message_rt(event.bytes) else {
-                    counters.malformed.fetch_add(1, Relaxed);
-                    continue;
-                };
-                if message[0] == ACTIVE_SENSING {
-                    continue;
-                }
                 let at_ns = begin_ns + u64::from(event.time) * SECOND_NS / rate_hz;
-                if !messages.put_rt(Heard { at_ns, received: Received { port: number, message } }) {
-                    counters.dropped.fetch_add(1, Relaxed);
-                }
+                messages.hear_rt(at_ns, number, event.bytes, counters);
             }
         }
         Control::Continue
-    }
-}
-
-/// The first three bytes of a message. `None` to what is none.
-fn message_rt(bytes: &[u8]) -> Option<Message> {
-    let message = [*bytes.first()?, bytes.get(1).copied().unwrap_or(0), bytes.get(2).copied().unwrap_or(0)];
-    let received = Received { port: 1, message };
-    received.is_sound().then_some(message)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn any_bytes_are_a_message_or_none() {
-        assert_eq!(message_rt(&[0x90, 60, 100]), Some([0x90, 60, 100]));
-        assert_eq!(message_rt(&[0xc0, 7]), Some([0xc0, 7, 0]));
-        assert_eq!(message_rt(&[0xf8]), Some([0xf8, 0, 0]));
-        assert_eq!(message_rt(&[0xf0, 0x7e, 0x7f, 9, 1, 0xf7]), Some([0xf0, 0x7e, 0x7f]));
-        for garbage in [&[][..], &[60, 100], &[0x90, 0x90, 1], &[0x80, 1, 0xff]] {
-            assert_eq!(message_rt(garbage), None, "{garbage:?}");
-        }
-        let mut seed = 0x2545_f491_4f6c_dd1du64;
-        for _ in 0..100_000 {
-            seed ^= seed << 13;
-            seed ^= seed >> 7;
-            seed ^= seed << 17;
-            let bytes = seed.to_le_bytes();
-            let message = message_rt(&bytes[..(seed >> 61) as usize]);
-            assert!(message.is_none_or(|message| message[0] >= 0x80 && message[1] < 0x80 && message[2] < 0x80));
-        }
     }
 }

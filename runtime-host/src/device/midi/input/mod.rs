@@ -6,6 +6,8 @@
 //! | midi-in | looks at all sources, stamps, hands on to the control thread | this one, [`clock`], [`score`] |
 //! | midi-in-jack | looks for a JACK server, and connects ports by name | [`jack`], [`wiring`] |
 //! | JACK's own (real-time) | takes in what has come, with its time | [`jack`] |
+//! | midi-in-seq | opens the ALSA sequencer where there is no JACK server, and connects ports by name | [`sequencer`], [`wiring`] |
+//! | midir's own, one for each port | take in what has come, with its time | [`sequencer`] |
 //!
 //! From the arrival of a message to its block there are always as many blocks: those that hosts have computed ahead of the
 //! device, and `MARGIN_BLOCKS` for the way. So what was played evenly sounds evenly, whatever the period of the device is
@@ -19,6 +21,7 @@ pub mod follower;
 pub mod inbox;
 pub mod jack;
 pub mod score;
+pub mod sequencer;
 pub mod wiring;
 
 use std::path::Path;
@@ -33,14 +36,16 @@ use ipc::limits::BLOCK_FRAMES;
 use ipc::midi::{Arrived, Message, PortChange, Ports, Received};
 use ipc::tempo::Tempo;
 
-use crate::device::clients::Clients;
+use super::{Drivers, alsa};
 use crate::device::counters::Counters;
 use crate::realtime::{monotonic_ns_rt, tighten_timer_slack};
-use clock::SessionClock;
+use clock::CountClock;
 use follower::{Followed, Follower};
 use inbox::Inbox;
-use jack::{ClientName, JackIn};
+use jack::JackIn;
 use score::Score;
+use sequencer::SequencerIn;
+use wiring::Wiring;
 
 /// How often sources are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);
@@ -54,7 +59,8 @@ pub const MESSAGES_AT_A_TIME: usize = 64;
 /// Frames of a file that are handed on before their time, so that they are there on time however busy the machine is.
 const FILE_AHEAD_FRAMES: u64 = 16 * BLOCK_FRAMES as u64;
 
-/// Input ports. Those of the file names and port names of a session, and as many of JACK.
+/// Input ports, and output ports: those that a session has, and as many of JACK and of the sequencer. What is sent at others
+/// is left out.
 pub const PORTS: usize = 4;
 
 /// Name of an input port that hears what the session sends at its first output port; `loop:2` hears the second.
@@ -92,6 +98,8 @@ pub enum News {
     Port(PortChange),
     /// What the clock that comes in says.
     Tempo(Tempo),
+    /// There is nothing that instruments could be heard and played through, and why.
+    Unavailable(String),
 }
 
 /// A message from a source.
@@ -105,20 +113,16 @@ pub struct Heard {
 /// What a session's input is made with.
 pub struct Setup {
     pub ports: Ports,
-    /// Whether to listen to JACK.
-    pub jack: bool,
+    /// What to listen to.
+    pub drivers: Drivers,
     pub sample_rate_hz: u32,
     /// Blocks that hosts may have computed ahead of the device.
     pub ahead_blocks: u64,
     /// Of the mixer: the session clock.
     pub counters: Arc<Counters>,
     pub input_counters: Arc<InputCounters>,
-    /// What JACK calls the client that sends, while there is one.
-    pub sender_name: ClientName,
     /// What the session sends, by output port.
     pub looped: Option<Inbox>,
-    /// Of the process, at sound servers.
-    pub clients: Clients,
 }
 
 /// The control thread's end.
@@ -171,6 +175,24 @@ struct Sourced {
     source: Source,
 }
 
+/// Begins to listen to what there is. Without the threads that look for it there are the files still.
+fn listen(setup: &Setup, changes: &Sender<News>) -> (Option<JackIn>, Option<SequencerIn>) {
+    let presence = setup.drivers.presence();
+    // The input thread outlives the notices of those threads.
+    let on_port = || -> wiring::OnPort {
+        let changes = changes.clone();
+        Box::new(move |change| drop(changes.send(News::Port(change))))
+    };
+    let jack = setup.drivers.jack.clone().and_then(|senders| JackIn::start(setup, senders, presence.clone(), on_port()).ok());
+    let sequencer = setup.drivers.sequencer.clone().and_then(|senders| {
+        let missing = changes.clone();
+        let on_missing = Box::new(move |why: super::sequencer::Unavailable| drop(missing.send(News::Unavailable(why.to_string()))));
+        let wiring = Wiring::new(setup.ports.clone(), senders, on_port());
+        SequencerIn::start(Box::new(alsa::open_inputs), wiring, presence, &setup.input_counters, on_missing).ok()
+    });
+    (jack, sequencer)
+}
+
 /// A file that is being played into a port.
 struct Playing {
     /// By the frame, counted from its beginning, in which they are due.
@@ -182,10 +204,11 @@ struct Playing {
 /// What the thread has.
 struct Listening {
     setup: Setup,
-    clock: SessionClock,
+    clock: CountClock,
     jack: Option<JackIn>,
-    /// Ports that have come and gone.
-    changes: Receiver<PortChange>,
+    sequencer: Option<SequencerIn>,
+    /// Ports that have come and gone, and the lack of any.
+    changes: Receiver<News>,
     /// Where the session follows a clock.
     follower: Option<Follower>,
     /// What it has said and is not yet told.
@@ -197,7 +220,7 @@ struct Listening {
 
 impl Listening {
     fn new(setup: Setup) -> Self {
-        let clock = SessionClock::new(setup.sample_rate_hz);
+        let clock = CountClock::of_session(setup.sample_rate_hz);
         let files = (1..).zip(&setup.ports.inputs).take(PORTS).filter(|(_, name)| score::is_file(name));
         // A file that cannot be read has been told of before the session began.
         let files = files.filter_map(|(port, name)| {
@@ -207,11 +230,9 @@ impl Listening {
         });
         let files = files.collect();
         let (changes_in, changes) = channel();
-        // Without a thread that looks for a server there are the files still. This thread outlives that one's notices.
-        let on_port = Box::new(move |change| drop(changes_in.send(change)));
-        let jack = if setup.jack { JackIn::start(&setup, on_port).ok() } else { None };
+        let (jack, sequencer) = listen(&setup, &changes_in);
         let follower = setup.ports.follows_clock.then(Follower::default);
-        Self { setup, clock, jack, changes, follower, tempos: Vec::new(), files, origin: None }
+        Self { setup, clock, jack, sequencer, changes, follower, tempos: Vec::new(), files, origin: None }
     }
 
     fn run(&mut self, ended: &Receiver<()>, hand_on: &impl Fn(News)) {
@@ -228,7 +249,7 @@ impl Listening {
             }
             self.tempos.drain(..).for_each(|tempo| hand_on(News::Tempo(tempo)));
             if is_all {
-                changes.drain(..).for_each(|change| hand_on(News::Port(change)));
+                changes.drain(..).for_each(hand_on);
             }
         }
     }
@@ -240,7 +261,7 @@ impl Listening {
         let latency = (self.setup.ahead_blocks + MARGIN_BLOCKS) * BLOCK_FRAMES as u64;
         if frames > 0 {
             // The ticks of this very moment are under way: what begins now is heard by those that come after them.
-            let now = self.clock.frame_at(now_ns);
+            let now = self.clock.count_at(now_ns);
             let origin = *self.origin.get_or_insert(now + latency + FILE_AHEAD_FRAMES);
             for playing in &mut self.files {
                 playing.take(origin, now + latency + FILE_AHEAD_FRAMES, &mut arrived);
@@ -249,7 +270,7 @@ impl Listening {
         while arrived.len() < MESSAGES_AT_A_TIME
             && let Some(heard) = self.hear()
         {
-            let frame = self.clock.frame_at(heard.at_ns) + latency;
+            let frame = self.clock.count_at(heard.at_ns) + latency;
             let block = frame / BLOCK_FRAMES as u64;
             let followed = self.follower.as_mut().filter(|_| heard.source == Source::Outside);
             if let Some(followed) = followed.and_then(|follower| follower.take(heard.at_ns, heard.received)) {
@@ -266,8 +287,11 @@ impl Listening {
 
     /// The next message of any source but files.
     fn hear(&mut self) -> Option<Sourced> {
-        let outside = self.jack.as_mut().and_then(JackIn::hear).map(|heard| (heard, Source::Outside));
-        let (heard, source) = outside.or_else(|| self.setup.looped.as_mut()?.hear().map(|heard| (heard, Source::Session)))?;
+        let of_jack = self.jack.as_mut().and_then(JackIn::hear);
+        let outside = of_jack.or_else(|| self.sequencer.as_mut().and_then(SequencerIn::hear));
+        let (heard, source) = outside
+            .map(|heard| (heard, Source::Outside))
+            .or_else(|| self.setup.looped.as_mut()?.hear().map(|heard| (heard, Source::Session)))?;
         Some(Sourced { at_ns: heard.at_ns, received: heard.received, source })
     }
 
@@ -299,14 +323,12 @@ mod tests {
     fn listening(files: Vec<Playing>) -> Listening {
         let setup = Setup {
             ports: Ports::default(),
-            jack: false,
+            drivers: Drivers::default(),
             sample_rate_hz: 48_000,
             ahead_blocks: 5,
             counters: Arc::default(),
             input_counters: Arc::default(),
-            sender_name: ClientName::default(),
             looped: None,
-            clients: Clients::default(),
         };
         Listening { files, ..Listening::new(setup) }
     }
