@@ -236,6 +236,23 @@ fn a_runtime_that_is_heard_again_goes_on_with_the_note_that_it_holds() {
     assert_eq!(listener.hear().bytes, OFF);
 }
 
+#[test]
+fn a_note_that_is_held_begins_again_for_a_listener_that_comes_back() {
+    let Some(server) = JackServer::start_with_patience(1_000) else { return };
+    let folder = Folder::new();
+    let program = folder.file("hold.8f4e", HOLD);
+    let (listener, mut playing) = listen_to(&server, &folder, text(&program));
+    succeed(&folder, &["set", "hold", "hold:gate=1"]);
+    assert_eq!(listener.hear().bytes, ON);
+    drop(listener);
+    playing.wait_for("midiPortLost");
+    let listener = Listener::start(&server, None);
+    assert_eq!(listener.hear().bytes, ON, "it is held still");
+    playing.signal(Signal::INT);
+    assert_eq!(playing.wait(), Some(0));
+    assert_eq!(listener.hear().bytes, OFF);
+}
+
 /// The numbers of the notes that begin in a Standard MIDI File.
 fn notes_of(path: &std::path::Path) -> Vec<u8> {
     let bytes = std::fs::read(path).expect("what is sent is written beside the recording");

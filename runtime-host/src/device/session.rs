@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ipc::limits::{BLOCK_FRAMES, LANE_CHANNELS, MAX_LEAD_BLOCKS, SAMPLE_RATE_RANGE_HZ};
 use ipc::message::{Buses, DeviceReply, DeviceStatus, InputStatus, OpenDevice, Output, OutputMap, Tape};
-use ipc::midi::{MidiCounters, Ports};
+use ipc::midi::{MidiCounters, PortChange, Ports};
 use ipc::segment::{SegmentKind, SegmentRef, SessionId};
 use ipc::tempo::Tempo;
 
@@ -198,6 +198,11 @@ impl Session {
     /// Records no further block.
     pub fn stop_tape(&mut self, number: u64) -> Option<DeviceReply> {
         self.deck.stop(number, &mut self.mixer)
+    }
+
+    /// A MIDI port of another program has come or gone.
+    pub fn on_midi_port(&mut self, change: &PortChange) {
+        self.midi.on_port(change);
     }
 
     /// The writer of a tape has something to tell.
@@ -423,9 +428,10 @@ impl Session {
 /// beside the recording, if there is one. Where a device host goes on for one that has died, the name of its file has the frame
 /// it goes on from.
 fn midi_destinations(request: &OpenDevice, clients: &Clients) -> Destinations {
-    let file = request.tape.as_ref().and_then(|tape| tape.master.as_ref()).map(|path| match request.first_frame {
-        0 => path.with_extension("mid"),
-        frame => path.with_extension(format!("{frame}.mid")),
+    let master = request.tape.as_ref().and_then(|tape| tape.master.as_ref());
+    let file = master.map(|path| match request.first_frame {
+        0 => (path.with_extension("mid"), 0),
+        frame => (path.with_extension(format!("{frame}.mid")), frame),
     });
     let target = match &request.output {
         Output::Default => Target::Any,
@@ -437,7 +443,7 @@ fn midi_destinations(request: &OpenDevice, clients: &Clients) -> Destinations {
         sequencer: (target != Target::Null).then(Default::default),
         clients: clients.clone(),
     };
-    Destinations { file, drivers }
+    Destinations { file, drivers, begins_session: request.first_frame == 0 }
 }
 
 fn check(request: &OpenDevice) -> Result<(), OpenError> {
