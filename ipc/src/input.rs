@@ -95,6 +95,11 @@ impl<W: Words, const BLOCKS: usize, const FRAMES: usize> InputReader<W, BLOCKS, 
         !self.is_fed_rt() || self.words.written_rt() > tick || self.words.wait_until_written_rt(tick, timeout)
     }
 
+    /// Number of the block that is decided next.
+    pub fn decided_rt(&self) -> u64 {
+        self.words.written_rt()
+    }
+
     /// Copies out what tick `tick` hears. False when it is not there.
     pub fn read_rt(&self, tick: u64, block: &mut [[f32; FRAMES]; LANE_CHANNELS]) -> bool {
         self.words.read_rt(tick, block)

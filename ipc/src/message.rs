@@ -277,6 +277,8 @@ pub enum DeviceRequest {
         lane: SegmentRef,
         /// Another device host was reading it: go on with the first block that no device was given, and fade in.
         resumes: bool,
+        /// What its host hears is decided here: it is not a replay, in which the supervisor knows.
+        decides_input: bool,
     },
     /// All lanes that are to start together have been added: start them, and an output without a clock.
     Begin,

@@ -301,6 +301,12 @@ impl<W: Words, const EVENTS: usize> MidiLaneWriter<W, EVENTS> {
         true
     }
 
+    /// Whether so many events of any kind find room.
+    pub fn has_room_rt(&self, events: u64) -> bool {
+        let untaken = self.written.saturating_sub(self.words.load_u64_rt(TAKEN, Acquire));
+        untaken + events + (EVENTS / 4) as u64 <= EVENTS as u64
+    }
+
     /// Counts what does not begin because there is no room.
     pub fn count_dropped_rt(&self) {
         let dropped = self.words.load_u64_rt(DROPPED, Relaxed);

@@ -148,7 +148,7 @@ fn the_device_host_refuses_what_cannot_be_with_a_reason() {
     let foreign = RampHost::start(&session);
     let lane = foreign.segment.reference().clone();
 
-    host.send(DeviceRequest::AddLane { runtime: "a".into(), lane: lane.clone(), resumes: false });
+    host.send(DeviceRequest::AddLane { runtime: "a".into(), lane: lane.clone(), resumes: false, decides_input: true });
     host.wait_for("refusal", failed("no output is open"));
     host.send(open(null(), 1, 4, None));
     host.wait_for("refusal", failed("1 Hz"));
@@ -164,10 +164,10 @@ fn the_device_host_refuses_what_cannot_be_with_a_reason() {
     host.wait_for("open output", |reply| matches!(reply, DeviceReply::Opened { .. }).then_some(()));
     host.send(open(null(), 48_000, 4, None));
     host.wait_for("refusal", failed("already open"));
-    host.send(DeviceRequest::AddLane { runtime: "a".into(), lane, resumes: false });
+    host.send(DeviceRequest::AddLane { runtime: "a".into(), lane, resumes: false, decides_input: true });
     host.wait_for("refusal", failed("another session"));
     let ramp = host.add_ramp("a");
-    host.send(DeviceRequest::AddLane { runtime: "a".into(), lane: ramp.segment.reference().clone(), resumes: false });
+    host.send(DeviceRequest::AddLane { runtime: "a".into(), lane: ramp.segment.reference().clone(), resumes: false, decides_input: true });
     host.wait_for("refusal", failed("already has a lane"));
     host.stop();
 }

@@ -1,7 +1,7 @@
 //! Runtimes that listen: to each other over buses, and to what the device takes in. Real processes, a real audio server; what is
 //! heard is compared with a model of it, sample by sample.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tests::jack_server::JackServer;
 use tests::live::read_wav;
 use tests::playing::{Folder, PATIENCE, Playing, continuo, run, send_signal, text};
-use tests::programs::{RAMP_STEP, audio_program, ramp};
+use tests::programs::{RAMP_STEP, audio_program, ramp, silence};
 use tests::rpc::Peer;
 
 /// Takes in which the machine was late prove nothing: then the scene is played again.
@@ -51,10 +51,16 @@ struct Scene {
 
 impl Scene {
     fn start(folder: &Folder, routes: &[&str]) -> Self {
+        Self::start_with(folder, &passes("0.25"), routes)
+    }
+
+    /// The same with another program that hears it, or does not.
+    fn start_with(folder: &Folder, listener: &str, routes: &[&str]) -> Self {
         let drums = folder.file("drums.8f4e", ramp());
-        let reverb = folder.file("reverb.8f4e", passes("0.25"));
-        let wav = folder.path().join("take.wav");
-        let mut arguments = vec!["--device", "null", "--lead", "24", "--session", NAME, "--wav", text(&wav), "--restarts", "99,99,1"];
+        let reverb = folder.file("reverb.8f4e", listener);
+        let (wav, stems) = (folder.path().join("take.wav"), folder.path().join("stems"));
+        let mut arguments = vec!["--device", "null", "--lead", "24", "--session", NAME, "--restarts", "99,99,1"];
+        arguments.extend(["--wav", text(&wav), "--stems", text(&stems)]);
         routes.iter().for_each(|route| arguments.extend(["--route", route]));
         arguments.extend([text(&drums), text(&reverb)]);
         let mut playing = Playing::start(folder, &arguments, &[]);
@@ -277,24 +283,166 @@ fn a_bounce_of_a_bus_is_what_is_played_and_the_same_every_time() {
     assert!(!wrong.status.success() && String::from_utf8_lossy(&wrong.stderr).contains("there is no program `hall`"));
 }
 
+/// Replays a runtime of a recording twice; what is heard of it.
+fn replayed(folder: &Folder, recording: &Path, runtime: &str) -> Vec<[f32; 2]> {
+    let wav = folder.path().join("replayed.wav");
+    let replay = || {
+        let output = run(folder, &["replay", text(recording), "-o", text(&wav), "--runtime", runtime]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    assert_eq!(replay(), replay(), "the same recording gives the same bytes");
+    read_wav(&wav)
+}
+
+/// From the first sample on that is none of silence.
+fn sounding(frames: &[[f32; 2]]) -> &[[f32; 2]] {
+    let start = frames.iter().position(|frame| *frame != [0.0; 2]).expect("there is something to be heard");
+    &frames[start..]
+}
+
+/// Demands that a replay is what was heard when it was recorded, but for a fade-out.
+fn is_the_same(replayed: &[[f32; 2]], heard: &[[f32; 2]]) {
+    let (replayed, heard) = (sounding(replayed), sounding(heard));
+    let frames = replayed.len().min(heard.len() - FADE_OUT);
+    assert!(frames > 40_000, "{} frames of {} are compared", frames, heard.len());
+    let odd = (0..frames).find(|frame| replayed[*frame] != heard[*frame]);
+    assert_eq!(odd.map(|frame| (frame, replayed[frame], heard[frame])), None);
+}
+
+/// Gives the listener of a scene another program.
+fn push(peer: &mut Peer, program: &str) {
+    peer.expect("push", json!({ "runtime": "reverb", "text": program, "acknowledge": true, "answer": "committed" }));
+}
+
 #[test]
-fn a_recording_of_who_listens_is_not_replayed_into_something_else() {
+fn what_was_heard_over_a_bus_replays_to_the_same_samples_through_kills_and_edits() {
+    for _ in 0..TAKES {
+        let folder = Folder::new();
+        let scene = Scene::start(&folder, &["drums:reverb"]);
+        let mut peer = scene.peer();
+        let path = folder.path().join("take.continuo");
+        peer.expect("record", json!({ "path": text(&path) }));
+        for round in 0..6 {
+            let victim = ["drums", "reverb"][round % 2];
+            wait_for_spare(&mut peer);
+            play_on(&mut peer, 6_000);
+            push(&mut peer, &passes(["0.5", "0.125", "0.75"][round % 3]));
+            play_on(&mut peer, 2_000);
+            let host = host_of(&mut peer, victim, None);
+            send_signal(host as u32, Signal::KILL);
+            host_of(&mut peer, victim, Some(host));
+        }
+        play_on(&mut peer, 9_600);
+        let missed = missed(&scene.status(&mut peer));
+        peer.expect("record", json!({}));
+        scene.heard();
+        let replayed_once = replayed(&folder, &path, "reverb");
+        if missed > 0 {
+            eprintln!("{missed} blocks were late; once more");
+            continue;
+        }
+        is_the_same(&replayed_once, &read_wav(&folder.path().join("stems").join("reverb.wav")));
+        is_the_same(&replayed(&folder, &path, "drums"), &read_wav(&folder.path().join("stems").join("drums.wav")));
+        return;
+    }
+    panic!("in each of {TAKES} takes blocks were late: the machine is too busy, or the hosts are");
+}
+
+#[test]
+fn what_was_heard_is_recorded_through_the_death_of_the_device_host() {
+    for _ in 0..TAKES {
+        let folder = Folder::new();
+        let scene = Scene::start(&folder, &["drums:reverb:only"]);
+        let mut peer = scene.peer();
+        let path = folder.path().join("take.continuo");
+        peer.expect("record", json!({ "path": text(&path) }));
+        play_on(&mut peer, 24_000);
+        let status = scene.status(&mut peer);
+        let processes = status["processes"].as_array().expect("a list of processes");
+        let device = processes.iter().find(|process| process["role"] == "deviceHost").expect("there is one");
+        send_signal(device["pid"].as_u64().expect("a number") as u32, Signal::KILL);
+        play_on(&mut peer, 48_000);
+        let status = scene.status(&mut peer);
+        peer.expect("record", json!({}));
+        let Scene { mut playing, .. } = scene;
+        playing.signal(Signal::INT);
+        playing.wait();
+        let replayed = replayed(&folder, &path, "reverb");
+        if status["runtimes"].as_array().expect("runtimes").iter().any(|runtime| runtime["inputUnderruns"] != 0) {
+            eprintln!("something was missing in what was heard; once more");
+            continue;
+        }
+        // The host heard every block once, whichever device host decided it.
+        let heard = sounding(&replayed);
+        assert!(heard.len() > 60_000, "{} frames", heard.len());
+        assert_eq!(odd_blocks(heard, |frame| ramp_at(frame) * 0.25), Vec::<usize>::new());
+        return;
+    }
+    panic!("in each of {TAKES} takes something was missing");
+}
+
+#[test]
+fn who_begins_to_listen_by_an_edit_is_replayed_with_what_was_heard_from_there_on() {
+    for _ in 0..TAKES {
+        let folder = Folder::new();
+        let scene = Scene::start_with(&folder, &silence(), &[]);
+        let mut peer = scene.peer();
+        play_on(&mut peer, 48_000);
+        push(&mut peer, &passes("0.5"));
+        play_on(&mut peer, 9_600);
+        peer.expect("route", json!({ "from": "drums", "to": "reverb" }));
+        play_on(&mut peer, 24_000);
+        // A recording that is begun late holds everything from the start.
+        let path = folder.path().join("take.continuo");
+        peer.expect("record", json!({ "path": text(&path) }));
+        play_on(&mut peer, 24_000);
+        let missed = missed(&scene.status(&mut peer));
+        // It is ended by the end of the session.
+        scene.heard();
+        let replayed = replayed(&folder, &path, "reverb");
+        if missed > 0 {
+            eprintln!("{missed} blocks were late; once more");
+            continue;
+        }
+        is_the_same(&replayed, &read_wav(&folder.path().join("stems").join("reverb.wav")));
+        return;
+    }
+    panic!("in each of {TAKES} takes blocks were late: the machine is too busy, or the hosts are");
+}
+
+#[test]
+fn a_recording_without_what_was_heard_is_not_replayed_into_something_else() {
     let folder = Folder::new();
     let scene = Scene::start(&folder, &["drums:reverb"]);
     let mut peer = scene.peer();
     let path = folder.path().join("take.continuo");
+    let beside = folder.file("take.continuo.heard", "a letter to a friend");
+    let taken = peer.call("record", json!({ "path": text(&path) })).expect_err("nothing is written over");
+    assert!(taken.name == "file_failed" && taken.message.contains("take.continuo.heard"), "{taken:?}");
+    std::fs::remove_file(&beside).expect("it is there");
     peer.expect("record", json!({ "path": text(&path) }));
-    play_on(&mut peer, 24_000);
+    play_on(&mut peer, 12_000);
+    peer.expect("record", json!({}));
+    let other = folder.path().join("other.continuo");
+    peer.expect("record", json!({ "path": text(&other) }));
     peer.expect("record", json!({}));
     scene.heard();
     let replay = |runtime: &str| {
         let wav = folder.path().join(format!("{runtime}.wav"));
         run(&folder, &["replay", text(&path), "-o", text(&wav), "--runtime", runtime])
     };
+    let refused = |words: &str| {
+        let output = replay("reverb");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(words), "{said}");
+    };
+    assert!(replay("reverb").status.success());
+    std::fs::copy(folder.path().join("other.continuo.heard"), &beside).expect("there are two");
+    refused("belongs to another recording");
+    std::fs::remove_file(&beside).expect("it is there");
+    refused("what it heard is not there: it belongs into");
     assert!(replay("drums").status.success(), "who listens to nothing is replayed");
-    let refused = replay("reverb");
-    assert!(!refused.status.success());
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("a recording does not hold what it heard"));
 }
 
 fn instrument_on(server: &JackServer, frames: u64) -> std::process::Child {
@@ -340,6 +488,42 @@ fn what_an_instrument_plays_into_the_device_is_heard_exactly_at_a_constant_dista
             let expected = ramp_at(first + index) * 0.5;
             assert_eq!(*frame, [expected, -expected], "frame {index}");
         }
+        return;
+    }
+    panic!("in each of {TAKES} takes something was late");
+}
+
+#[test]
+fn what_an_instrument_played_into_the_device_replays_to_the_same_samples_although_the_host_was_killed() {
+    for _ in 0..TAKES {
+        let Some(server) = JackServer::start() else { return };
+        let folder = Folder::new();
+        let echo = folder.file("reverb.8f4e", passes("0.5"));
+        let (wav, path) = (folder.path().join("take.wav"), folder.path().join("take.continuo"));
+        let arguments = ["--device", "jack", "--lead", "24", "--session", NAME, "--wav", text(&wav), text(&echo)];
+        let mut playing = Playing::start(&folder, &arguments, &[("JACK_DEFAULT_SERVER", server.name())]);
+        playing.wait_for("sounding");
+        let mut peer = Peer::connect(&folder.path().join("continuo").join(format!("{NAME}.sock")));
+        peer.expect("record", json!({ "path": text(&path) }));
+        let mut instrument = instrument_on(&server, 144_000);
+        wait_for_spare(&mut peer);
+        play_on(&mut peer, 48_000);
+        let host = host_of(&mut peer, "reverb", None);
+        send_signal(host as u32, Signal::KILL);
+        host_of(&mut peer, "reverb", Some(host));
+        push(&mut peer, &passes("0.25"));
+        assert!(instrument.wait().expect("it ends").success());
+        play_on(&mut peer, 4_800);
+        let status = peer.expect("status", json!({}));
+        peer.expect("record", json!({}));
+        playing.signal(Signal::INT);
+        playing.wait();
+        let replayed = replayed(&folder, &path, "reverb");
+        if status["runtimes"][0]["underruns"] != 0 || status["device"]["xruns"].as_u64().unwrap_or(0) > 0 {
+            eprintln!("something was late; once more");
+            continue;
+        }
+        is_the_same(&replayed, &read_wav(&wav));
         return;
     }
     panic!("in each of {TAKES} takes something was late");

@@ -3,6 +3,7 @@
 //! The programs put what they are told on their output, so that a recording shows which block knew of which message. Time is
 //! counted in blocks and frames of recordings, never in seconds of the machine.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use midly::num::{u4, u7, u15, u24, u28};
@@ -12,7 +13,7 @@ use serde_json::Value;
 use tests::jack_midi::Sender;
 use tests::jack_server::JackServer;
 use tests::live::steps;
-use tests::playing::{Folder, Playing, answer, await_that, number, succeed, text};
+use tests::playing::{Folder, Playing, answer, await_that, number, run, succeed, text};
 use tests::programs::synth;
 
 const BLOCK_FRAMES: u64 = 128;
@@ -179,6 +180,52 @@ fn a_midi_program_hears_the_notes_of_its_port_and_sends_what_it_makes_of_them() 
     assert_eq!(sent.collect::<Vec<_>>(), expected);
 }
 
+/// The messages of a MIDI file, with their times if these are to count.
+fn messages(file: &Path) -> Vec<(u64, MidiMessage)> {
+    let bytes = std::fs::read(file).expect("the file was written");
+    let smf = Smf::parse(&bytes).expect("it is a MIDI file");
+    let mut at = 0;
+    let timed = smf.tracks[0].iter().filter_map(|event| {
+        at += u64::from(event.delta.as_int());
+        if let TrackEventKind::Midi { message, .. } = event.kind { Some((at, message)) } else { None }
+    });
+    timed.collect()
+}
+
+#[test]
+fn what_a_midi_runtime_sent_replays_to_the_same_bytes_although_its_host_was_killed_in_it() {
+    let folder = Folder::new();
+    let program = folder.file("thru.8f4e", THRU);
+    let notes: Vec<(u64, u64, u8)> = (0..8).map(|n| (n * 19_200, n * 19_200 + 9_600, 40 + n as u8)).collect();
+    let (other, file) = (file_of_notes(&folder, "other.mid", &[(0, 90_000, 1)]), file_of_notes(&folder, "tune.mid", &notes));
+    let (wav, log, again) = (folder.path().join("take.wav"), folder.path().join("take.continuo"), folder.path().join("again.mid"));
+    let ports = ["--midi-in", text(&other), "--midi-in", text(&file)];
+    let arguments = ["--device", "null", "--seconds", "5", "--wav", text(&wav), text(&program)];
+    let mut playing = Playing::start(&folder, &[&ports[..], &arguments].concat(), &[]);
+    playing.wait_for("runtimeStarted");
+    succeed(&folder, &["record", text(&log)]);
+    for _ in 0..2 {
+        playing.kill_host("thru");
+    }
+    assert_eq!(playing.wait(), Some(0));
+    let replay = || {
+        let said = succeed(&folder, &["replay", text(&log), "--midi", text(&again), "--dump", "noteOut", "--json"]);
+        (said, std::fs::read(&again).expect("the file was written"))
+    };
+    let first = replay();
+    assert_eq!(replay(), first, "the same recording gives the same bytes");
+    let said: Value = serde_json::from_str(&first.0).expect("JSON");
+    // The notes, and the controller that is sent once.
+    assert_eq!((said["messages"].as_u64(), &said["items"]["thru:noteOut"]), (Some(17), &serde_json::json!(48)), "{said}");
+    // Ticks that a takeover lost stand in the one and not in the other: a replay knows ticks and no clock.
+    let (played, replayed) = (messages(&wav.with_extension("mid")), messages(&again));
+    let untimed = |messages: &[(u64, MidiMessage)]| messages.iter().map(|(_, message)| *message).collect::<Vec<_>>();
+    assert_eq!(untimed(&replayed), untimed(&played));
+    assert!(replayed.iter().all(|(at, _)| at % 240 == 0), "each at a tick of 200 a second: {replayed:?}");
+    let refused = run(&folder, &["replay", text(&log), "-o", text(&wav)]);
+    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("`thru` has no sound"), "{refused:?}");
+}
+
 /// Sends notes until the program has heard of one, so that its port is known to be connected.
 fn await_connection(folder: &Folder, sender: &mut Sender) {
     await_that("the port is connected", || {
@@ -255,9 +302,11 @@ fn an_instrument_that_is_unplugged_and_comes_back_is_heard_again() {
 fn a_hundred_thousand_bytes_of_noise_crash_nothing_and_leave_no_note_hanging() {
     let Some(server) = JackServer::start() else { return };
     let folder = Folder::new();
-    let program = folder.file("synth.8f4e", synth());
+    let (program, thru, wav) = (folder.file("synth.8f4e", synth()), folder.file("thru.8f4e", THRU), folder.path().join("take.wav"));
     let mut sender = Sender::start(&server, "Noise");
-    let arguments = ["--device", "jack", "--midi-in", "noise", text(&program)];
+    // The synthesiser hears the first port, the midi program the second one.
+    let ports = ["--midi-in", "noise", "--midi-in", "noise"];
+    let arguments = [&["--device", "jack", "--wav", text(&wav)], &ports[..], &[text(&program), text(&thru)]].concat();
     let mut playing = Playing::start(&folder, &arguments, &[("JACK_DEFAULT_SERVER", server.name())]);
     playing.wait_for("sounding");
     await_connection(&folder, &mut sender);
@@ -291,4 +340,17 @@ fn a_hundred_thousand_bytes_of_noise_crash_nothing_and_leave_no_note_hanging() {
     assert!(!playing.seen().iter().any(|event| event["event"] == "died"));
     playing.signal(Signal::INT);
     assert_eq!(playing.wait(), Some(0));
+    let bytes = std::fs::read(wav.with_extension("mid")).expect("what is sent is written beside the recording");
+    let (mut begun, mut sounding) = (0, BTreeSet::new());
+    for event in &Smf::parse(&bytes).expect("it is a MIDI file").tracks[0] {
+        match event.kind {
+            TrackEventKind::Midi { channel, message: MidiMessage::NoteOn { key, .. } } => {
+                begun += 1;
+                sounding.insert((channel, key));
+            }
+            TrackEventKind::Midi { channel, message: MidiMessage::NoteOff { key, .. } } => drop(sounding.remove(&(channel, key))),
+            _ => {}
+        }
+    }
+    assert!(begun > 0 && sounding.is_empty(), "of {begun} notes that were sent these hang: {sounding:?}");
 }

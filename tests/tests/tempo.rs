@@ -80,6 +80,29 @@ fn every_program_is_told_how_fast_the_session_goes_in_one_block_and_replays_to_t
     assert_eq!(replayed[replayed.len() - alone.len()..], alone, "{replayed:?}");
 }
 
+#[test]
+fn a_bounce_tells_programs_the_tempo_in_their_first_tick_every_time() {
+    let folder = Folder::new();
+    let program = folder.file("metronome.8f4e", metronome());
+    let other = folder.file("other.8f4e", metronome());
+    let bounce = |name: &str, arguments: &[&str]| {
+        let wav = folder.path().join(name);
+        succeed(&folder, &[&["bounce", "--seconds", "1", "-o", text(&wav)], arguments].concat());
+        (std::fs::read(&wav).expect("it was written"), steps(&wav))
+    };
+    // That of a session that nobody has said anything to.
+    let (_, usual) = bounce("usual.wav", &[text(&program)]);
+    assert_eq!(usual, [(0, 120.0 / 1_024.0)]);
+    let (bytes, both) = bounce("both.wav", &["--tempo", "128", "--start", text(&program), text(&other)]);
+    assert_eq!(both, [(0, 2.0 * 2.0 * 128.0 / 1_024.0)]);
+    assert_eq!(bounce("again.wav", &["--tempo", "128", "--start", text(&program), text(&other)]).0, bytes);
+    // A bounce that hears a file is told as well.
+    let tune = folder.file("tune.mid", b"MThd\0\0\0\x06\0\0\0\x01\0\x60MTrk\0\0\0\x0c\0\x90\x40\x40\x60\x80\x40\0\0\xff\x2f\0");
+    assert_eq!(bounce("heard.wav", &["--tempo", "64", "--midi-in", text(&tune), text(&program)]).1, [(0, 64.0 / 1_024.0)]);
+    let refused = run(&folder, &["bounce", "--tempo", "5", "--seconds", "1", "-o", "x.wav", text(&program)]);
+    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("beats a minute"), "{refused:?}");
+}
+
 /// How many of these clocks are where they are to be, give or take a period.
 fn regular(clocks: &[Captured], spacing: u64) -> usize {
     let places: Vec<u64> = (0u64..).zip(clocks).map(|(number, clock)| clock.frame.saturating_sub(number * spacing)).collect();

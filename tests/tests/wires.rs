@@ -175,6 +175,80 @@ fn levels(wav: &Path, cut_frames: usize) -> Vec<f32> {
     blocks.map(|block| if block.iter().all(|frame| *frame == block[0]) { block[0][0] } else { f32::NAN }).collect()
 }
 
+/// A worker that keeps what its item `level` was in each of its last thousand ticks, which it counts.
+const HISTORY: &str = "8f4e/v1
+constants env
+; @config runtime WebWorkerRuntime
+; @config workerRuntime.sampleRate 200
+constantsEnd
+entry main
+module m
+float level 0.25
+int tick
+float[] history 1024
+push &history
+push tick
+push 1023
+and
+push 4
+mul
+add
+push level
+store
+push &tick
+push tick
+push 1
+add
+store
+moduleEnd
+entryEnd
+";
+
+#[test]
+fn what_wires_brought_a_follower_without_sound_replays_to_the_same_values() {
+    let folder = Folder::new();
+    let programs = [folder.file("follower.8f4e", HISTORY), folder.file("source.8f4e", source(""))];
+    let (log, wav) = (folder.path().join("take.continuo"), folder.path().join("take.wav"));
+    let arguments = ["--device", "null", "--restarts", "100,200,1", text(&programs[0]), text(&programs[1])];
+    let mut playing = Playing::start(&folder, &arguments, &[]);
+    playing.wait_for("sounding");
+    succeed(&folder, &["wire", "follower.level=source.out"]);
+    play_on(&mut playing, "follower", 60);
+    for kill in 0..6 {
+        let runtime = ["follower", "source"][kill % 2];
+        playing.kill_host(runtime);
+        play_on(&mut playing, "follower", 20);
+    }
+    succeed(&folder, &["record", text(&log)]);
+    let items = ["m:history", "m:tick"];
+    let values = |answer: &str| -> Vec<Value> {
+        let answer: Value = serde_json::from_str(answer).expect("JSON");
+        items.iter().map(|item| answer["items"][*item].clone()).collect()
+    };
+    play_on(&mut playing, "follower", 60);
+    let got: Value = serde_json::from_str(&succeed(&folder, &[&["get", "follower", "--json"], &items[..]].concat())).expect("JSON");
+    let live: Vec<&Vec<Value>> = (0..2).map(|index| got["values"][index]["values"].as_array().expect("values")).collect();
+    play_on(&mut playing, "follower", 60);
+    succeed(&folder, &["record"]);
+    playing.signal(Signal::INT);
+    assert_eq!(playing.wait(), Some(0));
+    let replay = || succeed(&folder, &["replay", text(&log), "--runtime", "follower", "--json", "--dump", "m:history", "--dump", "m:tick"]);
+    let first = replay();
+    assert_eq!(replay(), first, "the same recording gives the same values");
+    let said: Value = serde_json::from_str(&first).expect("JSON");
+    let replayed = values(&first);
+    assert_eq!(said["ticks"], replayed[1], "it has come to its end");
+    let (ticks, end) = (live[1][0].as_u64().expect("ticks") as usize, replayed[1].as_u64().expect("ticks") as usize);
+    assert!(ticks > 240 && end >= ticks && end < 1_024, "{ticks} ticks of {end}");
+    let numbers = |values: &[Value]| values.iter().map(|value| value.as_f64().expect("a number") as f32).collect::<Vec<f32>>();
+    let (played, history) = (numbers(live[0]), numbers(replayed[0].as_array().expect("an array")));
+    let odd = (0..ticks).find(|tick| played[*tick] != history[*tick]);
+    assert_eq!(odd.map(|tick| (tick, played[tick], history[tick])), None);
+    assert!(history[..ticks].windows(2).filter(|pair| pair[0] != pair[1]).count() > 100, "it has followed");
+    assert!(!run(&folder, &["replay", text(&log), "--runtime", "source"]).status.success(), "sound goes into a file");
+    assert!(run(&folder, &["replay", text(&log), "--runtime", "source", "-o", text(&wav)]).status.success());
+}
+
 #[test]
 fn twenty_kills_of_the_hosts_at_both_ends_lose_no_value_and_the_recording_replays_what_was_heard() {
     let folder = Folder::new();

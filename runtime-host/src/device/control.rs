@@ -183,7 +183,9 @@ impl Control {
             (DeviceRequest::Stop, _) => return self.begin_end(now),
             (DeviceRequest::Open(request), None) => return self.open(&request, now),
             (DeviceRequest::Open(_), Some(_)) => Some(DeviceReply::Failed { reason: "an output is already open".into() }),
-            (DeviceRequest::AddLane { runtime, lane, resumes }, Some(session)) => Some(session.add_lane(runtime, &lane, resumes)),
+            (DeviceRequest::AddLane { runtime, lane, resumes, decides_input }, Some(session)) => {
+                Some(session.add_lane(runtime, &lane, resumes, decides_input))
+            }
             (DeviceRequest::AddLane { runtime, .. }, None) => {
                 Some(DeviceReply::LaneRefused { runtime, reason: "no output is open".into() })
             }

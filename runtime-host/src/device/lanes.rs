@@ -5,8 +5,6 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use ipc::input::InputWriter;
-use ipc::lane::LaneReader;
 use ipc::limits::MAX_LANES;
 use ipc::message::{Buses, DeviceReply, LaneStatus, OutputMap};
 use ipc::segment::{SegmentError, SegmentRef, SessionId};
@@ -79,13 +77,13 @@ impl Lanes {
         tracks
     }
 
-    /// Maps a lane and hands the strip that `make` makes of it to the mixer.
+    /// Maps a lane with `open`, and hands its strip to the mixer.
     pub fn add(
         &mut self,
         runtime: &str,
         lane: &SegmentRef,
         track: Option<usize>,
-        make: impl FnOnce(LaneReader) -> Strip,
+        open: impl FnOnce(&SegmentRef) -> Result<Strip, SegmentError>,
         counters: &Counters,
         mixer: &mut MixerControl,
     ) -> Result<(), LaneError> {
@@ -96,9 +94,7 @@ impl Lanes {
         if !lane.name.contains(self.session.as_str()) {
             return Err(LaneError::ForeignSession(lane.name.clone()));
         }
-        // Before the host is woken: no tick runs without its input.
-        let input = InputWriter::open(lane)?;
-        let mut strip = make(LaneReader::open(lane)?).feeding(input);
+        let mut strip = open(lane)?;
         // It comes connected: a moment later it would have heard silence.
         let told_wire = self.wire_of(runtime);
         strip.connect_rt(told_wire.0, told_wire.1, 0);

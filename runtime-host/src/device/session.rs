@@ -7,10 +7,12 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
+use ipc::input::InputWriter;
+use ipc::lane::LaneReader;
 use ipc::limits::{BLOCK_FRAMES, LANE_CHANNELS, MAX_LEAD_BLOCKS, SAMPLE_RATE_RANGE_HZ};
 use ipc::message::{Buses, DeviceReply, DeviceStatus, InputStatus, OpenDevice, Output, OutputMap, Tape};
 use ipc::midi::{MidiCounters, PortChange, Ports};
-use ipc::segment::{SegmentKind, SegmentRef, SessionId};
+use ipc::segment::{SegmentError, SegmentKind, SegmentRef, SessionId};
 use ipc::tempo::Tempo;
 
 use super::baton::Baton;
@@ -23,7 +25,7 @@ use super::midi::input::{InputCounters, MidiInput, Setup};
 use super::midi::{Destinations, Drivers, MidiOut, SessionTime};
 use super::mixer::{Command, Mixer, MixerControl, MixerSettings, Notice, ahead_blocks};
 use super::output::follow::{Outputs, Wanted};
-use super::output::{SoundSystem, Target, unpaced};
+use super::output::{Target, unpaced};
 use super::strip::Strip;
 use super::tape::TapeError;
 use super::tape::deck::Deck;
@@ -148,8 +150,9 @@ impl Session {
         Ok((session, replies))
     }
 
-    /// Reads a lane from now on; one that `resumes` goes on where a device host that has died had got to.
-    pub fn add_lane(&mut self, runtime: String, lane: &SegmentRef, resumes: bool) -> DeviceReply {
+    /// Reads a lane from now on; one that `resumes` goes on where a device host that has died had got to. What its host hears
+    /// is decided by the mixer, unless somebody else does.
+    pub fn add_lane(&mut self, runtime: String, lane: &SegmentRef, resumes: bool, decides_input: bool) -> DeviceReply {
         if lane.kind == SegmentKind::MidiLane {
             return match self.midi.add(self.session.as_str(), &runtime, lane) {
                 Ok(()) => DeviceReply::LaneMapped { runtime },
@@ -158,8 +161,17 @@ impl Session {
         }
         let ahead = ahead_blocks(self.lead_blocks, 1);
         let make = if resumes { Strip::resume } else { Strip::new };
+        let open = |lane: &SegmentRef| -> Result<Strip, SegmentError> {
+            // Before the host is woken: no tick runs without its input.
+            let input = decides_input.then(|| InputWriter::open(lane)).transpose()?;
+            let strip = make(LaneReader::open(lane)?, ahead);
+            Ok(match input {
+                Some(input) => strip.feeding(input),
+                None => strip,
+            })
+        };
         let track = self.lanes.track_for(&runtime, self.deck.stems());
-        let added = self.lanes.add(&runtime, lane, track, |reader| make(reader, ahead), &self.counters, &mut self.mixer);
+        let added = self.lanes.add(&runtime, lane, track, open, &self.counters, &mut self.mixer);
         match added {
             Ok(()) => {
                 if let Some(track) = track {
@@ -438,12 +450,7 @@ fn midi_destinations(request: &OpenDevice, clients: &Clients) -> Destinations {
         Output::Named(name) => Target::parse(name),
         Output::Unpaced { .. } => Target::Null,
     };
-    let drivers = Drivers {
-        jack: target.systems().contains(&SoundSystem::Jack).then(Default::default),
-        sequencer: (target != Target::Null).then(Default::default),
-        clients: clients.clone(),
-    };
-    Destinations { file, drivers, begins_session: request.first_frame == 0 }
+    Destinations { file, drivers: Drivers::of_target(&target, clients.clone()), begins_session: request.first_frame == 0 }
 }
 
 fn check(request: &OpenDevice) -> Result<(), OpenError> {

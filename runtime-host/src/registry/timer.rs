@@ -124,6 +124,11 @@ impl TimerRuntime {
         Ok(Self { first_tick, schedule, is_free, has_ended: false })
     }
 
+    /// Whether no clock paces it.
+    pub(super) fn is_free(&self) -> bool {
+        self.is_free
+    }
+
     /// When the tick was due that [`Runtime::wait_rt`] announced last, on the monotonic clock.
     pub(super) fn tick_due_ns(&self) -> u64 {
         self.schedule.deadline_of_ns(self.schedule.next.saturating_sub(1))

@@ -289,7 +289,7 @@ impl DeviceHost {
 
     /// Adds the lane of a host, and waits until it is mapped.
     pub fn add_lane(&self, runtime: &str, host: &RampHost, resumes: bool) {
-        self.send(DeviceRequest::AddLane { runtime: runtime.into(), lane: host.segment.reference().clone(), resumes });
+        self.send(DeviceRequest::AddLane { runtime: runtime.into(), lane: host.segment.reference().clone(), resumes, decides_input: true });
         self.wait_for("mapped lane", |reply| match reply {
             DeviceReply::LaneMapped { runtime: mapped } if mapped == runtime => Some(()),
             DeviceReply::LaneRefused { reason, .. } => panic!("{reason}"),

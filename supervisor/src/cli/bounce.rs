@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use ipc::limits::{DEFAULT_SAMPLE_RATE_HZ, MAX_LEAD_BLOCKS};
+use ipc::tempo::{DEFAULT_TEMPO_BPM, Tempo};
 
 use super::play::absolute;
 use super::{CommandError, check_output, midi, routes, run_job, seconds, source};
@@ -21,6 +22,7 @@ Examples:
   continuo bounce drums.8f4e bass.8f4e --seconds 8.5 -o both.wav    mixed
   continuo bounce drums.8f4e reverb.8f4e --route drums:reverb --seconds 8 -o wet.wav
   continuo bounce synth.8f4e --midi-in tune.mid --seconds 60 -o tune.wav
+  continuo bounce beat.8f4e --tempo 174 --start --seconds 60 -o beat.wav
 
 The same engine as `play`, without a clock: the same programs give the same samples. The file has 32-bit float samples, two \
 channels, and the programs' sample rate. If one of several programs is wrong, no file is made.")]
@@ -43,6 +45,12 @@ pub struct Arguments {
     /// What the program's MIDI input ports hear from its first tick on: MIDI files, that of port 1 first.
     #[arg(long = "midi-in", value_name = "FILE")]
     midi_inputs: Vec<String>,
+    /// What programs that ask for the tempo are told, from their first tick on: beats a minute.
+    #[arg(long, value_name = "BPM", default_value_t = DEFAULT_TEMPO_BPM, value_parser = midi::beats)]
+    tempo: f64,
+    /// The transport runs from the first tick on, from beat 0. Without it, it stands still, as that of a session does until it is started.
+    #[arg(long)]
+    start: bool,
 }
 
 /// Seconds that fit into a WAV file, which holds 4 GiB: a little more than three hours at 48 kHz.
@@ -63,6 +71,7 @@ pub fn execute(arguments: &Arguments) -> Result<Verdict, CommandError> {
     }
     let mut job = Job::new(Goal::Bounce, programs);
     job.scores = scores;
+    job.tempo = Tempo { bpm: arguments.tempo, is_running: arguments.start, ..Tempo::default() };
     routes::check(&arguments.routes, &job.programs)?;
     job.routes.clone_from(&arguments.routes);
     job.sound = Some(SoundOutput {

@@ -41,10 +41,10 @@ pub enum TempoChoice {
 
 impl TempoChoice {
     pub fn parse(text: &str) -> Result<Self, String> {
-        let bpm = text.parse().ok().filter(|bpm| TEMPO_RANGE_BPM.contains(bpm)).map(Self::Beats);
-        let (least, most) = (TEMPO_RANGE_BPM.start(), TEMPO_RANGE_BPM.end());
-        let midi = (text == "midi").then_some(Self::Midi);
-        bpm.or(midi).ok_or_else(|| format!("it must be {least} to {most} beats a minute, or `midi`"))
+        match text {
+            "midi" => Ok(Self::Midi),
+            _ => beats(text).map(Self::Beats).map_err(|why| format!("{why}, or `midi`")),
+        }
     }
 
     /// What a session is set up with.
@@ -73,6 +73,13 @@ impl MidiArguments {
         let inputs = inputs.iter().map(|name| if score::is_file(name) { checked_file(name) } else { Ok(name.clone()) });
         Ok(Ports { inputs: inputs.collect::<Result<_, _>>()?, outputs: outputs.clone(), follows_clock: tempo.follows_clock })
     }
+}
+
+/// Beats a minute, where there is no clock to follow.
+pub fn beats(text: &str) -> Result<f64, String> {
+    let (least, most) = (TEMPO_RANGE_BPM.start(), TEMPO_RANGE_BPM.end());
+    let bpm = text.parse().ok().filter(|bpm| TEMPO_RANGE_BPM.contains(bpm));
+    bpm.ok_or_else(|| format!("it must be {least} to {most} beats a minute"))
 }
 
 /// MIDI files, one for each input port.

@@ -202,7 +202,12 @@ fn show(dumps: &[ItemValue], as_json: bool) {
     if as_json {
         return render::print(&json!({ "items": json::items(dumps) }).to_string());
     }
-    for dump in dumps {
+    show_items(dumps.iter());
+}
+
+/// What items hold, one a line.
+pub(super) fn show_items<'a>(items: impl Iterator<Item = &'a ItemValue>) {
+    for dump in items {
         let elements: Vec<String> = match &dump.values {
             ElementValues::Int(values) => values.iter().map(ToString::to_string).collect(),
             ElementValues::Float(values) => values.iter().map(|value| format!("{value:?}")).collect(),

@@ -681,7 +681,7 @@ impl Policy {
     pub(super) fn is_live(&self) -> bool {
         match self.goal {
             Goal::Play { .. } | Goal::Serve => true,
-            Goal::Check | Goal::Compile | Goal::Run | Goal::Bounce | Goal::ListDevices => false,
+            Goal::Check | Goal::Compile | Goal::Run | Goal::Bounce | Goal::Replay { .. } | Goal::ListDevices => false,
         }
     }
 }

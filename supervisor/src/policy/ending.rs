@@ -28,7 +28,7 @@ impl Policy {
                 match self.goal {
                     // A performer ends a performance this way: nothing is left undone.
                     Goal::Play { .. } | Goal::Serve => {}
-                    Goal::Check | Goal::Compile | Goal::Run | Goal::Bounce | Goal::ListDevices => {
+                    Goal::Check | Goal::Compile | Goal::Run | Goal::Bounce | Goal::Replay { .. } | Goal::ListDevices => {
                         self.verdict = self.verdict.max(Verdict::Interrupted);
                     }
                 }
@@ -59,7 +59,7 @@ impl Policy {
 
     fn is_work_over(&self) -> bool {
         match self.goal {
-            Goal::Check | Goal::Compile | Goal::Run => self.programs.iter().all(|program| program.phase.is_over()),
+            Goal::Check | Goal::Compile | Goal::Run | Goal::Replay { .. } => self.programs.iter().all(|program| program.phase.is_over()),
             // An edit that is on its way may start what has failed.
             Goal::Play { .. } => self.programs.iter().all(|program| program.phase.is_over()) && !self.has_edits(),
             // A bounce with a program missing is not what was asked for; it ends well when the device host says `Stopped`.

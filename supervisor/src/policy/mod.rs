@@ -515,7 +515,7 @@ impl Policy {
         let (worker, device) = (self.worker(), self.device());
         let (parts, has_hosts) = match self.goal {
             Goal::Check | Goal::Compile => (vec![worker], false),
-            Goal::Run => (vec![worker], true),
+            Goal::Run | Goal::Replay { .. } => (vec![worker], true),
             // The worker first: it has the longest way to go before there is sound.
             Goal::Play { .. } | Goal::Serve | Goal::Bounce => (vec![worker, device], true),
             Goal::ListDevices => (vec![device], false),
@@ -680,7 +680,7 @@ impl Policy {
         }
         match self.goal {
             // A session that cannot compile any more is over.
-            Goal::Play { .. } | Goal::Serve | Goal::Bounce => self.stop(now_ms, actions),
+            Goal::Play { .. } | Goal::Serve | Goal::Bounce | Goal::Replay { .. } => self.stop(now_ms, actions),
             Goal::Check | Goal::Compile | Goal::Run | Goal::ListDevices => {}
         }
     }

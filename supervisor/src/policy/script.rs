@@ -6,9 +6,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use ipc::limits::{BLOCK_FRAMES, MAX_RECEIVED};
+use ipc::limits::{BLOCK_FRAMES, MAX_DUMP_ELEMENTS, MAX_RECEIVED};
 use ipc::live::{Boundary, LiveChange, LiveReply, LiveRequest, Patch, SetItem, Swap, SwapProgress};
-use ipc::message::CompileOutcome;
+use ipc::manifest::Manifest;
+use ipc::message::{CompileOutcome, ItemValue};
 use ipc::midi::Received;
 use ipc::segment::SegmentRef;
 use runtime_host::device::midi::input::score::Score;
@@ -17,7 +18,7 @@ use super::edits::of;
 use super::log::{LogEntry, Logged, RevisionText};
 use super::program::Phase;
 use super::runtime::Revision;
-use super::{Action, Compiling, Failure, Inspection, Policy, RuntimeIndex, Stage, Target, Verdict, deadlines};
+use super::{Action, Compiling, Failure, Goal, Inspection, Policy, Report, RuntimeIndex, Stage, Target, Verdict, deadlines};
 use crate::change;
 use crate::control::protocol::ChangeId;
 
@@ -44,9 +45,19 @@ enum Waiting {
     Build {
         request: u64,
     },
+    /// The host reads what its items hold at the end: requests and their answers.
+    Values {
+        read: BTreeMap<u64, Option<Vec<ItemValue>>>,
+    },
     /// Everything has been sent.
     Done,
 }
+
+/// Requests that read what the items hold at the end: of more than eight million elements the others are left out.
+const MAX_READS: usize = 16;
+
+/// Items that are read at a time.
+const MAX_READ_ITEMS: usize = 1_024;
 
 /// A log that is being replayed.
 #[derive(Debug)]
@@ -55,10 +66,14 @@ pub struct Script {
     entries: VecDeque<LogEntry>,
     /// What else it hears, until it is known in which ticks.
     scores: Vec<Score>,
+    /// It is a bounce that hears these, and no log: musical time does not stand in it.
+    is_bounce: bool,
     waiting: Waiting,
     /// Requests that the host has not answered, and their ticks.
     unanswered: BTreeMap<u64, u64>,
     horizon: u64,
+    /// The tick at whose start it is over, where nobody listens and says when it is.
+    end: Option<u64>,
     current: Option<Arc<Revision>>,
     /// What a rollback returns to.
     base: Option<Arc<Revision>>,
@@ -74,6 +89,8 @@ impl Policy {
         }
         let mut entries: Vec<LogEntry> = entries.into_iter().flat_map(unbundled).collect();
         // What wires brought comes after everything else of its tick but a rollback that a clock decided, as it did then.
+        let end = self.script_end();
+        entries.retain(|entry| end.is_none_or(|end| entry.tick < end));
         entries.sort_by_key(|entry| (entry.tick, matches!(entry.what, Logged::RolledBack { is_forced: true, .. })));
         self.begin_script(entries.into(), Vec::new());
     }
@@ -85,17 +102,29 @@ impl Policy {
 
     fn begin_script(&mut self, entries: VecDeque<LogEntry>, scores: Vec<Score>) {
         let Some(program) = self.programs.first() else { return };
+        let end = self.script_end();
         self.script = Some(Script {
             runtime: program.name.clone(),
             entries,
+            is_bounce: !scores.is_empty(),
             scores,
             waiting: Waiting::Nothing,
             unanswered: BTreeMap::new(),
             horizon: 0,
+            end,
             current: None,
             base: None,
             revisions: BTreeMap::new(),
         });
+    }
+
+    /// Whether there is a log that says what a program is told of musical time.
+    pub(super) fn is_logged(&self) -> bool {
+        self.script.as_ref().is_some_and(|script| !script.is_bounce)
+    }
+
+    fn script_end(&self) -> Option<u64> {
+        if let Goal::Replay { to_tick } = self.goal { Some(to_tick) } else { None }
     }
 
     /// Sends whatever can be sent.
@@ -113,7 +142,7 @@ impl Policy {
             script.current = Some(first);
         }
         while let Some(script) = self.script.as_mut().filter(|script| matches!(script.waiting, Waiting::Nothing)) {
-            let next = script.entries.front().map_or(u64::MAX, |entry| entry.tick);
+            let next = script.entries.front().map_or(script.end.unwrap_or(u64::MAX), |entry| entry.tick);
             if next > script.horizon {
                 script.horizon = next;
                 self.send_scripted(None, LiveChange::Proceed { to_tick: next }, actions);
@@ -125,8 +154,46 @@ impl Policy {
             }
             match script.entries.pop_front() {
                 Some(entry) => self.play_entry(now_ms, entry, actions),
-                None => script.waiting = Waiting::Done,
+                None => match script.end {
+                    Some(end) => self.read_at_the_end(end, actions),
+                    None => script.waiting = Waiting::Done,
+                },
             }
+        }
+    }
+
+    /// Asks for what every item holds when all ticks below the end are complete.
+    fn read_at_the_end(&mut self, end: u64, actions: &mut Vec<Action>) {
+        let Some(current) = self.script.as_ref().and_then(|script| script.current.clone()) else { return };
+        let mut read = BTreeMap::new();
+        for items in readings(&current.plan.content.manifest) {
+            self.send_scripted(Some(end), LiveChange::Get { items }, actions);
+            read.insert(self.last_live_request, None);
+        }
+        let nothing = read.is_empty();
+        if let Some(script) = &mut self.script {
+            script.waiting = Waiting::Values { read };
+        }
+        self.send_scripted(None, LiveChange::Proceed { to_tick: end.saturating_add(1) }, actions);
+        if nothing {
+            self.script_is_over(Vec::new(), actions);
+        }
+    }
+
+    /// It is the end, and this is what the items hold.
+    fn script_is_over(&mut self, dumps: Vec<ItemValue>, actions: &mut Vec<Action>) {
+        if let Some(script) = &mut self.script {
+            script.waiting = Waiting::Done;
+        }
+        let program = &mut self.programs[ONLY.0];
+        match program.phase {
+            Phase::Running | Phase::Held => {
+                program.phase = Phase::Done;
+                actions.push(Action::Tell(Report::RunDone { dumps }));
+            }
+            // It has come to another end meanwhile.
+            Phase::Queued | Phase::Compiling | Phase::Inspecting { .. } | Phase::Ready { .. } | Phase::Starting { .. } => {}
+            Phase::Done | Phase::Failed | Phase::Recovering { .. } | Phase::Quarantined => {}
         }
     }
 
@@ -245,6 +312,9 @@ impl Policy {
     }
 
     pub(super) fn script_said(&mut self, reply: &LiveReply, actions: &mut Vec<Action>) {
+        if self.was_told_first(reply.request()) {
+            return;
+        }
         let Some(script) = &mut self.script else { return };
         script.unanswered.remove(&reply.request());
         match (reply, &script.waiting) {
@@ -258,7 +328,19 @@ impl Policy {
                 let message = format!("the host refuses what the recording says: {}", reason.message);
                 self.end_script(&message, actions);
             }
+            (LiveReply::Values { request, values, .. }, Waiting::Values { .. }) => self.script_read(*request, values, actions),
             (LiveReply::Swap { .. } | LiveReply::Applied { .. } | LiveReply::Values { .. }, _) => {}
+        }
+    }
+
+    fn script_read(&mut self, request: u64, values: &[ItemValue], actions: &mut Vec<Action>) {
+        let Some(Script { waiting: Waiting::Values { read }, .. }) = &mut self.script else { return };
+        if let Some(answer @ None) = read.get_mut(&request) {
+            *answer = Some(values.to_vec());
+        }
+        if read.values().all(Option::is_some) {
+            let dumps = std::mem::take(read).into_values().flatten().flatten().collect();
+            self.script_is_over(dumps, actions);
         }
     }
 
@@ -268,6 +350,23 @@ impl Policy {
         }
         self.fail(ONLY, Failure::NotDelivered { reason: why.to_owned() }, Verdict::Program, actions);
     }
+}
+
+/// The items of a program in the order of its modules, as many at a time as are read at a time.
+fn readings(manifest: &Manifest) -> Vec<Vec<String>> {
+    let mut readings: Vec<(u64, Vec<String>)> = Vec::new();
+    let items = manifest.modules.iter().flat_map(|module| module.items.iter().map(move |item| (module, item)));
+    for (module, item) in items.filter(|(_, item)| u64::from(item.count) <= MAX_DUMP_ELEMENTS) {
+        let count = u64::from(item.count);
+        match readings.last_mut().filter(|(elements, names)| elements + count <= MAX_DUMP_ELEMENTS && names.len() < MAX_READ_ITEMS) {
+            Some((elements, names)) => {
+                *elements += count;
+                names.push(format!("{}:{}", module.id, item.name));
+            }
+            None => readings.push((count, vec![format!("{}:{}", module.id, item.name)])),
+        }
+    }
+    readings.into_iter().take(MAX_READS).map(|(_, names)| names).collect()
 }
 
 /// An entry by itself; what wires brought as a `set` for each tick.

@@ -5,11 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ipc::fault::{Fault, FaultKind};
+use ipc::hash::ContentHash;
 use ipc::live::LiveRequest;
 use ipc::message::{Buses, CompileOutcome, CompileTimings, DeviceReply, DeviceStatus, HostReply, HostStatus, Refusal, WorkerReply};
 use ipc::recovery::TakeOver;
 use ipc::segment::{SegmentKind, SegmentRef};
 
+use super::log::{LogEntry, Logged, RevisionText};
 use super::program::COMPILE_ATTEMPTS;
 use super::*;
 use crate::control::Ticket;
@@ -112,6 +114,26 @@ enum Letter {
     TakeOver { host: HostIndex, order: Box<TakeOver>, state: Option<String> },
 }
 
+/// A session of this goal. What is replayed was set once, and came to the end of its log.
+fn session(goal: Goal, names: &[String]) -> Policy {
+    let mut policy = Policy::new(goal, names.to_vec());
+    if let Goal::Replay { to_tick } = goal {
+        let first = RevisionText {
+            hash: ContentHash::of(&[b"p0"]).to_string(),
+            previous: None,
+            text: String::new(),
+            path: "p0.8f4e".into(),
+            directory: "".into(),
+            settings: None,
+            hears_sound: false,
+            assets: Vec::new(),
+        };
+        let set = |tick| LogEntry { life: 0, tick, what: Logged::Set { values: vec![("m:x".to_owned(), 0)], ramp_ticks: 0 } };
+        policy.replay(&first, [3, to_tick].map(set));
+    }
+    policy
+}
+
 impl World {
     fn new(seed: u64) -> Self {
         let mut random = Random(seed);
@@ -122,6 +144,7 @@ impl World {
             Goal::Play { seconds: None },
             Goal::Play { seconds: Some(0.5) },
             Goal::Bounce,
+            Goal::Replay { to_tick: 9 },
             Goal::ListDevices,
             Goal::Serve,
             Goal::Serve,
@@ -129,7 +152,7 @@ impl World {
         ];
         let goal = goals[random.below(goals.len() as u64) as usize];
         let programs = match goal {
-            Goal::Check | Goal::Compile | Goal::Run => 1,
+            Goal::Check | Goal::Compile | Goal::Run | Goal::Replay { .. } => 1,
             Goal::Play { .. } | Goal::Bounce => 1 + random.below(3),
             Goal::Serve => random.below(3),
             Goal::ListDevices => 0,
@@ -138,7 +161,7 @@ impl World {
         Self {
             seed,
             random,
-            policy: Policy::new(goal, names.clone()),
+            policy: session(goal, &names),
             names,
             now_ms: 0,
             pending: VecDeque::new(),
@@ -755,13 +778,14 @@ fn whatever_happens_each_request_for_a_recording_is_answered_once_and_it_ends() 
 
 #[test]
 fn a_world_that_behaves_leads_every_goal_to_a_good_end() {
-    let goals = [Goal::Check, Goal::Compile, Goal::Run, Goal::Play { seconds: Some(0.1) }, Goal::Bounce, Goal::ListDevices];
+    let (play, replay) = (Goal::Play { seconds: Some(0.1) }, Goal::Replay { to_tick: 9 });
+    let goals = [Goal::Check, Goal::Compile, Goal::Run, play, Goal::Bounce, replay, Goal::ListDevices];
     for goal in goals {
         let names: Vec<String> = if goal == Goal::ListDevices { Vec::new() } else { vec!["p0".to_owned()] };
         // A seed of a world in which the dice fall well is looked for, and must be found soon.
         let good = (0..2_000).find(|seed| {
             let mut world = World::new(*seed);
-            world.policy = Policy::new(goal, names.clone());
+            world.policy = session(goal, &names);
             world.names.clone_from(&names);
             world.is_calm = true;
             world.step(Event::Begin);

@@ -26,6 +26,7 @@ impl Policy {
         self.compile_next_edit(now_ms, actions);
         self.advance_edits(now_ms, actions);
         self.advance_mix(actions);
+        self.advance_bounce(actions);
         self.advance_script(now_ms, actions);
         self.settle_sample_rate();
         self.open_device(now_ms, actions);
@@ -72,12 +73,12 @@ impl Policy {
     /// The first program (in the order of the command line) that delivers blocks settles the session's sample rate, once no
     /// program before it can still do so. A bounce waits for all of them: it makes a file of all programs or none.
     fn settle_sample_rate(&mut self) {
-        let needs_device = match self.goal {
-            Goal::Play { .. } | Goal::Serve | Goal::Bounce => true,
+        let plays = match self.goal {
+            Goal::Play { .. } | Goal::Serve | Goal::Bounce | Goal::Replay { .. } => true,
             Goal::Check | Goal::Compile | Goal::Run | Goal::ListDevices => false,
         };
         let is_unready = |program: &Program| program.phase.is_compiling() || program.phase == Phase::Failed;
-        if !needs_device || self.sample_rate.is_some() || (self.goal == Goal::Bounce && self.programs.iter().any(is_unready)) {
+        if !plays || self.sample_rate.is_some() || (self.goal == Goal::Bounce && self.programs.iter().any(is_unready)) {
             return;
         }
         for program in &self.programs {

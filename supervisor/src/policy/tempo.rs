@@ -9,13 +9,14 @@
 use std::collections::BTreeMap;
 
 use ipc::limits::{BLOCK_FRAMES, DEFAULT_SAMPLE_RATE_HZ};
-use ipc::live::{LiveChange, SetItem};
+use ipc::live::{LiveChange, LiveRequest, SetItem};
 use ipc::tempo::{CLOCKS_PER_BEAT, CLOCKS_PER_SIXTEENTH, DEFAULT_TEMPO_BPM, Tempo};
 use serde::{Deserialize, Serialize};
 
 use super::keys::MAX_UNASKED;
 use super::log::Logged;
-use super::{Action, Device, Policy, Report, RuntimeIndex, Stage, TempoItems};
+use super::program::Phase;
+use super::{Action, Device, Goal, Policy, Report, RuntimeIndex, Stage, TempoItems};
 use crate::control::protocol::{ControlEvent, ErrorCode, ErrorReply, Tempo as TempoParams, TempoNow, Transport};
 
 /// From a request to the block in which it takes effect, in milliseconds: the way to every host, and how old what is known
@@ -48,6 +49,8 @@ pub(super) struct MusicalTime {
     told: BTreeMap<usize, (RuntimeIndex, TempoItems)>,
     /// Which device host has been told, by its generation.
     told_device: u64,
+    /// Programs of a bounce that have been told, and by which request.
+    begun: BTreeMap<RuntimeIndex, Option<u64>>,
 }
 
 impl TempoItems {
@@ -64,6 +67,40 @@ impl Policy {
     pub fn set_up_tempo(&mut self, setup: TempoSetup) {
         self.musical.setup = setup;
         self.musical.now = Tempo { bpm: setup.bpm, ..Tempo::default() };
+    }
+
+    /// Sets how a session without a clock goes from its first block on.
+    pub fn begin_tempo(&mut self, tempo: Tempo) {
+        self.musical.now = tempo;
+    }
+
+    /// Tells the programs of a bounce before their first tick, every time, and lets them run unless something else does.
+    pub(super) fn advance_bounce(&mut self, actions: &mut Vec<Action>) {
+        if self.goal != Goal::Bounce || self.is_logged() {
+            return;
+        }
+        for runtime in (0..self.programs.len()).map(RuntimeIndex) {
+            let program = &self.programs[runtime.0];
+            let Some(host) = program.host.filter(|_| program.phase == Phase::Running && !self.musical.begun.contains_key(&runtime)) else {
+                continue;
+            };
+            let items = program.revision.as_ref().and_then(|revision| revision.plan.tempo.as_ref());
+            let values = items.map(|items| items.values(&self.musical.now, self.musical.now.clocks)).unwrap_or_default();
+            let values: Vec<SetItem> = values.into_iter().map(|(item, value)| SetItem { item, value }).collect();
+            let told = (!values.is_empty()).then_some((Some(0), LiveChange::Set { values, ramp_ticks: 0 }));
+            self.musical.begun.insert(runtime, told.as_ref().map(|_| self.last_live_request + 1));
+            let runs = self.script.is_none().then_some((None, LiveChange::Proceed { to_tick: u64::MAX }));
+            for (at_tick, what) in told.into_iter().chain(runs) {
+                self.last_live_request += 1;
+                let request = LiveRequest { request: self.last_live_request, at_tick, what };
+                actions.push(Action::Live { runtime, host, request, content: None });
+            }
+        }
+    }
+
+    /// Whether this request told a program of a bounce. One that cannot hold it plays all the same.
+    pub(super) fn was_told_first(&self, request: u64) -> bool {
+        self.musical.begun.values().any(|told| *told == Some(request))
     }
 
     /// Whether there is a MIDI clock, going out or coming in.

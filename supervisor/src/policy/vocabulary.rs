@@ -151,6 +151,8 @@ pub enum Goal {
     Serve,
     /// Programs into a file, faster than real time; the device host knows how long.
     Bounce,
+    /// One program without sound through its log, up to this tick, faster than real time.
+    Replay { to_tick: u64 },
     /// The outputs this machine has.
     ListDevices,
 }

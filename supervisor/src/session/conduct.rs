@@ -19,15 +19,17 @@ use ipc::hash::ContentHash;
 use ipc::live::{LiveChange, LiveRequest, RequestId};
 use ipc::message::{CompileGoal, CompileRequest, DeviceRequest, HostRequest, OpenDevice, RunJob, StartRuntime, Tape, WorkerRequest};
 use ipc::recovery::TakeOver;
-use ipc::segment::SegmentRef;
+use ipc::segment::{SegmentKind, SegmentRef};
 
 use super::abandoned::Abandoned;
 use super::asset_notes::AssetNotes;
 use super::calls::CallQueue;
 use super::connection::{self, Incoming, Letter, Outbox};
 use super::files::{self, Files};
+use super::heard::file::HeardLife;
+use super::heard::{self, Heard, Player};
 use super::job::{AUDIO_WORK_BUDGET, Job, LiveSetup, OutputChoice, ProgramText, RUN_WORK_BUDGET, RunOrder};
-use super::journal::Journal;
+use super::journal::{Journal, JournalError};
 use super::last_words::LastWords;
 use super::obituaries::{Obituaries, Obituary};
 use super::planning::Compiled;
@@ -35,6 +37,7 @@ use super::process::{Process, Start, started_ticks_of};
 use super::readiness::ServiceManager;
 use super::scribe::{self, ChildNote, Scribe, SetupNote};
 use super::segments::Segments;
+use super::sent::{self, Sent};
 use super::{Session, planning, publishing, signals};
 use crate::control::protocol::{self, Answer, ErrorCode, ErrorReply, Pong, Topic, Verb};
 use crate::control::{Address, Identity, ListenError, Server, SessionName, Ticket};
@@ -85,6 +88,11 @@ pub trait Audience {
         Ok(())
     }
 
+    /// A replayed midi runtime has sent this, all in all.
+    fn has_sent(&mut self, sent: Sent) {
+        let _ = sent;
+    }
+
     /// What `run` is to do; asked after the artifact has been examined.
     fn run_order(&mut self) -> RunOrder {
         RunOrder::default()
@@ -125,6 +133,10 @@ pub fn conduct(session: &Session, job: &Job, audience: &mut dyn Audience) -> Res
         files,
         manager: ServiceManager::from_environment(),
         journal: Journal::begin(),
+        heard: Heard::none(),
+        player: None,
+        sent: None,
+        ending_record: None,
         obituaries: Obituaries::default(),
         started: Instant::now(),
         sender,
@@ -138,6 +150,9 @@ pub fn conduct(session: &Session, job: &Job, audience: &mut dyn Audience) -> Res
         osc,
     };
     shell.open(asked_for, &incoming);
+    if shell.job.live.is_some() {
+        shell.heard = Heard::begin(&shell.sender);
+    }
     shell.begin();
     Ok(shell.run(&incoming))
 }
@@ -155,6 +170,7 @@ fn policy(job: &Job) -> Policy {
         policy.begin_with_tape(sound.tape.clone());
     }
     policy.connect(job.routes.iter().cloned());
+    policy.begin_tempo(job.tempo);
     if let Some(live) = &job.live {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         policy.configure(live.sample_rate, live.asks_for_any_loss, u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
@@ -233,6 +249,13 @@ struct Shell<'a> {
     files: Files,
     manager: ServiceManager,
     journal: Journal,
+    heard: Heard,
+    /// What a replay hears.
+    player: Option<Player>,
+    /// What a replayed midi runtime sends.
+    sent: Option<sent::Listener>,
+    /// Who ended a recording, and is answered when what was heard is complete in it.
+    ending_record: Option<(u64, Ticket, Answer)>,
     /// What is known of the processes that died.
     obituaries: Obituaries,
     scribe: Scribe,
@@ -323,6 +346,7 @@ impl<'a> Shell<'a> {
                     if let Action::Finish(verdict) = action {
                         let lives = self.lives();
                         self.journal.finish(lives);
+                        self.heard.end();
                         return verdict;
                     }
                     self.carry_out(action);
@@ -397,6 +421,11 @@ impl<'a> Shell<'a> {
                     return Some(Event::Joined { child });
                 }
                 Ok(Incoming::Noted(entry)) => self.log(&entry),
+                Ok(Incoming::Heard(news)) => {
+                    if let Some(event) = self.on_heard(news) {
+                        return Some(event);
+                    }
+                }
                 Ok(Incoming::Called) => return None,
                 Err(RecvTimeoutError::Timeout) if is_watchdog_first => {}
                 Err(RecvTimeoutError::Timeout) if deadline.is_some() => return Some(Event::DeadlinePassed),
@@ -436,6 +465,7 @@ impl<'a> Shell<'a> {
             Action::Spawn(child) => self.spawn(child),
             Action::Compile { runtime, request, settings } => self.compile(runtime, request, settings),
             Action::Release { segment } => {
+                self.heard.release(&segment);
                 self.segments.release(&segment);
                 // The worker may still hold it mapped.
                 self.post(self.policy.worker(), Letter::Worker(WorkerRequest::Release { segment }));
@@ -472,10 +502,7 @@ impl<'a> Shell<'a> {
             }
             Action::StartTape(tape) => self.tell_device(DeviceRequest::StartTape(tape)),
             Action::StopTape { number } => self.tell_device(DeviceRequest::StopTape { number }),
-            Action::Record { ticket, path } => {
-                let outcome = self.record(path);
-                self.answer(ticket, outcome);
-            }
+            Action::Record { ticket, path } => self.record(ticket, path),
             Action::SetGain { runtime, gain, ramp_frames } => {
                 let runtime = self.policy.lane_name(runtime);
                 self.tell_device(DeviceRequest::SetGain { runtime, gain, ramp_frames });
@@ -496,10 +523,14 @@ impl<'a> Shell<'a> {
             Action::OpenDevice { sample_rate, first_frame, channels, tape } => self.open_device(sample_rate, first_frame, channels, tape),
             Action::ListDevices => self.tell_device(DeviceRequest::List),
             Action::AddLane { runtime, lane, resumes } => {
-                self.tell_device(DeviceRequest::AddLane { runtime: self.policy.lane_name(runtime), lane, resumes });
+                let (runtime, decides_input) = (self.policy.lane_name(runtime), self.player.is_none());
+                self.tell_device(DeviceRequest::AddLane { runtime, lane, resumes, decides_input });
             }
             Action::RemoveLane(runtime) => self.tell_device(DeviceRequest::RemoveLane { runtime: self.policy.lane_name(runtime) }),
-            Action::Connect(buses) => self.tell_device(DeviceRequest::Connect(buses)),
+            Action::Connect(buses) => {
+                self.heard.connect(&buses);
+                self.tell_device(DeviceRequest::Connect(buses));
+            }
             Action::Listen => self.tell_device(DeviceRequest::Listen(self.job.midi.clone())),
             Action::SetTempo(tempo) => self.tell_device(DeviceRequest::Tempo(tempo)),
             Action::BeginRendering => self.tell_device(DeviceRequest::Begin),
@@ -661,26 +692,82 @@ impl<'a> Shell<'a> {
         Some(done + (ahead.as_secs_f64() * f64::from(ticks_per_second)).round() as u64)
     }
 
-    /// Begins or ends a recording.
-    fn record(&mut self, path: Option<PathBuf>) -> Result<Answer, ErrorReply> {
+    /// Begins or ends a recording. One that holds what was heard has ended when that is complete.
+    fn record(&mut self, ticket: Ticket, path: Option<PathBuf>) {
         let frames = self.policy.frames();
         let answer = |path: &Path, is_recording| {
             Answer::Record(protocol::Recording { path: path.display().to_string(), is_recording, from_frame: 0, frames })
         };
-        match (path, self.journal.recording().map(Path::to_owned)) {
+        let outcome = match (path, self.journal.recording().map(Path::to_owned)) {
             (Some(_), Some(running)) => {
                 let message = format!("already recording into {}; end that first", running.display());
                 Err(ErrorReply::new(ErrorCode::WrongState, message))
             }
-            (Some(path), None) => match self.journal.record(&path) {
+            (Some(path), None) => match self.begin_recording(&path) {
                 Ok(()) => Ok(answer(&path, true)),
                 Err(error) => Err(ErrorReply::new(ErrorCode::FileFailed, error.to_string()).in_field("params.path")),
             },
             (None, _) => match self.journal.finish(self.lives()) {
-                Some(path) => Ok(answer(&path, false)),
+                Some(path) => match self.heard.finish() {
+                    Some(number) => {
+                        self.ending_record = Some((number, ticket, answer(&path, false)));
+                        return;
+                    }
+                    None => Ok(answer(&path, false)),
+                },
                 None => Err(ErrorReply::new(ErrorCode::WrongState, "nothing is being recorded")),
             },
+        };
+        self.answer(ticket, outcome);
+    }
+
+    /// Begins a recording, and that of what is heard beside it.
+    fn begin_recording(&mut self, path: &Path) -> Result<(), JournalError> {
+        let heard = heard::beside(path);
+        if heard.symlink_metadata().is_ok() {
+            let source = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
+            return Err(JournalError::Write { path: heard, source });
         }
+        let id = ContentHash::of(&[self.session.id().as_str().as_bytes(), path.as_os_str().as_encoded_bytes()]).to_string();
+        self.journal.record(path, Some(id.clone()))?;
+        self.heard.record(&heard, &id);
+        for (life, tick, why) in self.heard.lost().to_vec() {
+            self.tell_lost(life, tick, why);
+        }
+        Ok(())
+    }
+
+    /// Says what of a running recording's heard sound is missing.
+    fn tell_lost(&mut self, life: usize, tick: u64, why: &str) {
+        let Some(path) = self.heard.recording().map(Path::to_owned) else { return };
+        let name = self.policy.texts().get(life).map(|text| text.name.clone()).unwrap_or_default();
+        let reason = format!("what `{name}` heard from tick {tick} on is not recorded: {why}; everything else is");
+        self.tell(Report::RecordingFailed { path: Some(path), reason });
+    }
+
+    /// What is heard has something to tell.
+    fn on_heard(&mut self, news: heard::News) -> Option<Event> {
+        match news {
+            heard::News::Finished { number } => {
+                if let Some((_, ticket, answer)) = self.ending_record.take_if(|(ending, ..)| *ending == number) {
+                    self.answer(ticket, Ok(answer));
+                }
+            }
+            heard::News::Failed { path, why } => {
+                self.heard.failed(&path);
+                self.tell(Report::RecordingFailed { path: Some(path), reason: why });
+            }
+            heard::News::Lost { life, tick, why } => {
+                self.heard.lose(life, tick, why);
+                self.tell_lost(life, tick, why);
+            }
+            heard::News::Unplayable { why } => {
+                let reason = format!("what was heard cannot be read any more: {why}");
+                self.tell(Report::RecordingFailed { path: None, reason });
+                return Some(Event::Signal);
+            }
+        }
+        None
     }
 
     /// Answers a client, with what only we know filled in.
@@ -726,6 +813,11 @@ impl<'a> Shell<'a> {
         if report == Report::Stopping {
             self.manager.stopping();
         }
+        if let Report::RunDone { .. } = report
+            && let Some(sent) = self.sent.take().and_then(sent::Listener::finish)
+        {
+            self.audience.has_sent(sent);
+        }
         self.audience.hear(self.policy.texts(), report);
     }
 
@@ -754,7 +846,7 @@ impl<'a> Shell<'a> {
             Goal::Check | Goal::ListDevices => (CompileGoal::Check, 0),
             Goal::Compile => (CompileGoal::Wasm, 0),
             Goal::Run => (CompileGoal::Native, RUN_WORK_BUDGET),
-            Goal::Play { .. } | Goal::Serve | Goal::Bounce => (CompileGoal::Native, AUDIO_WORK_BUDGET),
+            Goal::Play { .. } | Goal::Serve | Goal::Bounce | Goal::Replay { .. } => (CompileGoal::Native, AUDIO_WORK_BUDGET),
         };
         let settings = settings.unwrap_or(CompileSettings { environment: Vec::new(), work_budget });
         let request = CompileRequest {
@@ -776,7 +868,7 @@ impl<'a> Shell<'a> {
             Err(error) => return Inspection::Damaged { reason: error.to_string() },
         };
         match self.job.goal {
-            Goal::Play { .. } | Goal::Serve | Goal::Bounce => match self.program(runtime) {
+            Goal::Play { .. } | Goal::Serve | Goal::Bounce | Goal::Replay { .. } => match self.program(runtime) {
                 Some(program) => {
                     let compiled = Compiled { settings: None, is_settled };
                     planning::plan(artifact, &program.base_directory, &compiled, self.default_type())
@@ -796,10 +888,29 @@ impl<'a> Shell<'a> {
 
     fn create_lane(&mut self, runtime: RuntimeIndex) {
         let event = match self.segments.create_lane(self.policy.has_notes(runtime)) {
-            Ok(lane) => Event::LaneCreated { runtime, lane },
+            Ok(lane) => match self.be_heard(runtime, &lane) {
+                Ok(()) => Event::LaneCreated { runtime, lane },
+                Err(reason) => Event::LaneNotCreated { runtime, reason },
+            },
             Err(error) => Event::LaneNotCreated { runtime, reason: error.to_string() },
         };
         self.pending.push_back(event);
+    }
+
+    /// Takes note of a lane in which something may be heard; in a replay, decides what.
+    fn be_heard(&mut self, runtime: RuntimeIndex, lane: &SegmentRef) -> Result<(), String> {
+        let replay = self.job.replay.as_ref();
+        if let Some(sending) = replay.and_then(|replay| replay.sending.as_ref()).filter(|_| lane.kind == SegmentKind::MidiLane) {
+            self.sent = Some(sent::Listener::start(lane, sending).map_err(|error| error.to_string())?);
+        }
+        if lane.kind != SegmentKind::Lane {
+            return Ok(());
+        }
+        self.heard.add(self.policy.lane_name(runtime), runtime.0, lane.clone());
+        let Some(source) = replay.and_then(|replay| replay.heard.as_ref()) else { return Ok(()) };
+        let heard = HeardLife::find(&source.path, &source.id, source.life).map_err(|error| error.to_string())?;
+        self.player = Some(Player::start(heard, lane, &self.sender).map_err(|error| error.to_string())?);
+        Ok(())
     }
 
     /// A state segment for a program of a runtime; the policy is told whether there is one.
@@ -888,7 +999,7 @@ impl<'a> Shell<'a> {
             base_directory: program.base_directory.clone(),
             is_offline,
             state,
-            run_until: self.job.is_scripted().then_some(0),
+            run_until: matches!(self.job.goal, Goal::Bounce | Goal::Replay { .. }).then_some(0),
             wiring: Box::default(),
         };
         self.post(Child::Host(host), Letter::Host(HostRequest::Start(start)));

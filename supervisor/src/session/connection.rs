@@ -27,6 +27,8 @@ pub enum Incoming {
     Joined { child: Child, outbox: Outbox },
     /// A file of a program has been read for the journal.
     Noted(crate::policy::log::LogEntry),
+    /// What is heard, and recorded, has something to tell.
+    Heard(super::heard::News),
 }
 
 /// A message to some child.

@@ -413,7 +413,7 @@ mod tests {
         fn next(&self) -> Event {
             match self.events.recv_timeout(PATIENCE).expect("an event comes") {
                 Incoming::Event(event) => event,
-                Incoming::Called | Incoming::Noted(_) | Incoming::Joined { .. } => panic!("something else comes"),
+                Incoming::Called | Incoming::Noted(_) | Incoming::Heard(_) | Incoming::Joined { .. } => panic!("something else comes"),
             }
         }
 

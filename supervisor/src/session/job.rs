@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use ipc::message::Output;
 use ipc::midi::Ports;
+use ipc::tempo::Tempo;
 
 use runtime_host::device::midi::input::score::Score;
 
+use super::sent::Sending;
 use crate::control::SessionName;
 use crate::control::protocol::{Channels, WireEnd};
 pub use crate::policy::ProgramText;
@@ -84,13 +86,8 @@ pub struct Job {
     pub replay: Option<Replay>,
     /// For sessions without a clock: what the one program hears over MIDI, from port 1 on.
     pub scores: Vec<Score>,
-}
-
-impl Job {
-    /// Whether something else than a clock decides how far programs may run.
-    pub fn is_scripted(&self) -> bool {
-        self.replay.is_some() || !self.scores.is_empty()
-    }
+    /// Without a clock: how fast it goes, and whether it does.
+    pub tempo: Tempo,
 }
 
 /// One life of a runtime, to be lived again.
@@ -98,6 +95,20 @@ impl Job {
 pub struct Replay {
     pub first: RevisionText,
     pub entries: Vec<LogEntry>,
+    /// Of a life that listened.
+    pub heard: Option<HeardSource>,
+    /// Of a life that sent MIDI.
+    pub sending: Option<Sending>,
+}
+
+/// Where it stands what a life heard.
+#[derive(Clone, Debug)]
+pub struct HeardSource {
+    pub path: PathBuf,
+    /// Of the file.
+    pub id: String,
+    /// Its number in the recording.
+    pub life: usize,
 }
 
 /// What a session that clients talk to is set up with.
@@ -151,6 +162,7 @@ impl Job {
             live: None,
             replay: None,
             scores: Vec::new(),
+            tempo: Tempo::default(),
         }
     }
 }

@@ -27,7 +27,7 @@ const MAX_LINE_BYTES: u64 = 32 << 20;
 const HASH_DIGITS: usize = 16;
 
 /// Where journals lie, nameless. The session's own directory for temporary files is in memory.
-const FOLDER: &str = "/var/tmp";
+pub const FOLDER: &str = "/var/tmp";
 
 /// The first line of a recording.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +35,9 @@ pub struct Header {
     pub format: u32,
     pub build: String,
     pub seed: u64,
+    /// What was heard lies beside it in a file with this id (`super::heard`). Builds before did not keep it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard: Option<String>,
 }
 
 /// Why there is no recording.
@@ -88,12 +91,12 @@ impl Journal {
         self.recording.take().map(|(path, _)| (path, error.to_string()))
     }
 
-    /// Begins a recording into a new file, from the session's start on.
-    pub fn record(&mut self, path: &Path) -> Result<(), JournalError> {
+    /// Begins a recording into a new file, from the session's start on. What is heard goes into a file with the id `heard`.
+    pub fn record(&mut self, path: &Path, heard: Option<String>) -> Result<(), JournalError> {
         let spool = self.spool.as_mut().map_err(|reason| JournalError::Lost(reason.clone()))?;
         let failed = |source| JournalError::Write { path: path.to_owned(), source };
         let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(failed)?;
-        let header = Header { format: FORMAT, build: crate::role::BUILD.to_owned(), seed: 0 };
+        let header = Header { format: FORMAT, build: crate::role::BUILD.to_owned(), seed: 0, heard };
         let copied = file.write_all(&line(&header)).and_then(|()| {
             spool.0.seek(SeekFrom::Start(0))?;
             let copied = io::copy(&mut spool.0, &mut file);
@@ -187,14 +190,14 @@ mod tests {
         let path = folder.path().join("take.continuo");
         let mut journal = Journal::begin();
         assert!(journal.log(&set(1)).is_none());
-        journal.record(&path).unwrap();
+        journal.record(&path, None).unwrap();
         assert!(journal.log(&set(2)).is_none());
         assert_eq!(journal.finish([(0, 9)]), Some(path.clone()));
         assert!(journal.log(&set(3)).is_none());
         let read = Recording::read(&path).unwrap();
         assert_eq!(read.entries, [set(1), set(2), LogEntry { life: 0, tick: 9, what: Logged::Seen {} }]);
         assert!(!read.is_torn);
-        assert!(journal.record(&path).is_err(), "a recording never takes the place of a file");
+        assert!(journal.record(&path, None).is_err(), "a recording never takes the place of a file");
     }
 
     #[test]
@@ -202,7 +205,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("take.continuo");
         let mut journal = Journal::begin();
-        journal.record(&path).unwrap();
+        journal.record(&path, None).unwrap();
         journal.log(&set(1));
         journal.log(&set(2));
         drop(journal);
@@ -239,7 +242,7 @@ mod tests {
     fn recordings() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("take.continuo");
-        let header = Header { format: FORMAT, build: crate::role::BUILD.to_owned(), seed: 0 };
+        let header = Header { format: FORMAT, build: crate::role::BUILD.to_owned(), seed: 0, heard: None };
         let start =
             Logged::Start { runtime: "drums".to_owned(), runtime_type: "audio".to_owned(), sample_rate: 48_000, revision: revision() };
         let change = Logged::Change { revision: revision(), is_patch: true, trial_ticks: 375, crossfade_frames: 64, good: None };

@@ -11,6 +11,7 @@ mod conduct;
 mod connection;
 mod directory;
 mod files;
+pub mod heard;
 mod job;
 mod journal;
 mod last_words;
@@ -23,6 +24,7 @@ mod publishing;
 mod readiness;
 mod scribe;
 mod segments;
+pub mod sent;
 mod signals;
 mod symbols;
 mod tail;
@@ -32,7 +34,9 @@ pub use self::calls::CallQueue;
 pub use self::conduct::{Audience, ConductError, conduct};
 pub use self::connection::Incoming;
 pub use self::directory::DirectoryError;
-pub use self::job::{Job, LiveSetup, OutputChoice, Preset, ProgramText, Replay, RunOrder, SoundOutput};
+pub use self::job::{HeardSource, Job, LiveSetup, OutputChoice, Preset, ProgramText, Replay, RunOrder, SoundOutput};
+#[cfg(test)]
+pub use self::journal::Header;
 pub use self::journal::Recording;
 pub use self::membership::Membership;
 pub use self::process::ROLE_COMMAND;
@@ -85,7 +89,7 @@ impl Session {
             }
             (Goal::Play { .. }, Some(name)) => abandoned::dismiss(&name),
             (Goal::Play { .. } | Goal::Serve, None) => {}
-            (Goal::Check | Goal::Compile | Goal::Run | Goal::Bounce | Goal::ListDevices, _) => {}
+            (Goal::Check | Goal::Compile | Goal::Run | Goal::Bounce | Goal::Replay { .. } | Goal::ListDevices, _) => {}
         }
         Self::begin()
     }

@@ -34,8 +34,8 @@ const JITTER_NOTES: &[&str] = &[
     "that each was due at: the even spacing that they were meant to have, where their neighbours (25 to either side) say that it lies, because",
     "the clock of a dummy driver that was late is no jitter of ours. Baseline: a JACK client that writes its messages at their frames in its",
     "own process callback, and does nothing else. What all messages have in common is not counted: ours are sent 10 ms and a period after",
-    "they are due. Missed: places at which there was no message. midir with its feature `jack` would send all of them at frame 0 of a period,",
-    "128 frames apart, by its source.",
+    "they are due. Missed: places at which there was no message. midir with its feature `jack` would send each at the first frame of the next",
+    "period, by its source: up to 127 frames off.",
 ];
 
 const LATENCY_NOTES: &[&str] = &[

@@ -1,11 +1,12 @@
 //! The Standard MIDI File that everything sent is written into. MIDI thread.
 //!
-//! One track, one file tick for each frame at 48 kHz. It begins where the recording beside it does: an event stands where what
-//! sounds with it is recorded, to a period of the device, and from one event to the next exactly. The file is replaced as a
+//! One track, one file tick for each frame at 48 kHz. Beside a recording it begins where that does: an event stands where what
+//! sounds with it is recorded, to a period of the device, and from one event to the next exactly. A file of its own begins with
+//! its first event. The file is replaced as a
 //! whole, about once a second while there is something new, and at the end: whatever kills the process, the file is readable
 //! and at most that much behind. Ports other than the first are told by the port event of the format.
 //!
-//! Nobody has asked for it by name, so it takes the place of no other file.
+//! A file that nobody has asked for by name takes the place of no other one.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write};
@@ -36,9 +37,8 @@ const MAX_EVENTS: usize = 2_000_000;
 pub struct MidiFile {
     path: PathBuf,
     track: Track<'static>,
-    time: SessionTime,
-    /// Frame of the session at which the file begins.
-    first_frame: u64,
+    /// The session clock, and the frame at which the file begins. Without them that is the first event's.
+    session: Option<(SessionTime, u64)>,
     /// The first event: when it was due, and at which file tick it stands.
     origin: Option<(u64, u64)>,
     /// File ticks up to the last event.
@@ -49,13 +49,22 @@ pub struct MidiFile {
 }
 
 impl MidiFile {
-    /// A new file that begins at this frame of the session, written at once, so that a path which cannot be written is known
-    /// from the beginning. Where there is a file of this name, it has a number before its extension.
-    pub fn create(path: &Path, time: SessionTime, first_frame: u64) -> std::io::Result<Self> {
-        let path = unused(path)?;
+    /// A new file in the place of whatever is there, written at once, so that a path which cannot be written is known from the
+    /// beginning.
+    pub fn create(path: PathBuf) -> std::io::Result<Self> {
+        Self::new(path, None)
+    }
+
+    /// The same beside a recording, which begins at this frame of the session. Where there is a file of this name, it has a
+    /// number before its extension.
+    pub fn beside_recording(path: &Path, time: SessionTime, first_frame: u64) -> std::io::Result<Self> {
+        Self::new(unused(path)?, Some((time, first_frame)))
+    }
+
+    fn new(path: PathBuf, session: Option<(SessionTime, u64)>) -> std::io::Result<Self> {
         let tempo = TrackEventKind::Meta(MetaMessage::Tempo(u24::new(QUARTER_US)));
         let track = vec![TrackEvent { delta: u28::new(0), kind: tempo }];
-        let mut file = Self { path, track, time, first_frame, origin: None, ticks: 0, port: 1, saved_events: 0, save_at_ns: 0 };
+        let mut file = Self { path, track, session, origin: None, ticks: 0, port: 1, saved_events: 0, save_at_ns: 0 };
         file.save()?;
         Ok(file)
     }
@@ -75,8 +84,9 @@ impl MidiFile {
 
     /// The file tick at which what is due at this time is heard, as far as the device has told.
     fn ticks_now(&self, due_ns: u64, now_ns: u64) -> u64 {
-        let frames = self.time.counters.frames.load(Relaxed).saturating_sub(self.first_frame);
-        let ticks = u128::from(frames) * u128::from(TICKS_PER_SECOND) / u128::from(self.time.sample_rate_hz.max(1));
+        let Some((time, first_frame)) = &self.session else { return 0 };
+        let frames = time.counters.frames.load(Relaxed).saturating_sub(*first_frame);
+        let ticks = u128::from(frames) * u128::from(TICKS_PER_SECOND) / u128::from(time.sample_rate_hz.max(1));
         let heard_ns = due_ns.saturating_add(LATENCY_NS);
         (ticks as u64 + ticks_in(heard_ns.saturating_sub(now_ns))).saturating_sub(ticks_in(now_ns.saturating_sub(heard_ns)))
     }
@@ -186,7 +196,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("take.mid");
         let time = session_time(100_000);
-        let mut file = MidiFile::create(&path, time, 52_000).unwrap();
+        let mut file = MidiFile::beside_recording(&path, time, 52_000).unwrap();
         let hour_ns = 3_600_000_000_000;
         // As much in the past as what is due is heard later: it is heard now.
         let due_ns = monotonic_ns_rt() - LATENCY_NS;
@@ -216,16 +226,17 @@ mod tests {
 
     #[test]
     fn a_path_that_cannot_be_written_is_known_at_once() {
-        assert!(MidiFile::create(Path::new("/nowhere/at/all.mid"), session_time(0), 0).is_err());
+        assert!(MidiFile::create("/nowhere/at/all.mid".into()).is_err());
+        assert!(MidiFile::beside_recording(Path::new("/nowhere/at/all.mid"), session_time(0), 0).is_err());
     }
 
     #[test]
-    fn it_takes_the_place_of_no_other_file() {
+    fn beside_a_recording_it_takes_the_place_of_no_other_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("song.mid");
         std::fs::write(&path, "precious").unwrap();
         std::fs::write(folder.path().join("song.2.mid"), "as well").unwrap();
-        let mut file = MidiFile::create(&path, session_time(0), 0).unwrap();
+        let mut file = MidiFile::beside_recording(&path, session_time(0), 0).unwrap();
         file.send(&event(0, 1, [NOTE_ON, 60, 1]));
         file.close();
         assert_eq!(std::fs::read(&path).unwrap(), b"precious");

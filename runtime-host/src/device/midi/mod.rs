@@ -41,6 +41,7 @@ use ipc::tempo::Tempo;
 use super::clients::Clients;
 use super::counters::Counters;
 use super::lanes::LaneError;
+use super::output::{SoundSystem, Target};
 use crate::realtime::{monotonic_ns_rt, tighten_timer_slack};
 use clock_out::ClockOut;
 use desk::Desk;
@@ -130,6 +131,13 @@ pub struct Drivers {
 }
 
 impl Drivers {
+    /// JACK where sound may go to it, and the sequencer unless nothing of the machine is to be played.
+    pub fn of_target(target: &Target, clients: Clients) -> Self {
+        let may_use_jack = target.systems().contains(&SoundSystem::Jack);
+        let may_use_any = *target != Target::Null;
+        Self { jack: may_use_jack.then(SenderPorts::default), sequencer: may_use_any.then(SenderPorts::default), clients }
+    }
+
     /// Whether a JACK server is there, which whoever looks for one is to tell.
     fn presence(&self) -> Presence {
         if self.jack.is_some() { Presence::sought(monotonic_ns_rt()) } else { Presence::absent() }
@@ -150,7 +158,7 @@ impl Destinations {
     fn open(&self, time: &SessionTime) -> std::io::Result<Vec<Box<dyn MidiSink>>> {
         let mut sinks: Vec<Box<dyn MidiSink>> = Vec::new();
         if let Some((path, first_frame)) = &self.file {
-            sinks.push(Box::new(MidiFile::create(path, time.clone(), *first_frame)?));
+            sinks.push(Box::new(MidiFile::beside_recording(path, time.clone(), *first_frame)?));
         }
         let Drivers { jack, sequencer, clients } = &self.drivers;
         let presence = self.drivers.presence();
@@ -383,6 +391,20 @@ mod tests {
     use ipc::segment::Session;
 
     use super::*;
+
+    #[test]
+    fn midi_goes_where_sound_may_and_to_the_sequencer_else_and_nowhere_without_a_device() {
+        let of = |target| {
+            let drivers = Drivers::of_target(&target, Clients::default());
+            (drivers.jack.is_some(), drivers.sequencer.is_some(), drivers.presence().is_absent(monotonic_ns_rt()))
+        };
+        assert_eq!(of(Target::Any), (true, true, false));
+        assert_eq!(of(Target::parse("jack")), (true, true, false));
+        assert_eq!(of(Target::parse("Scarlett")), (true, true, false), "it may be a device of JACK");
+        assert_eq!(of(Target::parse("alsa:hw:0")), (false, true, true));
+        assert_eq!(of(Target::parse("pulseaudio")), (false, true, true));
+        assert_eq!(of(Target::Null), (false, false, true));
+    }
 
     #[test]
     fn the_thread_looks_often_while_notes_come_and_seldom_when_none_do() {

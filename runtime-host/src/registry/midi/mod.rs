@@ -15,7 +15,7 @@ pub mod routes;
 
 use std::time::Duration;
 
-use ipc::limits::TIMER_RATE_RANGE_HZ;
+use ipc::limits::{MAX_MIDI_ROUTES, TIMER_RATE_RANGE_HZ};
 use ipc::midi::MidiLaneWriter;
 use ipc::state::Clock;
 
@@ -26,9 +26,16 @@ use super::{RuntimeType, Settings};
 use crate::host::engine::Engine;
 use crate::host::live::stage::Sounding;
 use crate::host::program::{Binding, Program};
+use crate::realtime::{monotonic_ns_rt, sleep_until_rt};
 use notes::Notes;
 
 const SAMPLE_RATE: &str = "midiRuntime.sampleRate";
+
+/// Events that one tick sends at most: of every route the end of a note and the beginning of another.
+const MOST_EVENTS: u64 = 2 * MAX_MIDI_ROUTES as u64;
+
+/// From one look for room in the lane to the next, where no clock paces the ticks.
+const ROOM_INTERVAL_NS: u64 = 200_000;
 
 pub const TYPE: RuntimeType = RuntimeType {
     id: "midi",
@@ -79,6 +86,11 @@ impl Runtime for MidiRuntime {
     }
 
     fn wait_rt(&mut self, patience: Duration) -> bool {
+        // Where no clock paces it, whoever reads the lane does: nothing is left out because it ticks too fast.
+        if self.timer.is_free() && !self.lane.has_room_rt(MOST_EVENTS) {
+            sleep_until_rt(monotonic_ns_rt().saturating_add(ROOM_INTERVAL_NS));
+            return false;
+        }
         self.timer.wait_rt(patience)
     }
 
@@ -109,5 +121,47 @@ impl Runtime for MidiRuntime {
 
     fn has_ended_rt(&self) -> bool {
         self.has_ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ipc::message::StartRuntime;
+    use ipc::midi::{MidiEvent, MidiLaneReader, NOTE_ON};
+    use ipc::segment::Session;
+
+    use super::*;
+
+    #[test]
+    fn where_no_clock_paces_it_a_tick_waits_for_room_for_all_that_it_may_send() {
+        let session = Session::open().unwrap();
+        let lane = ipc::midi::create(session.id(), 1).unwrap();
+        let mut reader: MidiLaneReader = MidiLaneReader::open(lane.reference()).unwrap();
+        let start = StartRuntime {
+            runtime: "arp".into(),
+            generation: 1,
+            runtime_type: TYPE.id.into(),
+            artifact: lane.reference().clone(),
+            sample_rate: 50,
+            lane: Some(lane.reference().clone()),
+            base_directory: "/".into(),
+            is_offline: true,
+            state: None,
+            run_until: Some(0),
+            wiring: Box::default(),
+        };
+        let timer = TimerRuntime::build(&Assembly { start: &start, resume: None }).unwrap();
+        let lane = MidiLaneWriter::open(lane.reference()).unwrap();
+        let mut runtime = MidiRuntime { timer, notes: Notes::new(&[]), lane, has_ended: false };
+        let mut ticks = 0;
+        while runtime.wait_rt(Duration::ZERO) {
+            (0..MOST_EVENTS)
+                .for_each(|_| assert!(runtime.lane.push_rt(&MidiEvent { due_ns: 1, tick: ticks, port: 1, message: [NOTE_ON, 1, 1] })));
+            runtime.lane.complete_rt(&[], 0);
+            ticks += 1;
+        }
+        assert!(ticks > 4, "{ticks} ticks");
+        assert_eq!(std::iter::from_fn(|| reader.next_event()).count() as u64, ticks * MOST_EVENTS);
+        assert!(runtime.wait_rt(Duration::ZERO), "there is room again");
     }
 }

@@ -495,7 +495,8 @@ impl Watch {
 
 #[derive(Args)]
 pub struct Record {
-    /// The new file; without it, the recording that runs is ended.
+    /// The new file; without it, the recording that runs is ended. What runtimes hear, over buses or from the device's input, is
+    /// recorded into FILE.heard beside it.
     file: Option<PathBuf>,
     #[command(flatten)]
     pub talk: Talk,

@@ -152,7 +152,8 @@ impl Shell<'_> {
                 Incoming::Joined { child, outbox } => self.come_in(gathering, child, outbox),
                 Incoming::Event(event) => self.hear(gathering, event),
                 Incoming::Noted(entry) => self.log(&entry),
-                Incoming::Called => {} // The queue of calls is looked into when the session goes on.
+                Incoming::Heard(_) => {} // Nothing has been heard before the session goes on.
+                Incoming::Called => {}   // The queue of calls is looked into when the session goes on.
             }
         }
     }
