@@ -295,10 +295,11 @@ pub enum DeviceRequest {
     /// Listen to MIDI from now on, tell what comes in (`DeviceReply::Midi`), and connect what goes out. The ports are those of
     /// the first time.
     Listen(Ports),
-    /// Record from the next block on. Answered by `TapeBegun` or `TapeRefused`.
+    /// Record from its block on, or from the next one. Answered by `TapeBegun` or `TapeRefused`.
     StartTape(Tape),
-    /// Record no further block. Answered by `TapeEnded`, when the files are complete, or `RecordingFailed`.
-    StopTape { number: u64 },
+    /// Record neither this block nor any after it; where it has passed, no further one. Answered by `TapeEnded`, when the files
+    /// are complete, or `RecordingFailed`.
+    StopTape { number: u64, end_block: u64 },
     /// Send MIDI clock at this tempo, from its block on.
     Tempo(Tempo),
     /// Fade everything out, complete the tape, then answer `Stopped`.
@@ -353,6 +354,8 @@ pub struct Tape {
     pub stems: Option<PathBuf>,
     /// Whether files of these names are replaced.
     pub replaces: bool,
+    /// The first block of the session that may be recorded.
+    pub from_block: u64,
 }
 
 /// Which channels of the device the two channels of a lane go to: bit n stands for channel n + 1.

@@ -157,7 +157,7 @@ fn the_device_hosts_renderer_never_allocates_or_frees_whatever_happens() {
             }
             200 => baton.pass_to(second.generation()),
             120 => assert!(control.send(Command::AddStem { track: 2, tap: recorder.add_stem("resumed", &counters) })),
-            220 => assert!(control.send(Command::EndTape)),
+            220 => assert!(control.send(Command::EndTape { block: 0 })),
             250 => assert!(control.send(Command::Remove { slot: 1 })),
             300 => {
                 let (recorder, reel) = begin_tape(2);

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tests::live::{BLOCK_FRAMES, read_wav};
 use tests::playing::{Folder, PATIENCE, Playing, continuo, run, send_signal, text};
-use tests::programs::{RAMP_STEP, constant, ramp};
+use tests::programs::{RAMP_STEP, constant, left_output, ramp};
 use tests::rpc::Peer;
 
 const NAME: &str = "studio";
@@ -252,7 +252,10 @@ fn a_full_disk_ends_the_tape_with_an_event_and_everything_plays_on() {
     // What a session begins with may replace files: here, by a device that is always full.
     std::os::unix::fs::symlink("/dev/full", stems.join("two.wav")).expect("a link can be made");
     let mut studio = Studio::open_in(folder, &["--wav", text(&master), "--stems", text(&stems)]);
-    let failed = studio.playing.wait_until("recordingFailed", |event| event["event"] == "recordingFailed");
+    let is_failure = |event: &Value| event["event"] == "recordingFailed";
+    // It may have come before the first sound.
+    let failed = studio.playing.seen().iter().find(|event| is_failure(event)).cloned();
+    let failed = failed.unwrap_or_else(|| studio.playing.wait_until("recordingFailed", is_failure));
     assert!(failed["reason"].as_str().is_some_and(|reason| reason.contains("two.wav") && reason.contains("No space")), "{failed}");
     studio.play_on(20_000);
     assert_eq!(studio.peer.expect("status", json!({}))["tape"], Value::Null);
@@ -273,4 +276,49 @@ fn a_bounce_has_stems_that_add_up_to_its_file() {
     let output = run(&folder, &["bounce", text(&one), text(&two), "--seconds", "0.51", "-o", text(&wav), "--stems", text(&stems)]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(check_sum(&wav, &[stems.join("one.wav"), stems.join("two.wav")]), 24_480);
+}
+
+/// A beat of 125 a minute, at 48 kHz: whole blocks.
+const BEAT_FRAMES: u64 = 180 * BLOCK_FRAMES as u64;
+
+/// A program whose output counts the frames since the transport was started, from 0.
+fn frames_since_start() -> String {
+    let items = "; @config clock.runningMemory running\nint running\nint passed";
+    let value = "push passed\ncastToFloat\npush 0.00000095367431640625\nmul";
+    left_output(items, value, "push &passed\npush passed\npush running\nadd\npush 0xFFFFF\nand\nstore")
+}
+
+#[test]
+fn a_tape_begins_and_ends_with_beats_of_the_session_to_the_sample() {
+    let mut studio = Studio::open(&[]);
+    let (master, stems) = (studio.path("take.wav"), studio.path("stems"));
+    let refused = studio.peer.call("tape", json!({ "master": text(&master), "at": "beat" })).unwrap_err();
+    assert!(refused.name == "wrong_state" && refused.message.contains("tempo --start"), "{}", refused.message);
+    studio.peer.expect("push", json!({ "runtime": "beats", "text": frames_since_start(), "answer": "committed" }));
+    studio.play_on(1_000);
+    studio.peer.expect("tempo", json!({ "bpm": 125.0, "transport": "start" }));
+    let begun = command(&studio.folder, &["tape", "start", "--master", text(&master), "--stems", text(&stems), "--at", "beat"]);
+    let first_block = begun["block"].as_u64().expect("the block is named");
+    studio.play_on(10_000);
+    let ended = command(&studio.folder, &["tape", "stop", "--at", "beat"]);
+    let end_block = ended["block"].as_u64().expect("the block is named");
+    let frames = (end_block - first_block) * BLOCK_FRAMES as u64;
+    assert!(frames > 0 && frames.is_multiple_of(BEAT_FRAMES), "whole beats: {frames} frames");
+    assert_eq!(ended["frames"], frames);
+    // What is ended before it has begun is one beat long.
+    let second = json!({ "master": text(&studio.path("second.wav")), "at": "beat" });
+    let (begun, ended) = (studio.peer.ask("tape", second), studio.peer.ask("tape", json!({ "at": "beat" })));
+    assert_eq!(studio.peer.answer(begun).expect("it begins")["isTaping"], true);
+    assert_eq!(studio.peer.answer(ended).expect("it ends")["frames"], BEAT_FRAMES);
+    let is_undisturbed = studio.is_undisturbed();
+    let folder = studio.end();
+    assert_eq!(read_wav(&master).len() as u64, frames);
+    let beats = read_wav(&folder.path().join("stems/beats.wav"));
+    if is_undisturbed {
+        let is_beat = |frame: u64| (1..1_000).any(|beat| beat * BEAT_FRAMES % (1 << 20) == frame);
+        let first = (beats[0][0] / RAMP_STEP) as u64;
+        assert!(is_beat(first), "the tape begins {} frames after a beat", first % BEAT_FRAMES);
+        let odd = beats.iter().zip(first..).find(|(found, frame)| found[0] != RAMP_STEP * (frame % (1 << 20)) as f32);
+        assert_eq!(odd, None, "no frame is missing");
+    }
 }

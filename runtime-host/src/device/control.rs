@@ -211,10 +211,10 @@ impl Control {
             }
             (DeviceRequest::Listen(_), None) => None,
             (DeviceRequest::StartTape(tape), Some(session)) => session.start_tape(&tape),
-            (DeviceRequest::StartTape(Tape { number, .. }) | DeviceRequest::StopTape { number }, None) => {
+            (DeviceRequest::StartTape(Tape { number, .. }) | DeviceRequest::StopTape { number, .. }, None) => {
                 Some(DeviceReply::TapeRefused { number, reason: "no output is open".into() })
             }
-            (DeviceRequest::StopTape { number }, Some(session)) => session.stop_tape(number),
+            (DeviceRequest::StopTape { number, end_block }, Some(session)) => session.stop_tape(number, end_block),
             (DeviceRequest::Tempo(tempo), Some(session)) => {
                 session.set_tempo(tempo);
                 None

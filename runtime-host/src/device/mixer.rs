@@ -34,8 +34,8 @@ pub type Frame = [f32; LANE_CHANNELS];
 const RING_MARGIN_BLOCKS: u64 = 8;
 
 /// Commands in flight that a session depends on: three for each lane, the one that begins it, the one that ends it and that
-/// of its stem; beginning and end of a tape, and of the session; one for the device's input.
-const VITAL_COMMANDS: usize = 3 * MAX_LANES + 5;
+/// of its stem; beginning and end of a tape, which may be told twice, and of the session; one for the device's input.
+const VITAL_COMMANDS: usize = 3 * MAX_LANES + 6;
 
 /// Frames by which a lane comes into direct hearing, or goes out of it: 10 ms at 48 kHz.
 const DIRECT_RAMP_FRAMES: u32 = 480;
@@ -50,12 +50,12 @@ pub enum Command {
     Remove { slot: usize },
     /// Bring the slot's lane to this gain.
     Gain { slot: usize, gain: f32, ramp_frames: u32 },
-    /// Record from the next block on.
+    /// Record from the tape's first block on.
     BeginTape(Box<Reel>),
     /// Record this track of the tape as well.
     AddStem { track: usize, tap: Box<Tap> },
-    /// Record no further block, and hand the tape back.
-    EndTape,
+    /// Record no block from this one on, and hand the tape back.
+    EndTape { block: u64 },
     /// Bring the slot's lane to these channels of the device.
     Output { slot: usize, route: OutputMap },
     /// Connect the input of the slot's lane, and say whether the lane is heard directly.
@@ -177,7 +177,7 @@ pub struct Mixer {
 impl Mixer {
     pub fn new(settings: MixerSettings) -> (Self, MixerControl) {
         // A slot is used again only after its `Removed` has been taken, so each has at most three commands and two notices
-        // in flight. There is one tape at a time, with two of each; one more command begins the session and one ends it, and
+        // in flight. There is one tape at a time, with three commands and two notices; one more command begins the session and one ends it, and
         // one brings the device's input, of which there is one at a time. Gains, channels and buses use what is beside that.
         let (commands_in, commands) = RingBuffer::new(VITAL_COMMANDS + 2 * MAX_LANES);
         let (notices, notices_out) = RingBuffer::new(2 * MAX_LANES + 6);
@@ -323,9 +323,9 @@ impl Mixer {
                     // Freeing it here would be worse than leaking it; the control thread adds none to a tape it has ended.
                     None => std::mem::forget(tap),
                 },
-                Command::EndTape => {
+                Command::EndTape { block } => {
                     if let Some(reel) = &mut self.reel {
-                        reel.end_rt();
+                        reel.end_rt(block);
                     }
                 }
                 Command::Wire { slot, wire, is_direct } => {
@@ -359,7 +359,7 @@ impl Mixer {
         self.end_if_faded_rt();
         self.bus.clear_rt();
         self.given_frames = 0;
-        if self.reel.as_ref().is_some_and(|reel| reel.is_ending_rt())
+        if self.reel.as_ref().is_some_and(|reel| reel.is_over_rt(self.clock_blocks))
             && let Some(reel) = self.reel.take()
         {
             end_tape_rt(&mut self.notices, self.clock_blocks, reel);

@@ -682,7 +682,7 @@ fn a_tape_begins_and_ends_with_a_whole_block_and_its_stems_add_up_to_its_master(
     assert!(rig.control.send(Command::Gain { slot: 0, gain: 0.5, ramp_frames: 0 }));
     let before = turn(&mut rig, &mut quiet, &mut loud, 200);
     let (master, mut on_master) = Tap::new(Arc::default());
-    let mut reel = Box::new(Reel::new(Some(master)));
+    let mut reel = Box::new(Reel::new(Some(master), 0));
     let (tap, mut on_quiet) = Tap::new(Arc::default());
     reel.insert_rt(0, Box::new(tap));
     assert!(rig.control.send(Command::BeginTape(reel)));
@@ -692,7 +692,7 @@ fn a_tape_begins_and_ends_with_a_whole_block_and_its_stems_add_up_to_its_master(
     for frames in [37, 512, 300] {
         heard.extend(turn(&mut rig, &mut quiet, &mut loud, frames));
     }
-    assert!(rig.control.send(Command::EndTape));
+    assert!(rig.control.send(Command::EndTape { block: 0 }));
     heard.extend(turn(&mut rig, &mut quiet, &mut loud, 128));
     let (mut begun, mut ended) = (None, None);
     for notice in std::iter::from_fn(|| rig.control.notice()) {
@@ -722,7 +722,7 @@ fn the_fade_out_at_the_end_is_on_the_stems_as_well() {
     let mut rig = Rig::new();
     let mut lane = rig.add(0);
     let (master, mut on_master) = Tap::new(Arc::default());
-    let mut reel = Box::new(Reel::new(Some(master)));
+    let mut reel = Box::new(Reel::new(Some(master), 0));
     let (tap, mut on_stem) = Tap::new(Arc::default());
     reel.insert_rt(0, Box::new(tap));
     assert!(rig.control.send(Command::BeginTape(reel)));

@@ -200,16 +200,16 @@ impl Session {
         self.lanes.set_output(runtime, route, &mut self.mixer);
     }
 
-    /// Records from the next block on, all runtimes that have a lane and those that get one later.
+    /// Records from the tape's block on, all runtimes that have a lane and those that get one later.
     pub fn start_tape(&mut self, tape: &Tape) -> Option<DeviceReply> {
         self.reported_unrecorded = false;
         self.counters.unrecorded_frames.store(0, Relaxed);
         self.deck.load(tape, self.lanes.tracks())
     }
 
-    /// Records no further block.
-    pub fn stop_tape(&mut self, number: u64) -> Option<DeviceReply> {
-        self.deck.stop(number, &mut self.mixer)
+    /// Records no block from this one on.
+    pub fn stop_tape(&mut self, number: u64, end_block: u64) -> Option<DeviceReply> {
+        self.deck.stop(number, end_block, &mut self.mixer)
     }
 
     /// A MIDI port of another program has come or gone.

@@ -126,7 +126,7 @@ fn accept(doorway: Doorway) -> (ipc::channel::Sender, mpsc::Receiver<DeviceReply
 
 /// A tape of a master alone, which may replace what is there.
 pub fn tape(master: &Path) -> Tape {
-    Tape { number: 1, part: 1, master: Some(master.to_owned()), stems: None, replaces: true }
+    Tape { number: 1, part: 1, master: Some(master.to_owned()), stems: None, replaces: true, from_block: 0 }
 }
 
 impl DeviceHost {

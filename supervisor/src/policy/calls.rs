@@ -112,8 +112,8 @@ impl Policy {
             Verb::Tape(tape) => {
                 let files = TapeFiles { master: tape.master.map(PathBuf::from), stems: tape.stems.map(PathBuf::from) };
                 match files.is_empty() {
-                    true => self.stop_tape(ticket, actions),
-                    false => self.start_tape(ticket, files, actions).map(|()| None),
+                    true => self.stop_tape(now_ms, ticket, tape.at, actions),
+                    false => self.start_tape(now_ms, ticket, files, tape.at, actions).map(|()| None),
                 }
             }
             Verb::Ping(_) => Ok(Some(Answer::Ping(Pong { control: Default::default() }))),

@@ -19,15 +19,19 @@ use crate::control::Ticket;
 mod clients;
 mod hosts;
 mod succession;
+mod tempo;
 
 use clients::Clients;
 use hosts::Hosts;
 use succession::Legacy;
+use tempo::Music;
 
 /// Events in one run of the test, over all sessions.
 const EVENTS: u64 = 400_000;
 /// Events in one run of the test of recordings.
 const TAPE_EVENTS: u64 = 60_000;
+/// Events in one run of the test of musical time.
+const TEMPO_EVENTS: u64 = 100_000;
 /// Events within which everything must be well again once nothing goes wrong any more.
 const CALM_EVENTS: u32 = 4_000;
 /// Events after which the world behaves, so that what does not end is caught.
@@ -106,6 +110,8 @@ struct World {
     has_wires: bool,
     /// The last tick of each life of which it is logged what control wires brought.
     wired: BTreeMap<usize, u64>,
+    /// Musical time, which matters in some sessions only.
+    music: Music,
 }
 
 /// Something that a host is told.
@@ -190,6 +196,7 @@ impl World {
             wire_dice: Random(!seed),
             has_wires: seed % 4 == 3,
             wired: BTreeMap::new(),
+            music: Music::new(seed),
         }
     }
 
@@ -211,6 +218,7 @@ impl World {
             self.send_letters();
         }
         self.check_mix();
+        self.check_music();
     }
 
     /// Delivers what waits for nothing to be noted any more.
@@ -233,6 +241,7 @@ impl World {
         }
         if matches!(&event, Event::Died { child, .. } if *child == self.policy.device()) {
             self.gains.clear();
+            self.music.device_is_gone();
         }
         let is_noteworthy = adoption::is_noteworthy(&event);
         if is_noteworthy && let Some(legacy) = self.legacy.take() {
@@ -419,7 +428,7 @@ impl World {
                 tape.into_iter().for_each(|tape| self.tape(&tape));
             }
             Action::StartTape(tape) => self.tape(&tape),
-            Action::StopTape { number } => {
+            Action::StopTape { number, .. } => {
                 self.tapes += 1;
                 let is_full = self.random.one_in(4);
                 self.device(match is_full {
@@ -436,7 +445,8 @@ impl World {
                 self.device(DeviceReply::LaneStarted { runtime, block: 0 });
             }
             Action::BeginRendering if self.policy.goal == Goal::Bounce => self.device(DeviceReply::Stopped { frames: 1 }),
-            Action::BeginRendering | Action::Listen | Action::SetTempo(_) => {}
+            Action::SetTempo(tempo) => self.music.tell_device(tempo),
+            Action::BeginRendering | Action::Listen => {}
             Action::StopDevice => self.device(DeviceReply::Stopped { frames: 1 }),
             Action::StopRuntime(host) => self.host_says(host, HostReply::Stopped),
             Action::Close(child) => {
@@ -552,11 +562,14 @@ impl World {
             (Goal::Run, _) => Inspection::Runnable,
             (_, 1) => Inspection::Unplayable { message: String::new(), line: None },
             (_, 2 | 3) if !is_settled => Inspection::NeedsSettings(CompileSettings { environment: Vec::new(), work_budget: 1 }),
-            (_, choice) => Inspection::Playable(Plan {
-                has_lane: choice != 4,
-                sample_rate: if choice == 5 { 44_100 } else { 48_000 },
-                ..programs_in_tests::plan(programs_in_tests::Shape::default())
-            }),
+            (_, choice) => {
+                let plan = Plan {
+                    has_lane: choice != 4,
+                    sample_rate: if choice == 5 { 44_100 } else { 48_000 },
+                    ..programs_in_tests::plan(programs_in_tests::Shape::default())
+                };
+                Inspection::Playable(self.with_tempo(plan, 0))
+            }
         }
     }
 
@@ -701,6 +714,7 @@ impl World {
     }
 
     fn run(&mut self) {
+        self.set_up_music();
         self.step(Event::Begin);
         let events = if self.policy.goal == Goal::Serve { LIVE_EVENTS } else { WILD_EVENTS };
         for _ in 0..events {
@@ -710,6 +724,9 @@ impl World {
             if self.has_wires && self.policy.is_live() && self.wire_dice.one_in(10) {
                 let call = self.wire_call();
                 self.step(call);
+            }
+            if self.music.plays() && self.policy.is_live() && self.music.dice.one_in(8) {
+                self.set_tempo();
             }
             match self.random.below(20) {
                 4..=9 if self.policy.is_live() => {

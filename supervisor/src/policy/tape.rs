@@ -1,7 +1,8 @@
 //! Tapes: recordings of the sound, begun with the session or while it plays (the verb `tape`). Part of the state machine: see the
 //! parent module.
 //!
-//! There is one tape at a time. The device host writes it; this remembers that it is to be written, so that the next device host
+//! There is one tape at a time. It begins and ends at a boundary: with the next block, or with that of the next beat of the
+//! session, of its tempo when that is asked for. The device host writes it; this remembers that it is to be written, so that the next device host
 //! goes on with it, in files of their own, and so does the next supervisor.
 
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Action, Device, Policy, Report, Verdict};
 use crate::control::Ticket;
-use crate::control::protocol::{Answer, ErrorCode, ErrorReply, TapeNow, TapeStatus};
+use crate::control::protocol::{Answer, ErrorCode, ErrorReply, TapeBoundary, TapeNow, TapeStatus};
 
 /// What a tape records, and where to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,7 +41,8 @@ impl TapeFiles {
 pub struct TapeNote {
     tape: Tape,
     is_told: bool,
-    is_stopping: bool,
+    /// The first block that is not wanted any more, once it is to be ended.
+    end_block: Option<u64>,
     from_block: Option<u64>,
     part_from: Option<(u32, u64)>,
 }
@@ -63,12 +65,12 @@ pub(super) struct Taping {
 }
 
 impl Taping {
-    fn load(&mut self, files: TapeFiles, replaces: bool, starter: Option<Ticket>) -> &mut TapeNote {
+    fn load(&mut self, files: TapeFiles, replaces: bool, from_block: u64, starter: Option<Ticket>) -> &mut TapeNote {
         self.last_number += 1;
         let TapeFiles { master, stems } = files;
         self.name = master.clone().or(stems.clone());
-        let tape = Tape { number: self.last_number, part: 1, master, stems, replaces };
-        let note = TapeNote { tape, is_told: false, is_stopping: false, from_block: None, part_from: None };
+        let tape = Tape { number: self.last_number, part: 1, master, stems, replaces, from_block };
+        let note = TapeNote { tape, is_told: false, end_block: None, from_block: None, part_from: None };
         &mut self.taped.insert(Taped { note, starter, stopper: None }).note
     }
 
@@ -97,7 +99,7 @@ fn answer(ticket: Option<Ticket>, outcome: Result<Answer, ErrorReply>, actions: 
 impl Policy {
     /// Records from the first block on. Files of these names are replaced.
     pub fn begin_with_tape(&mut self, files: TapeFiles) {
-        self.taping.load(files, true, None);
+        self.taping.load(files, true, 0, None);
     }
 
     /// The tape that is to be written, for the device host that is about to be started or to open its output.
@@ -110,14 +112,22 @@ impl Policy {
         self.taping.name.as_deref()
     }
 
-    pub(super) fn start_tape(&mut self, ticket: Ticket, files: TapeFiles, actions: &mut Vec<Action>) -> Result<(), ErrorReply> {
+    pub(super) fn start_tape(
+        &mut self,
+        now_ms: u64,
+        ticket: Ticket,
+        files: TapeFiles,
+        at: TapeBoundary,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), ErrorReply> {
         if self.taping.taped.is_some() {
             let name = self.taping.name.clone().unwrap_or_default();
             let message = format!("the sound is being recorded into {}; end that first (`tape stop`)", name.display());
             return Err(ErrorReply::new(ErrorCode::WrongState, message));
         }
+        let from_block = self.tape_boundary(now_ms, at, 0)?;
         let is_told = matches!(self.device, Device::Opening { .. } | Device::Open);
-        let note = self.taping.load(files, false, Some(ticket));
+        let note = self.taping.load(files, false, from_block, Some(ticket));
         // Otherwise it is told when it opens its output.
         note.is_told = is_told;
         if is_told {
@@ -126,23 +136,45 @@ impl Policy {
         Ok(())
     }
 
-    pub(super) fn stop_tape(&mut self, ticket: Ticket, actions: &mut Vec<Action>) -> Result<Option<Answer>, ErrorReply> {
+    pub(super) fn stop_tape(
+        &mut self,
+        now_ms: u64,
+        ticket: Ticket,
+        at: TapeBoundary,
+        actions: &mut Vec<Action>,
+    ) -> Result<Option<Answer>, ErrorReply> {
         let block = self.frames / BLOCK_FRAMES as u64;
+        // What has not begun ends, at the earliest, a beat after it does.
+        let not_before = self.taping.taped.as_ref().map_or(0, |taped| taped.note.tape.from_block.saturating_add(1));
+        let end_block = self.tape_boundary(now_ms, at, not_before);
         let Some(taped) = &mut self.taping.taped else {
             return Err(ErrorReply::new(ErrorCode::WrongState, "the sound is not being recorded"));
         };
-        if taped.note.is_stopping {
+        if taped.note.end_block.is_some() {
             return Err(ErrorReply::new(ErrorCode::WrongState, "the recording is being ended already"));
         }
+        let end_block = end_block?;
         if !taped.note.is_told {
             let Some(Taped { note, starter, .. }) = self.taping.taped.take() else { return Ok(None) };
             answer(starter, Err(ErrorReply::new(ErrorCode::NotApplied, "the recording was ended before it began")), actions);
             return Ok(Some(now(&note.tape, false, block, 0)));
         }
-        taped.note.is_stopping = true;
+        taped.note.end_block = Some(end_block);
         taped.stopper = Some(ticket);
-        actions.push(Action::StopTape { number: taped.note.tape.number });
+        actions.push(Action::StopTape { number: taped.note.tape.number, end_block });
         Ok(None)
+    }
+
+    /// The block of a boundary that is still ahead; 0 for the next one.
+    fn tape_boundary(&self, now_ms: u64, at: TapeBoundary, not_before: u64) -> Result<u64, ErrorReply> {
+        match at {
+            TapeBoundary::Frame => Ok(0),
+            TapeBoundary::Beat => self.block_of_next_beat(now_ms, not_before).ok_or_else(|| {
+                let message =
+                    "the transport stands still, so that no beat will come; let it run (`tempo --start`), or leave the boundary out";
+                ErrorReply::new(ErrorCode::WrongState, message)
+            }),
+        }
     }
 
     /// The tape that a device host begins with.
@@ -212,7 +244,7 @@ impl Policy {
     /// The next device host goes on with the tape; one that was being ended has come to its end.
     pub(super) fn tape_lost(&mut self, actions: &mut Vec<Action>) {
         let Some(taped) = &mut self.taping.taped else { return };
-        if !taped.note.is_stopping {
+        if taped.note.end_block.is_none() {
             taped.note.tape.part += u32::from(std::mem::take(&mut taped.note.is_told));
             return;
         }
@@ -261,9 +293,9 @@ impl Policy {
         }
         let Some(Taped { note, .. }) = &mut self.taping.taped else { return };
         note.is_told = true;
-        actions.push(match note.is_stopping {
-            true => Action::StopTape { number: note.tape.number },
-            false => Action::StartTape(note.tape.clone()),
+        actions.push(match note.end_block {
+            Some(end_block) => Action::StopTape { number: note.tape.number, end_block },
+            None => Action::StartTape(note.tape.clone()),
         });
     }
 }

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use ipc::limits::{BLOCK_FRAMES, DEFAULT_SAMPLE_RATE_HZ};
+use ipc::limits::{BLOCK_FRAMES, DEFAULT_LEAD_BLOCKS, DEFAULT_SAMPLE_RATE_HZ};
 use ipc::live::{LiveChange, LiveRequest, SetItem};
 use ipc::tempo::{CLOCKS_PER_BEAT, CLOCKS_PER_SIXTEENTH, DEFAULT_TEMPO_BPM, Tempo};
 use serde::{Deserialize, Serialize};
@@ -19,9 +19,12 @@ use super::program::Phase;
 use super::{Action, Device, Goal, Policy, Report, RuntimeIndex, Stage, TempoItems};
 use crate::control::protocol::{ControlEvent, ErrorCode, ErrorReply, Tempo as TempoParams, TempoNow, Transport};
 
-/// From a request to the block in which it takes effect, in milliseconds: the way to every host, and how old what is known
-/// of the session clock may be.
+/// From a request to the block in which it takes effect, in milliseconds, beside the blocks that hosts are ahead of the device:
+/// the way to every host, and how old what is known of the session clock may be.
 const AHEAD_MS: u64 = 60;
+
+/// The same where files are made first: disks may take their time.
+const BEAT_AHEAD_MS: u64 = 200;
 
 /// What a session's musical time is set up with.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,11 +35,13 @@ pub struct TempoSetup {
     pub follows_clock: bool,
     /// Whether MIDI clock goes out.
     pub sends_clock: bool,
+    /// How far hosts compute ahead of the device.
+    pub lead_blocks: u32,
 }
 
 impl Default for TempoSetup {
     fn default() -> Self {
-        Self { bpm: DEFAULT_TEMPO_BPM, follows_clock: false, sends_clock: false }
+        Self { bpm: DEFAULT_TEMPO_BPM, follows_clock: false, sends_clock: false, lead_blocks: DEFAULT_LEAD_BLOCKS }
     }
 }
 
@@ -113,15 +118,10 @@ impl Policy {
         (self.musical.setup, self.musical.now)
     }
 
-    /// Goes on with what the last supervisor has noted. Programs and the clock that goes out know it.
+    /// Goes on with what the last supervisor has noted. It may have died before it told anybody, so everybody is told once more:
+    /// who knows it already is told nothing else.
     pub(super) fn take_back_tempo(&mut self, (setup, now): (TempoSetup, Tempo)) {
         (self.musical.setup, self.musical.now) = (setup, now);
-        self.musical.told_device = self.device_generation;
-        for runtime in 0..self.runtimes.len() {
-            if let Some(slot) = self.live_slot(runtime) {
-                self.musical.told.insert(runtime, (slot, self.tempo_items(runtime).cloned().unwrap_or_default()));
-            }
-        }
     }
 
     /// Carries out what a client asks for.
@@ -135,7 +135,7 @@ impl Policy {
             return Err(ErrorReply::new(ErrorCode::WrongState, message));
         }
         let was = self.musical.now;
-        let block = self.block_at(now_ms.saturating_add(AHEAD_MS));
+        let block = self.block_that_all_can_know(now_ms);
         let here = was.clocks_at(block.saturating_mul(BLOCK_FRAMES as u64), self.session_rate_hz());
         let sixteenth = |clocks: f64| (clocks / CLOCKS_PER_SIXTEENTH).floor() * CLOCKS_PER_SIXTEENTH;
         let (is_running, clocks) = match asked.transport {
@@ -161,6 +161,8 @@ impl Policy {
 
     fn adopt_tempo(&mut self, tempo: Tempo, actions: &mut Vec<Action>) {
         let was = std::mem::replace(&mut self.musical.now, tempo);
+        // Who cannot be told now is told when that can be.
+        self.musical.told.clear();
         if self.musical.setup.sends_clock {
             actions.push(Action::SetTempo(tempo));
         }
@@ -188,7 +190,7 @@ impl Policy {
             let items = self.tempo_items(runtime);
             let is_told = self.musical.told.get(&runtime).is_some_and(|(told_slot, told)| (*told_slot, Some(told)) == (slot, items));
             if items.is_some() && !is_told && self.runtimes[runtime].unasked.len() < MAX_UNASKED / 2 {
-                let block = self.block_at(now_ms.saturating_add(AHEAD_MS));
+                let block = self.block_that_all_can_know(now_ms);
                 let clocks = self.musical.now.clocks_at(block.saturating_mul(BLOCK_FRAMES as u64), self.session_rate_hz());
                 self.tell_tempo(runtime, block, clocks, actions);
             }
@@ -226,6 +228,24 @@ impl Policy {
 
     fn session_rate_hz(&self) -> u32 {
         self.sample_rate.as_ref().map_or(DEFAULT_SAMPLE_RATE_HZ, |(rate, _)| *rate)
+    }
+
+    /// The block that the next beat lies in, from this one on, of the tempo that holds now: far enough ahead for whoever is told,
+    /// and for the files of a tape to be made. `None`: the transport stands still.
+    pub(super) fn block_of_next_beat(&self, now_ms: u64, not_before: u64) -> Option<u64> {
+        let (tempo, rate_hz) = (&self.musical.now, self.session_rate_hz());
+        // Where the device has not said yet how far it is, it has not come far.
+        let unheard = if self.frames == 0 { 2 * BEAT_AHEAD_MS * u64::from(rate_hz) / 1_000 / BLOCK_FRAMES as u64 } else { 0 };
+        let first = self.block_at(now_ms.saturating_add(BEAT_AHEAD_MS)).max(not_before).max(tempo.block).max(unheard);
+        let clocks = tempo.clocks_at(first.saturating_mul(BLOCK_FRAMES as u64), rate_hz);
+        let beat_clocks = (clocks / CLOCKS_PER_BEAT).ceil() * CLOCKS_PER_BEAT;
+        let frame = tempo.first_frame() as f64 + (beat_clocks - tempo.clocks) / tempo.clocks_per_frame(rate_hz);
+        tempo.is_running.then(|| (frame.round() as u64 / BLOCK_FRAMES as u64).max(first))
+    }
+
+    /// The first block that no host can have computed when it is told.
+    fn block_that_all_can_know(&self, now_ms: u64) -> u64 {
+        self.block_at(now_ms.saturating_add(AHEAD_MS)).saturating_add(self.musical.setup.lead_blocks.into())
     }
 
     /// The block of the session that is played then.

@@ -36,7 +36,7 @@ fn another_tempo_goes_on_where_the_first_one_is() {
     let (now, actions) = ask(&mut policy, 1_000, START).unwrap();
     assert_eq!((now.bpm, now.is_running, now.beat), (120.0, true, 0.0));
     let sent = actions.iter().find_map(|action| if let Action::SetTempo(tempo) = action { Some(*tempo) } else { None }).unwrap();
-    assert_eq!((sent.block, sent.clocks), (1_060 * 48 / 128, 0.0), "a moment ahead");
+    assert_eq!((sent.block, sent.clocks), (1_060 * 48 / 128 + 4, 0.0), "a moment ahead");
     let (now, _) = ask(&mut policy, 3_000, TempoParams { bpm: Some(60.0), ..NOTHING }).unwrap();
     assert!(is_near(now.beat, 4.0), "{now:?}");
     let (now, actions) = ask(&mut policy, 6_060, NOTHING).unwrap();

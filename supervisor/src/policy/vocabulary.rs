@@ -483,6 +483,7 @@ pub enum Action {
     StartTape(Tape),
     /// Record no further block.
     StopTape {
+        end_block: u64,
         number: u64,
     },
     /// Begin a recording into this file, or end the one that runs. The shell answers.

@@ -46,7 +46,7 @@ use crate::osc::Osc;
 use crate::policy::log::LogEntry;
 use crate::policy::{
     Action, Child, CompileSettings, Content, Event, Goal, HostIndex, Inspection, Part, Plan, Policy, ProcessEnd, Progress, Report,
-    RuntimeIndex, Verdict, Watched,
+    RuntimeIndex, TempoSetup, Verdict, Watched,
 };
 
 /// Events that may wait for the main thread. When it is busy the threads of the children wait in turn, so that nothing a
@@ -175,7 +175,8 @@ fn policy(job: &Job) -> Policy {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         policy.configure(live.sample_rate, live.asks_for_any_loss, u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
         policy.limit_restarts(live.restart_limits);
-        policy.set_up_tempo(live.tempo);
+        let lead_blocks = job.sound.as_ref().map_or(live.tempo.lead_blocks, |sound| sound.lead_blocks);
+        policy.set_up_tempo(TempoSetup { lead_blocks, ..live.tempo });
         for preset in &live.presets {
             policy.preset(&preset.runtime, preset.gain, preset.is_muted, preset.output);
         }
@@ -501,7 +502,7 @@ impl<'a> Shell<'a> {
                 self.log(&entry);
             }
             Action::StartTape(tape) => self.tell_device(DeviceRequest::StartTape(tape)),
-            Action::StopTape { number } => self.tell_device(DeviceRequest::StopTape { number }),
+            Action::StopTape { number, end_block } => self.tell_device(DeviceRequest::StopTape { number, end_block }),
             Action::Record { ticket, path } => self.record(ticket, path),
             Action::SetGain { runtime, gain, ramp_frames } => {
                 let runtime = self.policy.lane_name(runtime);

@@ -16,6 +16,9 @@ use crate::device::control::Event;
 use crate::device::counters::Counters;
 use crate::device::mixer::{Command, MixerControl};
 
+/// The end of what is to end before the next block.
+const AT_ONCE: u64 = 0;
+
 /// How far a tape is.
 enum Stage {
     /// Its files are being created.
@@ -36,14 +39,16 @@ struct Loaded {
     stage: Stage,
     created: Option<Created>,
     begun_block: Option<u64>,
-    is_stop_wanted: bool,
-    is_end_sent: bool,
+    /// The first block that is not wanted any more.
+    end_wanted: Option<u64>,
+    /// What the mixer has been told of that.
+    end_sent: Option<u64>,
 }
 
 impl Loaded {
     fn of(tape: &Tape, recorder: Recorder, stage: Stage) -> Self {
         let (stems, created, begun_block) = Default::default();
-        Self { tape: tape.clone(), recorder, stems, stage, created, begun_block, is_stop_wanted: false, is_end_sent: false }
+        Self { tape: tape.clone(), recorder, stems, stage, created, begun_block, end_wanted: None, end_sent: None }
     }
 
     fn begun(&self) -> Option<DeviceReply> {
@@ -51,11 +56,12 @@ impl Loaded {
         Some(DeviceReply::TapeBegun { number: self.tape.number, part, block, earlier_frames })
     }
 
-    /// Tells the mixer to hand it back, once.
-    fn send_end(&mut self, mixer: &mut MixerControl) {
+    /// Tells the mixer to hand it back before this block: once, and once more where that is at once.
+    fn send_end(&mut self, block: u64, mixer: &mut MixerControl) {
         // There is room for it: see `Mixer::new`.
-        if !std::mem::replace(&mut self.is_end_sent, true) {
-            let _ = mixer.send(Command::EndTape);
+        if self.end_sent.is_none_or(|sent| block == AT_ONCE && sent != AT_ONCE) {
+            self.end_sent = Some(block);
+            let _ = mixer.send(Command::EndTape { block });
         }
     }
 }
@@ -126,7 +132,8 @@ impl Deck {
     /// Records one more runtime's stem, if stems are recorded and it has none yet.
     pub fn add_stem(&mut self, track: usize, runtime: &str, mixer: &mut MixerControl) {
         let Some(loaded) = self.loaded.as_mut().filter(|loaded| loaded.tape.stems.is_some()) else { return };
-        if loaded.is_end_sent || loaded.stems.iter().any(|(_, name)| name == runtime) {
+        // Whoever comes so late has no stem: the reel may be on its way back.
+        if loaded.end_sent.is_some() || loaded.stems.iter().any(|(_, name)| name == runtime) {
             return;
         }
         match &mut loaded.stage {
@@ -146,14 +153,14 @@ impl Deck {
         self.loaded.as_ref().map(|loaded| &loaded.stems[..]).unwrap_or_default()
     }
 
-    /// Stops a tape. Answered when its files are complete.
-    pub fn stop(&mut self, number: u64, mixer: &mut MixerControl) -> Option<DeviceReply> {
+    /// Stops a tape before this block. Answered when its files are complete.
+    pub fn stop(&mut self, number: u64, end_block: u64, mixer: &mut MixerControl) -> Option<DeviceReply> {
         let Some(loaded) = self.loaded.as_mut().filter(|loaded| loaded.tape.number == number) else {
             return Some(self.end_of(number).unwrap_or_else(|| refused(number, "there is no such recording")));
         };
-        loaded.is_stop_wanted = true;
+        loaded.end_wanted = Some(end_block);
         if let Stage::Turning = loaded.stage {
-            loaded.send_end(mixer);
+            loaded.send_end(end_block, mixer);
         }
         None
     }
@@ -169,8 +176,8 @@ impl Deck {
                     self.loaded = None;
                     return Some(refused(number, "nothing is being played"));
                 }
-                if loaded.is_stop_wanted {
-                    loaded.send_end(mixer);
+                if let Some(end_block) = loaded.end_wanted {
+                    loaded.send_end(end_block, mixer);
                 }
                 None
             }
@@ -184,7 +191,7 @@ impl Deck {
                     Stage::Writing { .. } => self.loaded = None,
                     Stage::Creating(_) | Stage::Turning | Stage::Failed => {
                         loaded.stage = Stage::Failed;
-                        loaded.send_end(mixer);
+                        loaded.send_end(AT_ONCE, mixer);
                     }
                 }
                 Some(self.remember(number, reply))

@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     fn tape(folder: &Path, part: u32, replaces: bool) -> Tape {
-        Tape { number: 1, part, master: Some(folder.join("take.wav")), stems: Some(folder.join("stems")), replaces }
+        Tape { number: 1, part, master: Some(folder.join("take.wav")), stems: Some(folder.join("stems")), replaces, from_block: 0 }
     }
 
     #[test]
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_tape_of_nothing_is_none() {
-        let tape = Tape { number: 1, part: 1, master: None, stems: None, replaces: false };
+        let tape = Tape { number: 1, part: 1, master: None, stems: None, replaces: false, from_block: 0 };
         assert!(matches!(Files::of(&tape), Err(TapeError::Empty)));
     }
 }

@@ -1,8 +1,8 @@
 //! The real-time end of a tape: blocks on their way to their files.
 //!
-//! Made by the control thread, turned by whichever thread renders, handed back to be dropped. A tape begins with the first
-//! block that the mixer renders after it has been told, and ends with the last one before it was told so: every file has these
-//! blocks and no others. The stem of a runtime that comes later begins with the silence it has missed.
+//! Made by the control thread, turned by whichever thread renders, handed back to be dropped. A tape begins with a block that is
+//! told, and ends before one; where the mixer is told too late, with the next one it renders. Every file has these blocks and no
+//! others. The stem of a runtime that comes later begins with the silence it has missed.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -88,15 +88,20 @@ impl Tap {
 pub struct Reel {
     master: Option<Tap>,
     stems: [Option<Box<Tap>>; MAX_LANES],
+    /// No block before this one belongs to it.
+    from_block: u64,
     first_block: Option<u64>,
     /// The block that is being given out belongs to the tape, and has not been handed over.
     holds_block: bool,
-    is_ending: bool,
+    /// Nor this one, nor any after it.
+    end_block: Option<u64>,
 }
 
 impl Reel {
-    pub fn new(master: Option<Tap>) -> Self {
-        Self { master, stems: std::array::from_fn(|_| None), first_block: None, holds_block: false, is_ending: false }
+    /// A tape of the blocks from this one on.
+    pub fn new(master: Option<Tap>, from_block: u64) -> Self {
+        let stems = std::array::from_fn(|_| None);
+        Self { master, stems, from_block, first_block: None, holds_block: false, end_block: None }
     }
 
     /// One more stem, on a track that is free. What is there already stays, and the newcomer is lost without being freed: the
@@ -108,17 +113,21 @@ impl Reel {
         }
     }
 
-    /// It ends before the next block.
-    pub fn end_rt(&mut self) {
-        self.is_ending = true;
+    /// It ends before this block; where that has passed, before the next one.
+    pub fn end_rt(&mut self, block: u64) {
+        self.end_block = Some(self.end_block.map_or(block, |earlier| earlier.min(block)));
     }
 
-    pub fn is_ending_rt(&self) -> bool {
-        self.is_ending
+    /// Whether it ends before this block.
+    pub fn is_over_rt(&self, block: u64) -> bool {
+        self.end_block.is_some_and(|end_block| block >= end_block)
     }
 
     /// This block of the session is about to be rendered. Returns whether it is the tape's first.
     pub fn begin_block_rt(&mut self, block: u64) -> bool {
+        if block < self.from_block {
+            return false;
+        }
         let is_first = self.first_block.is_none();
         let first_block = *self.first_block.get_or_insert(block);
         let since_first_frames = block.saturating_sub(first_block).saturating_mul(BLOCK_FRAMES as u64);
@@ -179,7 +188,7 @@ mod tests {
     fn frames_that_find_no_room_are_counted_and_stand_before_the_next_block_as_a_gap() {
         let counters = Arc::new(Counters::default());
         let (tap, mut queue) = Tap::with_room(2, Arc::clone(&counters));
-        let mut reel = Reel::new(Some(tap));
+        let mut reel = Reel::new(Some(tap), 0);
         assert!(reel.has_room(BLOCK_FRAMES));
         let turn = |reel: &mut Reel, number: u64| {
             reel.begin_block_rt(number);
@@ -195,8 +204,30 @@ mod tests {
     }
 
     #[test]
+    fn a_tape_holds_the_blocks_from_the_one_that_was_named_to_the_one_that_was_named() {
+        let (tap, mut queue) = Tap::new(Arc::default());
+        let mut reel = Reel::new(Some(tap), 8);
+        reel.end_rt(11);
+        let mut firsts = Vec::new();
+        for number in 6..11 {
+            assert!(!reel.is_over_rt(number));
+            if reel.begin_block_rt(number) {
+                firsts.push(number);
+            }
+            reel.master_rt(&block(number, ramp));
+            reel.push_rt(BLOCK_FRAMES);
+        }
+        assert!(reel.is_over_rt(11));
+        assert_eq!(firsts, [8]);
+        let expected: Vec<_> = (8..11).map(|number| (0, 128, ramp(number * 128)[0])).collect();
+        assert_eq!(drain(&mut queue), expected);
+        reel.end_rt(0);
+        assert!(reel.is_over_rt(9), "what has passed is at once");
+    }
+
+    #[test]
     fn a_stem_that_comes_later_begins_with_the_silence_it_has_missed() {
-        let mut reel = Reel::new(None);
+        let mut reel = Reel::new(None, 0);
         assert!(reel.begin_block_rt(100));
         reel.push_rt(BLOCK_FRAMES);
         assert!(!reel.begin_block_rt(101));

@@ -83,6 +83,7 @@ impl Recorder {
         let (arrivals, arrivals_out) = mpsc::channel();
         let (end_in, end) = mpsc::channel();
         let is_finishing = Arc::new(AtomicBool::new(false));
+        let from_block = tape.from_block;
         let (tape, finishing) = (tape.clone(), Arc::clone(&is_finishing));
         let job = move || {
             let result = match Writer::create(&tape, queue, sample_rate_hz, arrivals_out) {
@@ -104,7 +105,7 @@ impl Recorder {
             .spawn(job)
             .map_err(|error| TapeError::Create { path: name.clone(), reason: format!("its thread cannot be started: {error}") })?;
         let recorder = Self { name, arrivals, is_finishing, writer: thread.thread().clone(), end };
-        Ok((recorder, Box::new(Reel::new(master))))
+        Ok((recorder, Box::new(Reel::new(master, from_block))))
     }
 
     /// One more stem: its tap, which is to be put on the reel.
@@ -266,7 +267,7 @@ mod tests {
 
     /// A tape of a master alone, which may replace what is there.
     fn tape(path: &Path) -> Tape {
-        Tape { number: 1, part: 1, master: Some(path.to_owned()), stems: None, replaces: true }
+        Tape { number: 1, part: 1, master: Some(path.to_owned()), stems: None, replaces: true, from_block: 0 }
     }
 
     fn start(tape: &Tape, rate: u32) -> (Recorder, Box<Reel>, mpsc::Receiver<News>) {

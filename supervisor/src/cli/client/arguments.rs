@@ -109,7 +109,8 @@ pub enum Verb {
     )]
     Record(Record),
     /// Record the sound into WAV files while the session plays.
-    #[command(after_help = "Examples:\n  continuo tape start --master take.wav --stems stems\n  continuo tape stop")]
+    #[command(after_help = "Examples:\n  continuo tape start --master take.wav --stems stems\n  continuo tape stop\n  \
+                          continuo tape start --master loop.wav --at beat\n  continuo tape stop --at beat")]
     Tape(Tape),
     /// Tell what a recording holds.
     #[command(after_help = "Example:\n  continuo replay-info tonight.continuo")]
@@ -517,11 +518,30 @@ pub struct Tape {
 /// What is to be done about the recording of the sound.
 #[derive(Subcommand)]
 pub enum TapeOrder {
-    /// Record from the next block on; the answer names it. Files are new, and may lie below the folder that the session was
-    /// started in, beside its own recording, or where its `--tapes` said.
+    /// Record from the next block on, or from the next beat; the answer names the block. Files are new, and may lie below the
+    /// folder that the session was started in, beside its own recording, or where its `--tapes` said.
     Start(TapeStart),
-    /// Record no further block; the answer comes when the files are complete.
-    Stop(Talk),
+    /// Record no further block, or none from the next beat on; the answer comes when the files are complete.
+    Stop(TapeStop),
+}
+
+/// Where a recording begins, or ends.
+#[derive(Clone, Copy, Default, ValueEnum)]
+pub enum TapeBoundary {
+    /// With the next block.
+    #[default]
+    Frame,
+    /// With the session's next beat (`tempo`), in the block that it lies in.
+    Beat,
+}
+
+impl From<TapeBoundary> for protocol::TapeBoundary {
+    fn from(boundary: TapeBoundary) -> Self {
+        match boundary {
+            TapeBoundary::Frame => Self::Frame,
+            TapeBoundary::Beat => Self::Beat,
+        }
+    }
 }
 
 #[derive(Args)]
@@ -534,13 +554,32 @@ pub struct TapeStart {
     /// equally long and aligned to the sample.
     #[arg(long, value_name = "FOLDER")]
     stems: Option<PathBuf>,
+    /// Where it begins.
+    #[arg(long, value_enum, default_value_t)]
+    at: TapeBoundary,
     #[command(flatten)]
     pub talk: Talk,
 }
 
 impl TapeStart {
     pub fn params(&self) -> Result<protocol::Tape, CommandError> {
-        Ok(protocol::Tape { master: self.master.as_ref().map(path).transpose()?, stems: self.stems.as_ref().map(path).transpose()? })
+        let (master, stems) = (self.master.as_ref().map(path).transpose()?, self.stems.as_ref().map(path).transpose()?);
+        Ok(protocol::Tape { master, stems, at: self.at.into() })
+    }
+}
+
+#[derive(Args)]
+pub struct TapeStop {
+    /// Where it ends.
+    #[arg(long, value_enum, default_value_t)]
+    at: TapeBoundary,
+    #[command(flatten)]
+    pub talk: Talk,
+}
+
+impl TapeStop {
+    pub fn params(&self) -> protocol::Tape {
+        protocol::Tape { master: None, stems: None, at: self.at.into() }
     }
 }
 

@@ -88,7 +88,7 @@ pub fn execute(verb: &Verb) -> Result<Verdict, CommandError> {
         Verb::Unwatch(one) => ask(&one.talk, &protocol::Unwatch { runtime: runtime(&one.runtime)? }, answers::watching),
         Verb::Tape(arguments::Tape { order }) => match order {
             TapeOrder::Start(start) => ask(&start.talk, &start.params()?, answers::tape),
-            TapeOrder::Stop(talk) => ask(talk, &protocol::Tape { master: None, stems: None }, answers::tape),
+            TapeOrder::Stop(stop) => ask(&stop.talk, &stop.params(), answers::tape),
         },
         Verb::Record(record) => ask(&record.talk, &record.params()?, answers::recording),
         Verb::ReplayInfo(info) => ask(&info.talk, &info.params()?, answers::recorded),

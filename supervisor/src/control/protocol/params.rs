@@ -320,6 +320,9 @@ params! {
         /// Record what each runtime adds to it, its level included, into a new file `RUNTIME.wav` in this folder (absolute path).
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub stems: Option<String>,
+        /// Where it begins, or ends.
+        #[serde(default)]
+        pub at: TapeBoundary,
     }
 
     /// Parameters of `replayInfo`.
@@ -343,6 +346,18 @@ pub enum Transport {
     Stop,
     /// Run, from where it is.
     Continue,
+}
+
+/// Where a recording of the sound begins, or ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub enum TapeBoundary {
+    /// With the next block.
+    #[default]
+    Frame,
+    /// With the block that the session's next beat lies in.
+    Beat,
 }
 
 /// When a change is answered.

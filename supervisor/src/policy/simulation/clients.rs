@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use ipc::live::LiveChange;
+
 use super::*;
 use crate::control::protocol::{
     AnswerWhen, Boundary, Cancel, ChangeEvent, ChangeId, Confirm, Freeze, Get, ItemName, Mute, Panic, Progress, Push, Restart, Rollback,
-    Route, Run, RuntimeName, Solo, Status, Stop, Tape, Unroute, Unwire, Verb, Wire, WireEnd,
+    Route, Run, RuntimeName, Solo, Status, Stop, Tape, TapeBoundary, Unroute, Unwire, Verb, Wire, WireEnd,
 };
 use crate::control::{Call, ClientId, Ticket};
 use crate::policy::programs_in_tests::{Shape, plan};
@@ -34,9 +36,11 @@ impl World {
         let item = || ItemName::new("a:level").unwrap();
         let name = runtime.as_str().to_owned();
         let verb = match self.random.below(16) {
-            _ if self.has_tapes && self.random.one_in(4) => {
-                Verb::Tape(Tape { master: self.random.one_in(2).then(|| "/take.wav".to_owned()), stems: None })
-            }
+            _ if self.has_tapes && self.random.one_in(4) => Verb::Tape(Tape {
+                master: self.random.one_in(2).then(|| "/take.wav".to_owned()),
+                stems: None,
+                at: if self.random.one_in(2) { TapeBoundary::Beat } else { TapeBoundary::Frame },
+            }),
             0..=5 => Verb::Push(Push {
                 runtime,
                 text: Some(String::new()),
@@ -122,6 +126,9 @@ impl World {
             }
             Action::Live { runtime, host, request, content } => {
                 let state = content.and_then(|_| self.create_state(runtime, Some(request.request)));
+                if let LiveChange::Set { values, .. } = &request.what {
+                    self.is_told_tempo(runtime, values);
+                }
                 self.letters.push(Letter::Change { runtime, host, request, state });
             }
             Action::Prepare { host, program } => {
@@ -155,13 +162,14 @@ impl World {
 
     fn edited(&mut self) -> Plan {
         self.clients.compiled += 1;
-        plan(Shape {
+        let shape = Shape {
             default: self.random.below(2) as u8,
             code: self.random.below(3) as u8,
             is_loop: self.random.one_in(4),
             is_worker: self.random.one_in(8),
             comment: (self.clients.compiled % 200) as u8,
-        })
+        };
+        self.with_tempo(plan(shape), shape.code.into())
     }
 
     pub fn listen_to_change(&mut self, event: &ChangeEvent) {

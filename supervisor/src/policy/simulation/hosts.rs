@@ -85,6 +85,7 @@ impl World {
             taken: 0,
         };
         self.hosts.lives.insert(runtime, life);
+        self.music.forget(runtime);
     }
 
     /// The life that this host executes, if it does and lives.
@@ -133,7 +134,9 @@ impl World {
         }
         let Some(life) = self.life(runtime) else { return };
         life.last_request = life.last_request.max(Some(request));
-        if self.fails(12) { self.refuses(runtime, request) } else { self.obey(runtime, request, what, state) }
+        // What a program names can be set, and nothing else is set here.
+        let is_set = matches!(what, LiveChange::Set { .. });
+        if !is_set && self.fails(12) { self.refuses(runtime, request) } else { self.obey(runtime, request, what, state) }
     }
 
     fn obey(&mut self, runtime: RuntimeIndex, request: RequestId, what: LiveChange, state: Option<String>) {
@@ -161,9 +164,15 @@ impl World {
                 self.is_applied(runtime, request);
                 self.fail_trial(runtime);
             }
-            LiveChange::Reset | LiveChange::Set { .. } | LiveChange::Midi { .. } | LiveChange::Proceed { .. } => {
+            LiveChange::Set { values, .. } => {
+                self.music.take(runtime, &values);
                 self.is_applied(runtime, request);
             }
+            LiveChange::Reset => {
+                self.music.forget(runtime);
+                self.is_applied(runtime, request);
+            }
+            LiveChange::Midi { .. } | LiveChange::Proceed { .. } => self.is_applied(runtime, request),
         }
     }
 
@@ -342,6 +351,7 @@ impl World {
             // Somebody has said of a host that it had begun which had not.
             let first = &order.candidates[0];
             self.begins(runtime, host, first.revision, Some(first.state.name.clone()));
+            self.music.had_not_begun(runtime);
         }
         let life = self.hosts.lives[&runtime].clone();
         if self.fails(12) || life.running.state.is_none() {
@@ -419,6 +429,13 @@ impl World {
         })
     }
 
+    /// Whether everything has been heard that a host has said, and its death.
+    pub fn is_heard(&self, of: HostIndex) -> bool {
+        let is_his =
+            |event: &Event| matches!(event, Event::HostSaid { host, .. } | Event::Died { child: Child::Host(host), .. } if *host == of);
+        !self.coming.iter().chain(&self.pending).any(is_his)
+    }
+
     /// Once everything has been heard that was said, the policy knows what plays.
     pub fn check_what_plays(&self) {
         if self.policy.stage != Stage::Working || !self.policy.is_live() {
@@ -426,9 +443,8 @@ impl World {
         }
         for (runtime, life) in &self.hosts.lives {
             let program = &self.policy.programs[runtime.0];
-            let is_heard = |event: &Event| !matches!(event, Event::HostSaid { host, .. } | Event::Died { child: Child::Host(host), .. } if *host == life.host);
             let is_open = !matches!(program.phase, Phase::Running | Phase::Held) || program.host != Some(life.host);
-            if is_open || !self.coming.iter().chain(&self.pending).all(is_heard) {
+            if is_open || !self.is_heard(life.host) {
                 continue;
             }
             let named = program.runtime.filter(|named| self.policy.runtimes[*named].slot == Some(*runtime));

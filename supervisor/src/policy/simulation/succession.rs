@@ -101,6 +101,7 @@ impl World {
         }
         if device.is_none() {
             self.gains.clear();
+            self.music.device_is_gone();
         }
         (hosts, device)
     }
@@ -119,6 +120,7 @@ impl World {
 
     /// The next supervisor numbers lives anew, in the order of the notes.
     fn renumber(&mut self, notes: &Notes) {
+        self.music.renumber(notes.lives.keys().enumerate().map(|(new, old)| (RuntimeIndex(new), RuntimeIndex(*old))));
         let mut before = std::mem::take(&mut self.hosts.lives);
         let renumbered =
             notes.lives.keys().enumerate().filter_map(|(new, old)| Some((RuntimeIndex(new), before.remove(&RuntimeIndex(*old))?)));
@@ -135,6 +137,7 @@ impl World {
         let actions = next.step(self.now_ms, Event::Begin);
         let ends = actions.iter().any(|action| matches!(action, Action::Finish(_) | Action::StopRuntime(_) | Action::StopDevice));
         self.promise(!ends, "the next supervisor ends what plays");
+        self.promise(next.noted_tempo() == self.policy.noted_tempo(), "the next supervisor knows another tempo");
         let release = |action: &Action| if let Action::Release { segment } = action { Some(segment.clone()) } else { None };
         let released: Vec<String> = actions.iter().filter_map(release).collect();
         let after = next.notes(&mut |text| ContentHash::of(&[text.as_bytes()]));
@@ -206,7 +209,7 @@ impl World {
 fn is_same_life(before: &Program, now: &Program) -> bool {
     let is_told = before.is_lane_added;
     (&now.lane_name, &now.lane, now.generation, now.host) == (&before.lane_name, &before.lane, before.generation, before.host)
-        && now.keep == before.keep.to_be_noted()
+        && now.keep.to_be_noted() == before.keep.to_be_noted()
         && (!is_told || now.gain == before.gain)
 }
 
