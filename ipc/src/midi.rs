@@ -173,6 +173,11 @@ pub fn is_note_off(message: Message) -> bool {
     kind == NOTE_OFF || (kind == NOTE_ON && message[2] == 0)
 }
 
+/// Whether the message sets a controller.
+pub fn is_controller(message: Message) -> bool {
+    message[0] & 0xf0 == CONTROLLER
+}
+
 /// Whether the message begins a note.
 pub fn is_note_on(message: Message) -> bool {
     message[0] & 0xf0 == NOTE_ON && message[2] > 0

@@ -124,7 +124,10 @@ impl Control {
             Event::Tape { number, news } => self.session.as_mut().map(|session| session.on_tape_news(number, news)),
             Event::Listed(devices) => Some(vec![DeviceReply::Devices(devices)]),
             Event::Midi(midi::input::News::Arrived(arrived)) => Some(vec![DeviceReply::Midi(arrived)]),
-            Event::Midi(midi::input::News::Port(change)) => Some(vec![DeviceReply::MidiPort(change)]),
+            Event::Midi(midi::input::News::Port(change)) => {
+                self.session.iter_mut().for_each(|session| session.on_midi_port(&change));
+                Some(vec![DeviceReply::MidiPort(change)])
+            }
             Event::Midi(midi::input::News::Unavailable(reason)) => Some(vec![DeviceReply::MidiUnavailable { reason }]),
             Event::Midi(midi::input::News::Tempo(tempo)) => Some(vec![DeviceReply::Tempo(tempo)]),
             Event::Midi(midi::input::News::ClockLost) => Some(vec![DeviceReply::ClockLost]),

@@ -11,7 +11,7 @@ use ipc::input::InputWriter;
 use ipc::lane::LaneReader;
 use ipc::limits::{BLOCK_FRAMES, LANE_CHANNELS, MAX_LEAD_BLOCKS, SAMPLE_RATE_RANGE_HZ};
 use ipc::message::{Buses, DeviceReply, DeviceStatus, InputStatus, OpenDevice, Output, OutputMap, Tape};
-use ipc::midi::{MidiCounters, Ports};
+use ipc::midi::{MidiCounters, PortChange, Ports};
 use ipc::segment::{SegmentError, SegmentKind, SegmentRef, SessionId};
 use ipc::tempo::Tempo;
 
@@ -210,6 +210,11 @@ impl Session {
     /// Records no block from this one on.
     pub fn stop_tape(&mut self, number: u64, end_block: u64) -> Option<DeviceReply> {
         self.deck.stop(number, end_block, &mut self.mixer)
+    }
+
+    /// A MIDI port of another program has come or gone.
+    pub fn on_midi_port(&mut self, change: &PortChange) {
+        self.midi.on_port(change);
     }
 
     /// The writer of a tape has something to tell.
@@ -435,16 +440,17 @@ impl Session {
 /// beside the recording, if there is one. Where a device host goes on for one that has died, the name of its file has the frame
 /// it goes on from.
 fn midi_destinations(request: &OpenDevice, clients: &Clients) -> Destinations {
-    let file = request.tape.as_ref().and_then(|tape| tape.master.as_ref()).map(|path| match request.first_frame {
-        0 => path.with_extension("mid"),
-        frame => path.with_extension(format!("{frame}.mid")),
+    let master = request.tape.as_ref().and_then(|tape| tape.master.as_ref());
+    let file = master.map(|path| match request.first_frame {
+        0 => (path.with_extension("mid"), 0),
+        frame => (path.with_extension(format!("{frame}.mid")), frame),
     });
     let target = match &request.output {
         Output::Default => Target::Any,
         Output::Named(name) => Target::parse(name),
         Output::Unpaced { .. } => Target::Null,
     };
-    Destinations { file, drivers: Drivers::of_target(&target, clients.clone()) }
+    Destinations { file, drivers: Drivers::of_target(&target, clients.clone()), begins_session: request.first_frame == 0 }
 }
 
 fn check(request: &OpenDevice) -> Result<(), OpenError> {

@@ -2,11 +2,11 @@
 //!
 //! Everything goes to every sink. The end of a note is passed on only where the note sounds, so that there are never more
 //! ends than beginnings. What is much too late (the machine was suspended, a host was stopped and goes on) does not begin;
-//! it is counted. A lane that is muted ends what it holds, and begins it again when it is heard again, if it still holds it.
+//! it is counted. Of a controller that is too late only the last value is sent: a pedal must not stay down. A lane that is muted ends what it holds, and begins it again when it is heard again, if it still holds it.
 
 use std::collections::BTreeMap;
 
-use ipc::midi::{Message, MidiEvent, MidiLaneReader, is_note_off, is_note_on, note_off};
+use ipc::midi::{Message, MidiEvent, MidiLaneReader, is_controller, is_note_off, is_note_on, note_off};
 
 use super::MidiSink;
 
@@ -19,11 +19,16 @@ const EVENTS_AT_A_TIME: usize = 512;
 /// A note: port, channel, number.
 type Note = (u8, u8, u8);
 
+/// A controller: the same.
+type Controller = (u8, u8, u8);
+
 struct Lane<R> {
     runtime: String,
     reader: R,
     /// The notes that have begun and not ended, with their beginnings. They sound unless the lane is muted.
     held: BTreeMap<Note, Message>,
+    /// Controllers that came too late, with what each is set to.
+    overdue: BTreeMap<Controller, MidiEvent>,
     is_started: bool,
     is_muted: bool,
     /// When its last event was due.
@@ -50,7 +55,7 @@ impl Desk {
         Self { lanes: Vec::new(), sinks, late: 0, dropped: 0, active_ns: 0 }
     }
 
-    /// Events that did not begin because they were too late.
+    /// Events that were not sent because they were too late.
     pub fn late(&self) -> u64 {
         self.late
     }
@@ -75,7 +80,7 @@ impl Desk {
         self.active_ns = now_ns;
         let states = reader.sounding().into_iter();
         let held = states.filter_map(|state| Some((note_of(state.port, state.message?), state.message?))).collect();
-        self.lanes.push(Lane { runtime, reader, held, is_started: false, is_muted: false, last_due_ns: 0 });
+        self.lanes.push(Lane { runtime, reader, held, overdue: BTreeMap::new(), is_started: false, is_muted: false, last_due_ns: 0 });
     }
 
     /// Passes on what has been delivered and ends what sounds then. Lets go of the lane.
@@ -151,32 +156,70 @@ impl Desk {
         self.sinks.iter_mut().for_each(|sink| sink.close());
     }
 
+    /// Begins the notes that sound at a port again, for whoever has come to listen there.
+    pub fn begin_again(&mut self, port: u8, now_ns: u64) {
+        for lane in self.lanes.iter_mut().filter(|lane| !lane.is_muted) {
+            for (_, begin) in lane.held.iter().filter(|((at, ..), _)| *at == port) {
+                lane.last_due_ns = lane.last_due_ns.max(now_ns);
+                let event = MidiEvent { due_ns: lane.last_due_ns, tick: lane.reader.ticks(), port, message: *begin };
+                self.sinks.iter_mut().for_each(|sink| sink.begin_again(&event));
+            }
+        }
+    }
+
     /// Passes on some events of a lane; whether there may be more.
     fn pass_on(&mut self, index: usize, now_ns: u64) -> bool {
-        let Some(lane) = self.lanes.get_mut(index) else { return false };
         for _ in 0..EVENTS_AT_A_TIME {
-            let Some(event) = lane.reader.next_event() else { return false };
+            let Some(event) = self.lanes.get_mut(index).and_then(|lane| lane.reader.next_event()) else {
+                self.send_overdue(index, now_ns);
+                return false;
+            };
             self.active_ns = now_ns;
             // A host can put any time into its lane. What is due later than now is not: hosts run when a tick is due.
             let event = MidiEvent { due_ns: event.due_ns.min(now_ns), ..event };
             let is_late = now_ns - event.due_ns > TOO_LATE_NS;
-            let note = note_of(event.port, event.message);
-            let is_passed_on = match event.message {
-                message if is_note_off(message) => lane.held.remove(&note).is_some() && !lane.is_muted,
-                _ if is_late => {
-                    self.late += 1;
-                    false
-                }
-                message if is_note_on(message) => {
-                    lane.held.insert(note, message);
-                    !lane.is_muted
-                }
-                _ => true,
-            };
-            if is_passed_on {
+            if !is_late {
+                self.send_overdue(index, now_ns);
+            }
+            let lane = &mut self.lanes[index];
+            let overdue = lane.overdue.len();
+            if lane.takes(&event, is_late) {
                 lane.last_due_ns = lane.last_due_ns.max(event.due_ns);
                 self.sinks.iter_mut().for_each(|sink| sink.send(&event));
+            } else if is_late && !is_note_off(event.message) && lane.overdue.len() == overdue {
+                self.late += 1;
             }
+        }
+        true
+    }
+
+    /// Sends what controllers of a lane are set to that came too late.
+    fn send_overdue(&mut self, index: usize, now_ns: u64) {
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        for event in std::mem::take(&mut lane.overdue).into_values() {
+            lane.last_due_ns = lane.last_due_ns.max(now_ns);
+            let event = MidiEvent { due_ns: lane.last_due_ns, ..event };
+            self.sinks.iter_mut().for_each(|sink| sink.send(&event));
+        }
+    }
+}
+
+impl Lane<MidiLaneReader> {
+    /// Whether an event is passed on now.
+    fn takes(&mut self, event: &MidiEvent, is_late: bool) -> bool {
+        let (message, place) = (event.message, note_of(event.port, event.message));
+        if is_note_off(message) {
+            return self.held.remove(&place).is_some() && !self.is_muted;
+        }
+        if is_late {
+            if is_controller(message) {
+                self.overdue.insert(place, *event);
+            }
+            return false;
+        }
+        if is_note_on(message) {
+            self.held.insert(place, message);
+            return !self.is_muted;
         }
         true
     }

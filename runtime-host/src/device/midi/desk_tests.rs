@@ -17,6 +17,10 @@ impl MidiSink for Loopback {
         self.0.lock().unwrap().push(event.message);
     }
 
+    fn begin_again(&mut self, event: &MidiEvent) {
+        self.send(event);
+    }
+
     fn look(&mut self, _now_ns: u64) {}
 
     fn close(&mut self) {}
@@ -91,6 +95,40 @@ fn what_is_much_too_late_does_not_begin_and_what_sounds_still_ends() {
     rig.tick(&[[NOTE_ON, 64, 1], OFF, [NOTE_OFF, 64, 0]], &[]);
     rig.desk.look(2_000 + TOO_LATE_NS);
     assert_eq!((rig.heard(), rig.desk.late()), (vec![ON, OFF], 1));
+}
+
+#[test]
+fn of_a_controller_that_is_too_late_the_last_value_is_sent() {
+    let (down, up, other) = ([CONTROLLER, 64, 127], [CONTROLLER, 64, 0], [CONTROLLER | 1, 64, 5]);
+    let mut rig = Rig::new();
+    rig.tick(&[down], &[]);
+    rig.desk.look(2_000);
+    assert_eq!(rig.heard(), [down]);
+    rig.tick(&[up, down, other, up, ON], &[]);
+    rig.desk.look(2_000 + TOO_LATE_NS);
+    assert_eq!((rig.heard(), rig.desk.late()), (vec![up, other], 3), "a pedal does not stay down, and no rhythm comes too late");
+    // What is on time comes after what is overdue.
+    rig.tick(&[down], &[]);
+    assert!(rig.writer.push_rt(&MidiEvent { due_ns: 3 * TOO_LATE_NS, tick: 0, port: 1, message: up }));
+    rig.writer.complete_rt(&[], 0);
+    rig.desk.look(3 * TOO_LATE_NS);
+    assert_eq!(rig.heard(), [down, up]);
+}
+
+#[test]
+fn what_sounds_begins_again_for_whoever_comes_to_listen_and_only_at_that_port() {
+    let mut rig = Rig::new();
+    rig.tick(&[ON, [NOTE_ON, 64, 1], [NOTE_OFF, 64, 0]], &[ON]);
+    rig.desk.look(2_000);
+    rig.heard();
+    rig.desk.begin_again(2, 3_000);
+    assert_eq!(rig.heard(), [[0; 3]; 0]);
+    rig.desk.begin_again(1, 3_000);
+    assert_eq!(rig.heard(), [ON]);
+    rig.desk.mute("arp", true, 4_000);
+    rig.heard();
+    rig.desk.begin_again(1, 5_000);
+    assert_eq!(rig.heard(), [[0; 3]; 0], "what is muted does not");
 }
 
 #[test]

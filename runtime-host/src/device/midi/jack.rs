@@ -49,7 +49,8 @@ pub struct JackOut {
 
 /// A client that plays.
 struct Connected {
-    client: OwnClient<AsyncClient<Notices, Sending>>,
+    /// Closed when this is dropped.
+    _client: OwnClient<AsyncClient<Notices, Sending>>,
     events: Outgoing,
     is_lost: Arc<AtomicBool>,
 }
@@ -60,8 +61,8 @@ impl JackOut {
         let (found_in, found) = channel();
         let (search, searches) = channel();
         let is_over = Arc::new(AtomicBool::new(false));
-        let ended = Arc::clone(&is_over);
-        let job = move || look_for_servers(&searches, &found_in, &ended, &presence, &clients);
+        let (ended, senders) = (Arc::clone(&is_over), ports.clone());
+        let job = move || look_for_servers(&searches, &found_in, &ended, &presence, &clients, &senders);
         std::thread::Builder::new().name("midi-jack".into()).spawn(job)?;
         let out = Self { found, ports, is_over, search, connected: None, earlier_dropped: 0 };
         out.begin_search();
@@ -81,10 +82,12 @@ impl MidiSink for JackOut {
         }
     }
 
+    fn begin_again(&mut self, event: &MidiEvent) {
+        self.send(event);
+    }
+
     fn look(&mut self, _now_ns: u64) {
         if let Ok(connected) = self.found.try_recv() {
-            let name = connected.client.as_client().name();
-            self.ports.set((1..=PORTS).map(|number| format!("{name}:out_{number}")).collect());
             self.connected = Some(connected);
         }
         if let Some(lost) = self.connected.take_if(|connected| connected.is_lost.load(Acquire)) {
@@ -112,14 +115,21 @@ impl MidiSink for JackOut {
     }
 }
 
-fn look_for_servers(searches: &Receiver<()>, found: &Sender<Connected>, is_over: &AtomicBool, presence: &Presence, clients: &Clients) {
+fn look_for_servers(
+    searches: &Receiver<()>,
+    found: &Sender<Connected>,
+    is_over: &AtomicBool,
+    presence: &Presence,
+    clients: &Clients,
+    ports: &SenderPorts,
+) {
     silence_libraries();
     while searches.recv().is_ok() {
         loop {
             if is_over.load(Acquire) {
                 return;
             }
-            let connected = connect(clients);
+            let connected = connect(clients, ports);
             presence.tell(connected.is_ok());
             match connected {
                 Ok(connected) => match found.send(connected) {
@@ -132,9 +142,11 @@ fn look_for_servers(searches: &Receiver<()>, found: &Sender<Connected>, is_over:
     }
 }
 
-fn connect(clients: &Clients) -> Result<Connected, ::jack::Error> {
+fn connect(clients: &Clients, senders: &SenderPorts) -> Result<Connected, ::jack::Error> {
     let open = clients.enter();
     let (client, _) = Client::new(CLIENT_NAME, ClientOptions::NO_START_SERVER)?;
+    // Before they are there, so that nobody takes them for another program's.
+    senders.set((1..=PORTS).map(|number| format!("{}:out_{number}", client.name())).collect());
     let mut ports = Vec::with_capacity(PORTS);
     for number in 1..=PORTS {
         ports.push(client.register_port(&format!("out_{number}"), MidiOut::default())?);
@@ -145,7 +157,7 @@ fn connect(clients: &Clients) -> Result<Connected, ::jack::Error> {
     let sending = Sending { ports, due, sample_rate_hz };
     let client = client.activate_async(Notices { is_lost: Arc::clone(&is_lost) }, sending)?;
     let client = OwnClient::new(client, open, Arc::clone(&is_lost));
-    Ok(Connected { client, events, is_lost })
+    Ok(Connected { _client: client, events, is_lost })
 }
 
 struct Notices {

@@ -23,6 +23,7 @@ pub mod outgoing;
 pub mod presence;
 pub mod sequencer;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -33,7 +34,7 @@ use std::time::Duration;
 
 use ipc::limits::MAX_LANES;
 use ipc::message::DeviceReply;
-use ipc::midi::{MidiEvent, MidiLaneReader};
+use ipc::midi::{Direction, MidiEvent, MidiLaneReader, PortChange};
 use ipc::segment::SegmentRef;
 use ipc::tempo::Tempo;
 
@@ -71,6 +72,9 @@ pub trait MidiSink: Send {
     /// Sends the event at its time. One that comes later was not due earlier, or belongs to another lane.
     fn send(&mut self, event: &MidiEvent);
 
+    /// Begins a note again for whoever has just come to listen at its port.
+    fn begin_again(&mut self, _event: &MidiEvent) {}
+
     /// Something to be done now and then.
     fn look(&mut self, now_ns: u64);
 
@@ -85,9 +89,21 @@ pub trait MidiSink: Send {
 
 /// What the thread is told.
 enum Command {
-    Add { runtime: String, reader: Box<MidiLaneReader> },
-    Remove { runtime: String },
-    Mute { runtime: String, is_muted: bool },
+    Add {
+        runtime: String,
+        reader: Box<MidiLaneReader>,
+    },
+    Remove {
+        runtime: String,
+    },
+    Mute {
+        runtime: String,
+        is_muted: bool,
+    },
+    /// Somebody listens at an output port where nobody did.
+    BeginAgain {
+        port: u8,
+    },
     Tempo(Tempo),
 }
 
@@ -131,16 +147,18 @@ impl Drivers {
 /// Where the events of a session go.
 #[derive(Clone, Debug, Default)]
 pub struct Destinations {
-    /// A Standard MIDI File.
-    pub file: Option<PathBuf>,
+    /// A Standard MIDI File, and the frame of the session at which it begins.
+    pub file: Option<(PathBuf, u64)>,
     pub drivers: Drivers,
+    /// Whether no process has sent anything before this one.
+    pub begins_session: bool,
 }
 
 impl Destinations {
-    fn open(&self) -> std::io::Result<Vec<Box<dyn MidiSink>>> {
+    fn open(&self, time: &SessionTime) -> std::io::Result<Vec<Box<dyn MidiSink>>> {
         let mut sinks: Vec<Box<dyn MidiSink>> = Vec::new();
-        if let Some(path) = &self.file {
-            sinks.push(Box::new(MidiFile::create(path.clone())?));
+        if let Some((path, first_frame)) = &self.file {
+            sinks.push(Box::new(MidiFile::beside_recording(path, time.clone(), *first_frame)?));
         }
         let Drivers { jack, sequencer, clients } = &self.drivers;
         let presence = self.drivers.presence();
@@ -176,6 +194,8 @@ pub struct MidiOut {
     counters: Arc<OutputCounters>,
     lanes: Vec<Lane>,
     running: Option<Running>,
+    /// Who listens at each output port.
+    listeners: BTreeMap<u8, BTreeSet<String>>,
     /// Both ends of the way by which the session hears itself: until there is something to send, and until somebody listens.
     looped: (Option<Outbox>, Option<Inbox>),
 }
@@ -184,7 +204,8 @@ impl MidiOut {
     /// Opens nothing yet.
     pub fn new(destinations: Destinations, time: SessionTime) -> Self {
         let (outbox, inbox) = inbox::queue();
-        Self { destinations, time, counters: Arc::default(), lanes: Vec::new(), running: None, looped: (Some(outbox), Some(inbox)) }
+        let looped = (Some(outbox), Some(inbox));
+        Self { destinations, time, counters: Arc::default(), lanes: Vec::new(), running: None, listeners: BTreeMap::new(), looped }
     }
 
     /// What is sent from now on. Only the first time.
@@ -221,7 +242,7 @@ impl MidiOut {
             Some(ref mut running) => return Ok(running),
             ref mut none @ None => none,
         };
-        let mut sinks = self.destinations.open()?;
+        let mut sinks = self.destinations.open(&self.time)?;
         sinks.extend(self.looped.0.take().map(|outbox| Box::new(Loopback::new(outbox)) as Box<dyn MidiSink>));
         Ok(none.insert(start(sinks, self.time.clone(), &self.counters)?))
     }
@@ -247,6 +268,25 @@ impl MidiOut {
     pub fn mute(&mut self, runtime: &str, is_muted: bool) {
         if let Some(running) = self.running.as_ref().filter(|_| self.has(runtime)) {
             let _ = running.commands.send(Command::Mute { runtime: runtime.to_owned(), is_muted });
+        }
+    }
+
+    /// A port of another program has come or gone. Where it is the only one that listens, what sounds begins again for it. Not
+    /// for those that this process finds first when it goes on for another one: they have heard it.
+    pub fn on_port(&mut self, change: &PortChange) {
+        if change.direction != Direction::Out {
+            return;
+        }
+        let known = self.listeners.contains_key(&change.port) || self.destinations.begins_session;
+        let listeners = self.listeners.entry(change.port).or_default();
+        if !change.is_there {
+            listeners.remove(&change.name);
+            return;
+        }
+        let is_only = listeners.is_empty();
+        listeners.insert(change.name.clone());
+        if let Some(running) = self.running.as_ref().filter(|_| known && is_only) {
+            let _ = running.commands.send(Command::BeginAgain { port: change.port });
         }
     }
 
@@ -319,6 +359,7 @@ fn run(mut desk: Desk, time: &SessionTime, commands: &Receiver<Command>, started
             Ok(Command::Add { runtime, reader }) => desk.add(runtime, *reader, now_ns),
             Ok(Command::Remove { runtime }) => desk.remove(&runtime, now_ns),
             Ok(Command::Mute { runtime, is_muted }) => desk.mute(&runtime, is_muted, now_ns),
+            Ok(Command::BeginAgain { port }) => desk.begin_again(port, now_ns),
             Ok(Command::Tempo(tempo)) => clock.take(tempo),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return desk.close(now_ns),

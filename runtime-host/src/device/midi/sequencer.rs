@@ -96,6 +96,10 @@ impl MidiSink for SequencerOut {
         }
     }
 
+    fn begin_again(&mut self, event: &MidiEvent) {
+        self.send(event);
+    }
+
     fn look(&mut self, now_ns: u64) {
         self.is_needed = self.presence.is_absent(now_ns);
         self.outgoing.hand_over();

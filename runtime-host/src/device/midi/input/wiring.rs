@@ -84,8 +84,11 @@ impl Wiring {
         let offered = patching.offered();
         self.connected.retain(|(source, destination)| offered.sources.contains(source) && offered.destinations.contains(destination));
         let senders = self.senders.get();
+        let inputs: Vec<String> = (1..=PORTS as u8).filter_map(|port| patching.input(port)).collect();
+        // The session hears itself where it asks for that (`loop`), not by a name that happens to be part of its own.
+        let is_own = |peer: &String| senders.contains(peer) || inputs.contains(peer);
         let mut there = BTreeSet::new();
-        for wire in wanted(&self.ports, &offered) {
+        for wire in wanted(&self.ports, &offered).into_iter().filter(|wire| !is_own(&wire.peer)) {
             let own = match wire.direction {
                 Direction::In => patching.input(wire.port),
                 Direction::Out => usize::from(wire.port).checked_sub(1).and_then(|index| senders.get(index).cloned()),
@@ -146,10 +149,10 @@ fn wanted(ports: &Ports, offered: &Offered) -> Vec<Wire> {
     wires
 }
 
-/// The ports whose names have this part, in whatever case.
+/// The ports whose names have this part, in whatever case. No name is part of none.
 fn alike<'a>(ports: &'a [String], part: &str) -> impl Iterator<Item = &'a String> {
     let part = part.to_lowercase();
-    ports.iter().filter(move |port| port.to_lowercase().contains(&part))
+    ports.iter().filter(move |port| !part.trim().is_empty() && port.to_lowercase().contains(&part))
 }
 
 #[cfg(test)]

@@ -157,3 +157,13 @@ fn what_our_ports_send_to_is_connected_once_they_are_there_and_never_to_what_is_
     wiring.look(&mut memory);
     assert_eq!(take(&told), []);
 }
+
+#[test]
+fn our_own_ports_are_nobody_elses_whatever_name_is_asked_for() {
+    let (mut wiring, told, senders) = wiring(ports(&["own", ""], &["own", "  "]));
+    let mut memory = Memory::with(&["Keys of my own 24:0"], &["Synth 128:0"], &[]);
+    senders.set(names(&["own:out_1"]));
+    wiring.look(&mut memory);
+    assert_eq!(take(&told), [of("Keys of my own 24:0", 1, true)]);
+    assert_eq!(memory.connects, 1);
+}
