@@ -142,7 +142,7 @@ impl Verb {
             Self::Restart(Restart { talk, .. }) | Self::Status(Status { talk, .. }) | Self::WhyDied(WhyDied { talk, .. }) => talk,
             Self::List(List { talk, .. }) | Self::Watch(Watch { talk, .. }) | Self::Record(Record { talk, .. }) => talk,
             Self::ReplayInfo(ReplayInfo { talk, .. }) | Self::Events(Events { talk, .. }) => talk,
-            Self::Tape(Tape { order: TapeOrder::Start(TapeStart { talk, .. }) | TapeOrder::Stop(talk) }) => talk,
+            Self::Tape(Tape { order: TapeOrder::Start(TapeStart { talk, .. }) | TapeOrder::Stop(TapeStop { talk, .. }) }) => talk,
             Self::Wires(talk) | Self::Panic(talk) | Self::Ping(talk) | Self::Shutdown(talk) => talk,
         }
     }
