@@ -52,16 +52,7 @@ impl JackServer {
     }
 
     fn try_start(name: String, patience_ms: u32, outputs: u32) -> Option<Self> {
-        forget_dead_servers();
-        let spawned = Command::new("jackd")
-            .args(["-n", &name, "--port-max", "128", "-R", "-P", "70", "-S", "-t", &patience_ms.to_string()])
-            .args(["-d", "dummy", "-r", "48000", "-p", &PERIOD_FRAMES.to_string(), "-C", "2", "-P", &outputs.to_string()])
-            .env("JACK_NO_AUDIO_RESERVATION", "1")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        let mut process = match spawned {
+        let mut process = match spawn(&name, patience_ms, outputs) {
             Ok(process) => process,
             Err(error) => {
                 assert!(std::env::var_os("REQUIRE_JACK").is_none(), "jackd cannot be started: {error}");
@@ -69,13 +60,25 @@ impl JackServer {
                 return None;
             }
         };
+        if !Self::becomes_ready(&name, &mut process) {
+            forget_dead_servers();
+            process = spawn(&name, patience_ms, outputs).expect("jackd can be started");
+            assert!(Self::becomes_ready(&name, &mut process), "jackd ended before it was ready");
+        }
+        Some(Self { name, process })
+    }
+
+    /// Waits until the server is ready. False when it has ended instead.
+    fn becomes_ready(name: &str, process: &mut Child) -> bool {
         let deadline = Instant::now() + Duration::from_secs(20);
-        while !Self::socket(&name).exists() {
-            assert!(process.try_wait().expect("jackd can be waited for").is_none(), "jackd ended before it was ready");
+        while !Self::socket(name).exists() {
+            if process.try_wait().expect("jackd can be waited for").is_some() {
+                return false;
+            }
             assert!(Instant::now() < deadline, "jackd was not ready after 20 s");
             std::thread::sleep(Duration::from_millis(5));
         }
-        Some(Self { name, process })
+        true
     }
 
     fn socket(name: &str) -> PathBuf {
@@ -103,7 +106,19 @@ impl JackServer {
     }
 }
 
-/// Where no server runs, what is registered of servers is of dead ones, whose places would never become free.
+fn spawn(name: &str, patience_ms: u32, outputs: u32) -> std::io::Result<Child> {
+    Command::new("jackd")
+        .args(["-n", name, "--port-max", "128", "-R", "-P", "70", "-S", "-t", &patience_ms.to_string()])
+        .args(["-d", "dummy", "-r", "48000", "-p", &PERIOD_FRAMES.to_string(), "-C", "2", "-P", &outputs.to_string()])
+        .env("JACK_NO_AUDIO_RESERVATION", "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+}
+
+/// A server that cannot start may have found no place in the registry: where none runs, what is registered there is of dead
+/// ones, whose places would never become free. Only then: clients that wait for a server to return look for it there.
 fn forget_dead_servers() {
     let is_server =
         |process: std::fs::DirEntry| std::fs::read_to_string(process.path().join("comm")).is_ok_and(|name| name.trim() == "jackd");

@@ -554,3 +554,39 @@ fn without_an_input_a_program_hears_silence_and_time_goes_on() {
     playing.signal(Signal::INT);
     playing.wait();
 }
+
+/// The stretches of a recording that are sound, with their first frames: between two of them lies silence of half a second.
+fn stretches(frames: &[[f32; 2]]) -> Vec<(usize, &[[f32; 2]])> {
+    const SILENCE: usize = 24_000;
+    let loud: Vec<usize> = (0..frames.len()).filter(|index| frames[*index][0] != 0.0).collect();
+    let parts = loud.chunk_by(|one, next| next - one < SILENCE);
+    parts.filter_map(|part| Some((*part.first()?, &frames[*part.first()?..=*part.last()?]))).collect()
+}
+
+#[test]
+fn an_input_that_goes_and_comes_back_is_heard_again_by_itself_and_is_silence_between() {
+    let Some(server) = JackServer::start() else { return };
+    let name = server.name().to_owned();
+    let folder = Folder::new();
+    let (echo, wav) = (folder.file("echo.8f4e", passes("0.5")), folder.path().join("take.wav"));
+    let arguments = ["--device", "jack", "--lead", "8", "--session", NAME, "--wav", text(&wav), text(&echo)];
+    let mut playing = Playing::start(&folder, &arguments, &[("JACK_DEFAULT_SERVER", &name)]);
+    playing.wait_for("sounding");
+    let mut peer = Peer::connect(&folder.path().join("continuo").join(format!("{NAME}.sock")));
+    assert!(instrument_on(&server, 48_000).wait().expect("it ends").success());
+    drop(server);
+    playing.wait_until("the null device", |event| event["event"] == "moved" && event["device"] == "null");
+    let gone = peer.expect("status", json!({}))["device"]["frames"].as_u64().expect("frames");
+    play_on(&mut peer, 48_000);
+    let server = JackServer::start_as(&name, 5_000);
+    assert!(instrument_on(&server, 48_000).wait().expect("it ends").success());
+    let back = peer.expect("status", json!({}))["device"]["frames"].as_u64().expect("frames");
+    playing.signal(Signal::INT);
+    assert_eq!(playing.wait(), Some(0));
+    let frames = read_wav(&wav);
+    assert!(frames.len() as u64 >= back && back >= gone + 96_000, "time never stopped: {gone}, {back}, {}", frames.len());
+    let heard = stretches(&frames);
+    let [(first, before), (second, after)] = heard[..] else { panic!("it is heard {} times", heard.len()) };
+    assert!(before.len() > 24_000 && after.len() > 24_000, "{} and {} frames are heard", before.len(), after.len());
+    assert!(((first + before.len()) as u64) < gone + 48_000 && second as u64 > gone + 48_000, "from {first} and from {second} on");
+}
