@@ -17,6 +17,9 @@ use super::wav_file::mend;
 /// Parts that one recording may have: a device host that dies more often than this is given up long before.
 const MAX_PARTS: u32 = 9_999;
 
+/// Names that are tried for a stem that comes later.
+const MAX_NAMES: u32 = 99;
+
 /// Names the files of one part, and creates them.
 pub struct Files {
     tape: Tape,
@@ -70,11 +73,27 @@ impl Files {
         }
         let mut options = File::options();
         options.read(true).write(true).custom_flags(libc::O_NONBLOCK);
-        match self.tape.replaces && self.number == 1 {
+        match self.replaces() {
             true => options.create(true).truncate(true),
             false => options.create_new(true),
         };
         options.open(path).map_err(|error| refused(path, &error))
+    }
+
+    /// Creates a stem that comes while others are written already: where its name is taken it gets another one, because they
+    /// must not end for it.
+    pub fn create_late(&mut self, path: &Path) -> Result<(PathBuf, File), TapeError> {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let other = |number| path.with_file_name(format!("{stem}-{number}.wav"));
+        let mut names = std::iter::once(path.to_owned()).chain((2..=MAX_NAMES).map(other));
+        let is_free = |name: &PathBuf| !self.created.contains(name) && (self.replaces() || name.symlink_metadata().is_err());
+        let name = names.find(is_free).unwrap_or_else(|| path.to_owned());
+        self.create(&name).map(|file| (name, file))
+    }
+
+    /// Whether what exists is written over.
+    fn replaces(&self) -> bool {
+        self.tape.replaces && self.number == 1
     }
 
     /// Whether a file has this part's number already.
@@ -156,6 +175,18 @@ mod tests {
         replacing.create(&path).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"");
         assert!(matches!(replacing.create(&path), Err(TapeError::Twice { .. })));
+    }
+
+    #[test]
+    fn a_stem_that_comes_later_gets_another_name_where_its_own_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut files, _) = Files::of(&tape(folder.path(), 1, false)).unwrap();
+        let path = folder.path().join("stems/lead.wav");
+        std::fs::write(&path, "dear").unwrap();
+        let mut next = || files.create_late(&path).unwrap().0;
+        assert_eq!(next(), folder.path().join("stems/lead-2.wav"));
+        assert_eq!(next(), folder.path().join("stems/lead-3.wav"));
+        assert_eq!(std::fs::read(&path).unwrap(), b"dear");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! tape, and when the session ends, both with a limit. A kill leaves readable files ([`super::wav_file`]). If one file cannot
 //! be written any more the whole tape ends: all of its files are completed with what they have.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -191,23 +192,30 @@ impl Writer {
         let created = Created { part: files.part(), earlier_frames };
         let mut writer = Self { files, tracks: Vec::new(), arrivals, sample_rate_hz };
         if let (Some(path), Some(queue)) = (writer.files.master(), master) {
-            writer.add(&path, queue)?;
+            let file = writer.files.create(&path)?;
+            writer.add(&path, file, queue)?;
         }
-        writer.take_arrivals()?;
+        while let Ok(Arrival { runtime, queue }) = writer.arrivals.try_recv() {
+            if let Some(path) = writer.files.stem(&runtime) {
+                let file = writer.files.create(&path)?;
+                writer.add(&path, file, queue)?;
+            }
+        }
         Ok((writer, created))
     }
 
-    fn add(&mut self, path: &Path, queue: Consumer<RecordedBlock>) -> Result<(), TapeError> {
-        let file = self.files.create(path)?;
+    fn add(&mut self, path: &Path, file: File, queue: Consumer<RecordedBlock>) -> Result<(), TapeError> {
         let file = WavFile::begin(path, file, self.sample_rate_hz, Instant::now())?;
         self.tracks.push(Track { file, queue, silent_frames: 0 });
         Ok(())
     }
 
+    /// Begins the stems of runtimes that come now.
     fn take_arrivals(&mut self) -> Result<(), TapeError> {
         while let Ok(Arrival { runtime, queue }) = self.arrivals.try_recv() {
             if let Some(path) = self.files.stem(&runtime) {
-                self.add(&path, queue)?;
+                let (path, file) = self.files.create_late(&path)?;
+                self.add(&path, file, queue)?;
             }
         }
         Ok(())
