@@ -110,6 +110,8 @@ struct World {
     has_wires: bool,
     /// The last tick of each life of which it is logged what control wires brought.
     wired: BTreeMap<usize, u64>,
+    /// Lives whose beginning is logged.
+    logged: BTreeSet<usize>,
     /// Musical time, which matters in some sessions only.
     music: Music,
 }
@@ -196,6 +198,7 @@ impl World {
             wire_dice: Random(!seed),
             has_wires: seed % 4 == 3,
             wired: BTreeMap::new(),
+            logged: BTreeSet::new(),
             music: Music::new(seed),
         }
     }
