@@ -431,6 +431,8 @@ pub enum DeviceReply {
     },
     /// What the MIDI clock that comes in says, from its block on.
     Tempo(Tempo),
+    /// Nothing has come from it for a while.
+    ClockLost,
     /// This block is the first of a tape. `earlier_frames` is how many frames the part before has, where that is known.
     TapeBegun {
         number: u64,

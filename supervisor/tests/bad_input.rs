@@ -344,3 +344,38 @@ fn descriptors_that_are_closed_at_the_start_do_no_harm() {
     assert_eq!(status.code(), Some(FINE));
     assert_eq!(std::fs::read_to_string(folder.path("out")).unwrap(), "counter:count = 3\n");
 }
+
+#[test]
+fn errors_of_commands_that_are_to_answer_in_json_are_json_also_without_a_session() {
+    let folder = Folder::new();
+    let commands: [(&[&str], &str); 3] = [
+        (&["status", "--session", "nobody", "--json"], "no_session"),
+        (&["get", "a:b", "m:x", "--json"], "invalid_params"),
+        (&["tape", "stop", "--json"], "no_session"),
+    ];
+    for (arguments, name) in commands {
+        let said = folder.continuo(arguments);
+        said.expect(INPUT, &[]);
+        let answer: Value = serde_json::from_str(&said.out).unwrap_or_else(|_| panic!("{arguments:?}: {}{}", said.out, said.err));
+        assert_eq!(answer["error"]["data"]["name"], name, "{answer}");
+        assert!(!answer["error"]["message"].as_str().unwrap().is_empty() && said.err.is_empty(), "{}", said.err);
+    }
+}
+
+#[test]
+fn numbers_that_are_none_are_told_what_they_may_be() {
+    let folder = Folder::new();
+    let commands: [(&[&str], &str); 5] = [
+        (&["tempo", "nan"], "10 to 999 beats a minute"),
+        (&["tempo", "-3"], "10 to 999 beats a minute"),
+        (&["gain", "a", "nan"], "a linear gain from 0 to 8"),
+        (&["gain", "a", "-1"], "a linear gain from 0 to 8"),
+        (&["tempo", "--beat", "inf"], "beats from the beginning"),
+    ];
+    for (arguments, part) in commands {
+        folder.continuo(arguments).expect(INPUT, &[part]);
+    }
+    let file = folder.file("a.8f4e", GOOD);
+    folder.continuo(&["play", &file, "--midi-in", "loop:9"]).expect(INPUT, &["loop:9", "loop:1 to loop:4"]);
+    folder.continuo(&["play", &file, "--route", "a:a", "--route", "a:a:only"]).expect(INPUT, &["from `a` to `a` already"]);
+}

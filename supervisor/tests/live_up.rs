@@ -184,3 +184,26 @@ fn an_error_as_json_is_one_object_on_the_output_and_its_kind_the_exit_status() {
         assert!(output.stderr.is_empty(), "{arguments:?}: an error is told once: {output:?}");
     }
 }
+
+#[test]
+fn of_two_wires_of_a_session_file_that_lead_to_one_item_one_is_live_and_the_other_says_why_not() {
+    let runtimes = ["song", "two"].map(|name| format!("[[runtime]]\nname = \"{name}\"\nfile = \"song.8f4e\"\n")).concat();
+    let wires = "[wires]\n\"song.level\" = \"two.m:level\"\n\"song.m:level\" = \"two.m:level\"\n\"two.level\" = \"two.m:level\"\n";
+    let up = Up::start(&format!("name = \"gig\"\nlead = 24\n{runtimes}{wires}"));
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        let listed = up.json(&["wires", "--json", "--session", "gig"])["wires"].clone();
+        let why = |to: &str| {
+            let (runtime, item) = to.split_once('.').unwrap();
+            let is_it = |wire: &&serde_json::Value| wire["to"] == serde_json::json!({ "runtime": runtime, "item": item });
+            let wire = listed.as_array().unwrap().iter().find(is_it).expect("it is listed");
+            wire["waitsBecause"].as_str().unwrap_or_default().to_owned()
+        };
+        let (first, second, third) = (why("song.level"), why("song.m:level"), why("two.level"));
+        if second.is_empty() && first.contains("`song.m:level` is the same item") && third.contains("cannot follow itself") {
+            return;
+        }
+        assert!(std::time::Instant::now() < deadline, "{listed}");
+        std::thread::yield_now();
+    }
+}

@@ -181,15 +181,60 @@ fn notes_that_are_sent_by_osc_are_heard_and_recorded() {
     assert_eq!(counts, [1, 1, 2], "a bundle is one tick");
 }
 
+/// Hears notes of all channels as one: `notes:on` has the velocity of each that sounds.
+const ALL_NOTES: &str = "module notes
+; @config midi.inputs.keys.port 0
+; @config midi.inputs.keys.callback heard
+int[] on 128
+moduleEnd";
+const HEAR_ALL: &str = "function heard\n#impure\n#export\nparam int status\nparam int note\nparam int velocity
+push &notes:on\npush note\npush 4\nmul\nadd\npush velocity\npush status\npush 144\ngreaterOrEqual\nmul\nstore\nfunctionEnd";
+
 #[test]
-fn random_packets_are_counted_and_disturb_nobody() {
+fn no_note_is_stuck_among_more_packets_than_can_be_carried_out() {
+    let mut played = Played::of(ALL_NOTES, HEAR_ALL);
+    let note = |note, velocity| message("/song/note", vec![OscType::Int(note), OscType::Int(velocity)]);
+    let sounding =
+        |played: &mut Played| played.item("notes:on").as_array().unwrap().iter().filter(|velocity| velocity.as_f64() != Some(0.0)).count();
+    let fader = message("/song/m/unused", vec![OscType::Int(1)]);
+    (0..128).for_each(|key| played.send(&note(key, 100)));
+    played.wait_until("all notes begin", |played| sounding(played) == 128);
+    // A sweep of a fader in the same moment: more than may be under way at a time, and than is left to wait.
+    for key in 0..128 {
+        (0..8).for_each(|_| played.send(&fader));
+        played.send(&note(key, 0));
+    }
+    played.wait_until("all notes end", |played| sounding(played) == 0);
+    // The same with time tags, of which more wait than there is room for; the ends of the notes come last.
+    played.send(&bundle(Duration::from_millis(400), (0..128).map(|key| note(key, 90)).collect()));
+    for ms in 0..1_400 {
+        played.send(&bundle(Duration::from_millis(500) + Duration::from_micros(ms), vec![fader.clone()]));
+    }
+    for key in 0..128 {
+        played.send(&bundle(Duration::from_millis(1_200), vec![note(key, 0)]));
+    }
+    played.wait_until("all notes begin at their time", |played| sounding(played) == 128);
+    played.wait_until("all notes end at their time", |played| sounding(played) == 0);
+    let osc = played.status()["osc"].clone();
+    assert_eq!(osc["lost"].as_u64(), Some(0), "{osc}");
+    assert!(osc["refused"].as_u64() > Some(0), "there was too much: {osc}");
+    played.session.end();
+}
+
+#[test]
+fn random_packets_are_counted_and_disturb_nobody_and_no_note_is_stuck() {
     let seed = 0x6f73_6332;
     let mut random = Random::new(seed);
-    let mut played = Played::new();
-    let good = rosc::encoder::encode(&message("/song/knobs/wave", vec![OscType::Int(2)])).unwrap();
+    let mut played = Played::of(ALL_NOTES, HEAR_ALL);
+    let set = rosc::encoder::encode(&message("/song/m/unused", vec![OscType::Int(2)])).unwrap();
+    let note = |note, velocity| rosc::encoder::encode(&message("/song/note", vec![OscType::Int(note), OscType::Int(velocity)])).unwrap();
     let mut sent = 0;
     for number in 1..=100_000 {
-        let mut packet = if random.below(2) == 0 { good.clone() } else { (0..random.below(64)).map(|_| random.below(256) as u8).collect() };
+        let mut packet = match random.below(6) {
+            0 | 1 => set.clone(),
+            2 => note(random.below(128) as i32, random.below(2) as i32),
+            _ => (0..random.below(64)).map(|_| random.below(256) as u8).collect(),
+        };
         if let Some(last) = packet.len().checked_sub(1) {
             packet[random.below(last + 1)] = random.below(256) as u8;
         }
@@ -199,11 +244,20 @@ fn random_packets_are_counted_and_disturb_nobody() {
             played.wait_until("all are counted", |played| played.status()["osc"]["packets"].as_u64() == Some(sent));
         }
     }
+    // Whatever has begun, its end comes in the middle of what is too much.
+    for key in 0..128 {
+        (0..4).for_each(|_| drop(played.controller.send(&set)));
+        played.controller.send(&note(key, 0)).unwrap();
+    }
+    played.wait_until("no note sounds", |played| {
+        played.item("notes:on").as_array().unwrap().iter().all(|velocity| velocity.as_f64() == Some(0.0))
+    });
     let osc = played.status()["osc"].clone();
     assert!(sent == 100_000 && osc["malformed"].as_u64() > Some(30_000) && osc["refused"].as_u64() > Some(100), "{osc}");
+    assert_eq!(osc["lost"].as_u64(), Some(0), "{osc}");
     played.wait_until("it goes on", |played| {
-        played.send(&message("/song/knobs/cutoff", vec![OscType::Float(0.5)]));
-        played.item("knobs:cutoff") == json!([0.5])
+        played.send(&message("/song/m/unused", vec![OscType::Int(5)]));
+        played.item("m:unused") == json!([5])
     });
     assert_eq!(ramp_jumps(&played.session.end()), Vec::<usize>::new(), "seed {seed:#x}");
 }

@@ -130,6 +130,7 @@ impl Control {
             }
             Event::Midi(midi::input::News::Unavailable(reason)) => Some(vec![DeviceReply::MidiUnavailable { reason }]),
             Event::Midi(midi::input::News::Tempo(tempo)) => Some(vec![DeviceReply::Tempo(tempo)]),
+            Event::Midi(midi::input::News::ClockLost) => Some(vec![DeviceReply::ClockLost]),
         };
         self.send_all(replies.unwrap_or_default())
     }

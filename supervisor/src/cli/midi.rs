@@ -4,8 +4,8 @@ use std::path::Path;
 
 use ipc::midi::Ports;
 use ipc::tempo::TEMPO_RANGE_BPM;
-use runtime_host::device::midi::input::PORTS;
 use runtime_host::device::midi::input::score::{self, Score};
+use runtime_host::device::midi::input::{PORTS, looped_port};
 
 use super::CommandError;
 use crate::policy::TempoSetup;
@@ -70,9 +70,18 @@ impl MidiArguments {
         let outputs = if self.outputs.is_empty() { &others.outputs } else { &self.outputs };
         check_count(inputs, "input")?;
         check_count(outputs, "output")?;
+        inputs.iter().try_for_each(|name| check_loop(name)).map_err(|why| CommandError::Input(format!("--midi-in: {why}")))?;
         let inputs = inputs.iter().map(|name| if score::is_file(name) { checked_file(name) } else { Ok(name.clone()) });
         Ok(Ports { inputs: inputs.collect::<Result<_, _>>()?, outputs: outputs.clone(), follows_clock: tempo.follows_clock })
     }
+}
+
+/// Whether a name that says `loop` names an output port of the session.
+pub fn check_loop(name: &str) -> Result<(), String> {
+    if name.starts_with("loop:") && looped_port(name).is_none() {
+        return Err(format!("`{name}`: a session has the output ports loop:1 to loop:{PORTS}"));
+    }
+    Ok(())
 }
 
 /// Beats a minute, where there is no clock to follow.
@@ -108,6 +117,16 @@ fn check_count(names: &[String], what: &str) -> Result<(), CommandError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_that_the_session_does_not_have_is_no_name_of_another_program() {
+        for right in ["loop", "loop:1", "loop:4", "looper", "Loopstation"] {
+            assert_eq!(check_loop(right), Ok(()));
+        }
+        for wrong in ["loop:9", "loop:0", "loop:", "loop:x"] {
+            assert!(check_loop(wrong).is_err_and(|why| why.contains("loop:4")), "{wrong}");
+        }
+    }
 
     #[test]
     fn a_tempo_is_beats_a_minute_or_that_of_a_clock() {

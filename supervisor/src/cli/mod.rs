@@ -109,6 +109,7 @@ pub fn main() -> ExitCode {
         render::tell(&format!("error: {error}"));
         error.verdict()
     });
+    render::finish();
     let verdict = if render::is_lost() { verdict.max(Verdict::Environment) } else { verdict };
     exit::code(verdict).into()
 }

@@ -15,7 +15,7 @@ use crate::control::SessionName;
 use crate::exit;
 use crate::policy::routes::Route;
 use crate::policy::{Goal, Report, RestartLimits, TapeFiles, Verdict};
-use crate::render::meter::{LiveLine, Meter, clock};
+use crate::render::meter::{Meter, clock};
 use crate::render::sentences::Sentences;
 use crate::render::{self, json};
 use crate::session::{Audience, Job, LiveSetup, OutputChoice, ProgramText, SoundOutput};
@@ -41,8 +41,8 @@ edit that is wrong changes nothing; one that would change the identity of the pr
 Every program runs in a process of its own; one that fails does not touch the others. Without a device the programs play on \
 in real time, unheard but recorded, until one appears. Ctrl-C fades out and ends everything; a second one ends at once. \
 With --json every event is one JSON object a line: processStarted, log, compiled, runtimeStarted, deviceOpened, sounding, \
-runtimeStatus, meter, fault, editPending, editCommitted, editUnchanged, editRejected, editNeedsAck, editRefused, editRolledBack, listening, takenBack, keyboard, osc, failed, died, processFailed, moved, midiPortFound, midiPortLost, midiUnavailable, recordingFailed, tapeStarted, tapeStopped, stopping, runtimeStopped, deviceStopped, \
-ended.")]
+runtimeStatus, meter, fault, editPending, editCommitted, editUnchanged, editRejected, editNeedsAck, editRefused, editRolledBack, listening, takenBack, keyboard, osc, failed, died, processFailed, moved, midiPortFound, midiPortLost, midiUnavailable, midiClockFound, midiClockLost, recordingFailed, tapeStarted, tapeStopped, stopping, runtimeStopped, deviceStopped, \
+lagged (so many lines were left out, because they were read too slowly), ended.")]
 pub struct Arguments {
     /// The programs.
     #[arg(required = true, value_name = "FILE")]
@@ -160,28 +160,21 @@ pub struct Player {
     /// The session's name, where other commands have to give it.
     session: Option<String>,
     recording: Option<PathBuf>,
-    line: LiveLine,
     meter: Meter,
     sample_rate: u32,
     frames: u64,
 }
 
 impl Player {
+    /// From now on nobody is waited for who reads what is said: the session must not.
     pub fn new(is_json: bool, recording: Option<PathBuf>) -> Self {
-        Self {
-            is_json,
-            session: None,
-            recording,
-            line: LiveLine::text(),
-            meter: Meter::default(),
-            sample_rate: DEFAULT_SAMPLE_RATE_HZ,
-            frames: 0,
-        }
+        render::speak_without_waiting(is_json);
+        Self { is_json, session: None, recording, meter: Meter::default(), sample_rate: DEFAULT_SAMPLE_RATE_HZ, frames: 0 }
     }
 
     /// Says how it was.
     pub fn finish(&self) {
-        self.line.clear();
+        render::show(None);
         if self.frames > 0 {
             let recorded = self.recording.as_ref().map(|wav| format!(", recorded into {}", wav.display())).unwrap_or_default();
             let bad = match self.meter.non_finite() {
@@ -195,7 +188,7 @@ impl Player {
 
     fn show_meter(&self) {
         if !self.is_json {
-            self.line.show(self.meter.line(self.sample_rate));
+            render::show(Some(self.meter.line(self.sample_rate)));
         }
     }
 }
@@ -206,7 +199,7 @@ impl Audience for Player {
         if self.is_json {
             render::print(&json!({ "event": "listening", "session": session }).to_string());
         } else if session != DEFAULT_SESSION {
-            self.line.say(&format!("this session is called {session}: other commands find it with --session {session}"));
+            render::tell(&format!("this session is called {session}: other commands find it with --session {session}"));
         }
     }
 
@@ -214,7 +207,7 @@ impl Audience for Player {
         if self.is_json {
             render::print(&json!({ "event": "osc", "address": address.to_string() }).to_string());
         } else {
-            self.line.say(&format!("listening for OSC on {address}"));
+            render::tell(&format!("listening for OSC on {address}"));
         }
     }
 
@@ -222,7 +215,7 @@ impl Audience for Player {
         if self.is_json {
             render::print(&json!({ "event": "keyboard" }).to_string());
         } else {
-            self.line.say("the keys of this terminal go to the programs; Ctrl-C ends");
+            render::tell("the keys of this terminal go to the programs; Ctrl-C ends");
         }
     }
 
@@ -231,7 +224,7 @@ impl Audience for Player {
             render::print(&json!({ "event": "takenBack", "session": session, "runtimes": runtimes }).to_string());
         }
         let (count, names) = (runtimes.len(), runtimes.join(", "));
-        self.line.say(&match count {
+        render::tell(&match count {
             0 => format!("taking session {session} back: no runtime was left"),
             1 => format!("taking back 1 runtime: {names}"),
             _ => format!("taking back {count} runtimes: {names}"),
@@ -246,7 +239,7 @@ impl Audience for Player {
         }
         let sentences = Sentences { programs, has_colour: render::has_colour(), session: self.session.as_deref() };
         if let Some(text) = sentences.of(&report) {
-            self.line.say(&text);
+            render::tell(&text);
         }
         match &report {
             Report::DeviceOpened { sample_rate, .. } => self.sample_rate = *sample_rate,
@@ -261,7 +254,7 @@ impl Audience for Player {
                 }
             }
             Report::DeviceStopped { frames } => self.frames = *frames,
-            Report::Stopping => self.line.clear(),
+            Report::Stopping => render::show(None),
             // Everything else is a sentence or an event, if anything.
             _ => {}
         }

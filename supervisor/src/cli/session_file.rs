@@ -14,12 +14,9 @@ use toml::Spanned;
 use super::midi::TempoChoice;
 use super::restart_limits::RestartsTable;
 use crate::control::SessionName;
-use crate::control::protocol::{Channels, RuntimeName, WireEnd};
+use crate::control::protocol::{Channels, MAX_GAIN, RuntimeName, WireEnd};
 use crate::policy::RestartLimits;
 use crate::policy::routes::{DEVICE_INPUT, Route};
-
-/// Largest linear gain, as of the verb `gain`.
-const MAX_GAIN: f64 = 8.0;
 
 /// How long everything plays on without its supervisor when the file does not say otherwise (DESIGN §10).
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
@@ -206,6 +203,9 @@ pub fn parse(path: &Path, text: &str) -> Result<SessionFile, SessionFileError> {
             return Err(wrong(first_too_many.span().start, format!("there are {PORTS} MIDI ports each way")));
         }
     }
+    for name in &file.midi_in {
+        super::midi::check_loop(name.get_ref()).map_err(|why| wrong(name.span().start, format!("midi_in: {why}")))?;
+    }
     let from_folder = |name: &String| if score::is_file(name) { folder.join(name).display().to_string() } else { name.clone() };
     let midi = Ports {
         inputs: file.midi_in.iter().map(|name| from_folder(name.get_ref())).collect(),
@@ -240,7 +240,7 @@ pub fn parse(path: &Path, text: &str) -> Result<SessionFile, SessionFileError> {
         }
         runtimes.push(FileRuntime { name, file, gain, is_muted: entry.mute, output });
     }
-    let mut routes = Vec::new();
+    let mut routes: Vec<Route> = Vec::new();
     for entry in file.route {
         for end in [&entry.from, &entry.to] {
             let is_device = std::ptr::eq(end, &entry.from) && end.get_ref() == DEVICE_INPUT;
@@ -248,7 +248,10 @@ pub fn parse(path: &Path, text: &str) -> Result<SessionFile, SessionFileError> {
                 return Err(wrong(end.span().start, format!("there is no runtime `{}` in this file", end.get_ref())));
             }
         }
-        routes.push(Route { from: entry.from.into_inner(), to: entry.to.into_inner(), is_only: entry.only });
+        let start = entry.from.span().start;
+        let route = Route { from: entry.from.into_inner(), to: entry.to.into_inner(), is_only: entry.only };
+        super::routes::check_new(&route, &routes).map_err(|why| wrong(start, why))?;
+        routes.push(route);
     }
     let osc = file.osc.as_ref().map(|osc| osc_of(osc.get_ref()).map_err(|why| wrong(osc.span().start, format!("osc: {why}"))));
     if file.wires.len() > MAX_WIRES {
@@ -262,7 +265,14 @@ pub fn parse(path: &Path, text: &str) -> Result<SessionFile, SessionFileError> {
         }
         Err(wrong(text.span().start, format!("wires: the file has no runtime `{}`", end.runtime)))
     };
-    let (osc, wires) = (osc.transpose()?, file.wires.iter().map(|(to, from)| Ok((end(to)?, end(from)?))).collect::<Result<_, _>>()?);
+    let wire = |(to, from): (&Spanned<String>, &Spanned<String>)| {
+        let (to_end, from_end) = (end(to)?, end(from)?);
+        if to_end == from_end {
+            return Err(wrong(to.span().start, format!("wires: `{to_end}` cannot follow itself; name the item that it is to follow")));
+        }
+        Ok((to_end, from_end))
+    };
+    let (osc, wires) = (osc.transpose()?, file.wires.iter().map(wire).collect::<Result<_, _>>()?);
     Ok(SessionFile {
         name: name.transpose()?,
         sample_rate: file.sample_rate.map(Spanned::into_inner),
@@ -357,6 +367,23 @@ mod tests {
     }
 
     #[test]
+    fn what_the_verbs_refuse_a_session_file_is_refused_for_too() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.8f4e"), "8f4e/v1\n").unwrap();
+        let path = folder.path().join("SESSION.toml");
+        let mistake = |text: &str| {
+            let text = format!("[[runtime]]\nname = \"a\"\nfile = \"a.8f4e\"\n{text}");
+            let error = parse(&path, &text).unwrap_err();
+            (error.line, error.message)
+        };
+        let (line, message) = mistake("[wires]\n\"a.m:level\" = \"a.m:level\"\n");
+        assert!(line == 5 && message.contains("`a.m:level` cannot follow itself"), "{line}: {message}");
+        let route = "[[route]]\nfrom = \"a\"\nto = \"a\"\n";
+        let (line, message) = mistake(&format!("{route}{route}only = true\n"));
+        assert!(line == 8 && message.contains("from `a` to `a` already"), "{line}: {message}");
+    }
+
+    #[test]
     fn every_mistake_is_told_with_its_line() {
         let wrong = [
             ("name = \"gig\"\nsampel_rate = 1\n", 2, "sampel_rate"),
@@ -374,6 +401,7 @@ mod tests {
             ("midi_out = [\"a\", \"b\", \"c\",\n\"d\", \"e\"]\n", 2, "4 MIDI ports"),
             ("[restarts]\nruntimes = 9\n", 2, "runtimes"),
             ("lead = 4\nosc = \"nowhere\"\n", 2, "osc"),
+            ("lead = 4\nmidi_in = [\"loop:9\"]\n", 2, "loop:4"),
             ("osc = 70000\n", 1, "port"),
             ("[wires]\n\"drums\" = \"a.b\"\n", 2, "RUNTIME.MODULE:ITEM"),
             ("[wires]\n\"drums.x\" = 3\n", 2, "invalid type"),

@@ -9,6 +9,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
 use std::sync::atomic::{AtomicBool, AtomicI32};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -26,6 +27,9 @@ const ENTER: &[u8] = b"\x1b[?1004h\x1b[>15u\x1b[?u";
 
 /// Takes both back.
 const LEAVE: &[u8] = b"\x1b[<u\x1b[?1004l";
+
+/// How long a terminal may take before it takes what it is told: nobody notices, and one that is read is faster.
+const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// Signals that end a process on the spot. SIGINT, SIGTERM and SIGHUP end the session instead, in its own time.
 const FATAL: [Signal; 12] = [
@@ -81,7 +85,8 @@ pub enum Input {
 impl Terminal {
     /// Opens the controlling terminal and notes its mode.
     pub fn open() -> io::Result<Self> {
-        let device = File::options().read(true).write(true).open("/dev/tty")?;
+        // Of this opening alone: whoever else has the terminal open waits for it as before.
+        let device = File::options().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/tty")?;
         let before = tcgetattr(device.as_fd())?.into();
         let opened = OPENED.get_or_init(|| Opened { device, before, actions: OnceLock::new() });
         OWNER.store(std::process::id().cast_signed(), std::sync::atomic::Ordering::Release);
@@ -157,14 +162,18 @@ fn give_back() {
     let _ = unsafe { libc::tcsetattr(std::os::fd::AsRawFd::as_raw_fd(&opened.device), libc::TCSANOW, &raw const opened.before) };
 }
 
-/// A terminal that does not take what it is told is none that could be told anything.
+/// A terminal that does not take what it is told is none that could be told anything: one that is stopped (Ctrl-S), or that nobody
+/// reads, is waited for no longer than [`PATIENCE`].
 fn write(device: &File, bytes: &[u8]) {
-    let _ = nix::unistd::write(device.as_fd(), bytes);
+    if nix::unistd::write(device.as_fd(), bytes) == Err(Errno::EAGAIN) {
+        let _ = poll(&mut [PollFd::new(device, PollFlags::OUT)], Some(&PATIENCE));
+        let _ = nix::unistd::write(device.as_fd(), bytes);
+    }
 }
 
 fn catch_fatal_signals() -> Vec<SigAction> {
     let ours = SigAction::new(SigHandler::SigAction(on_fatal_signal), SaFlags::SA_ONSTACK | SaFlags::SA_RESTART, SigSet::empty());
-    // SAFETY: the handler makes async-signal-safe calls only: tcsetattr, tcflush, write, sigaction and raise. What was installed
+    // SAFETY: the handler makes async-signal-safe calls only: tcsetattr, tcflush, write, poll, sigaction and raise. What was installed
     // before is kept, and restored by it where it has something to tell. Tested by
     // `every_signal_that_can_be_caught_gives_the_terminal_back`.
     FATAL.iter().map(|signal| unsafe { sigaction(*signal, &ours) }.unwrap_or_else(|_| by_default())).collect()

@@ -2,13 +2,16 @@
 //!
 //! A client like those of the control socket, in a thread of its own: it reads packets, asks the session for what they ask
 //! for, in the same verbs and with the same answers, and sends values to who has subscribed to them. What it costs is bounded,
-//! whatever the network sends: so many requests under way, so many packets that wait for their time, so many subscriptions.
-//! What finds no room, and what is no packet, is counted and forgotten.
+//! whatever the network sends: so many requests under way, so much that waits for them or for its time (`backlog`), so many
+//! subscriptions. What finds no room, and what is no packet, is counted and forgotten, but for the ends of notes; what the
+//! kernel had no room for is counted too (`losses`).
 //!
 //! A packet with a time tag is handed over a little before its time, with the instant; the session works out the tick.
 //!
 //! It must never wait for the session, and never send to anybody who has not asked.
 
+mod backlog;
+mod losses;
 mod packet;
 mod subscriptions;
 
@@ -20,6 +23,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use self::backlog::{Backlog, NoRoom};
 use self::packet::{Due, MAX_PACKET_BYTES, Wish};
 use self::subscriptions::{Poll, Subscriptions};
 use crate::control::protocol::{Answer, ErrorCode, ErrorReply, Get, OscStatus, Verb};
@@ -29,11 +33,8 @@ use crate::session::{CallQueue, Incoming};
 /// Tickets from here on are ours; those of the control socket count from 1.
 const FIRST_TICKET: u64 = 1 << 63;
 
-/// Requests that may be under way at a time. A session that answers no faster is behind, and what comes then is dropped.
+/// Requests that may be under way at a time. What a session that answers no faster is asked besides waits.
 const MAX_UNDERWAY: usize = 64;
-
-/// Wishes that may wait for their time.
-const MAX_SCHEDULED: usize = 1_024;
 
 /// Furthest time tag that is waited for: further, and somebody's clock is wrong.
 const MAX_AHEAD: Duration = Duration::from_secs(600);
@@ -57,6 +58,8 @@ pub type TimedCall = (Call, Option<Instant>);
 /// The session's end of OSC.
 pub struct Osc {
     address: SocketAddr,
+    /// What the kernel calls the socket.
+    inode: Option<u64>,
     calls: CallQueue<TimedCall>,
     outcomes: Sender<Outcome>,
     counters: Arc<Counters>,
@@ -81,7 +84,8 @@ impl Osc {
     /// Listens at this address. `events` wakes the session.
     pub fn listen(address: SocketAddr, events: std::sync::mpsc::SyncSender<Incoming>) -> io::Result<Self> {
         let socket = UdpSocket::bind(address)?;
-        let address = socket.local_addr()?;
+        losses::widen(&socket);
+        let (address, inode) = (socket.local_addr()?, losses::inode(&socket));
         let (outcomes, answered) = channel();
         let calls = CallQueue::default();
         let counters = Arc::default();
@@ -93,11 +97,11 @@ impl Osc {
             counters: Arc::clone(&counters),
             underway: Vec::new(),
             last_ticket: FIRST_TICKET,
-            scheduled: Vec::new(),
+            backlog: Backlog::default(),
             subscriptions: Subscriptions::default(),
         };
         std::thread::Builder::new().name("osc".to_owned()).spawn(move || bridge.run())?;
-        Ok(Self { address, calls, outcomes, counters })
+        Ok(Self { address, inode, calls, outcomes, counters })
     }
 
     /// Where it listens.
@@ -126,6 +130,7 @@ impl Osc {
             packets: self.counters.packets.load(Relaxed),
             malformed: self.counters.malformed.load(Relaxed),
             refused: self.counters.refused.load(Relaxed),
+            lost: losses::lost(self.address, self.inode),
             last_error: self.counters.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
@@ -141,7 +146,7 @@ struct Bridge {
     /// Requests without an outcome, and the poll that each is of, where it is one.
     underway: Vec<(Ticket, Option<Poll>)>,
     last_ticket: u64,
-    scheduled: Vec<(Instant, Verb)>,
+    backlog: Backlog,
     subscriptions: Subscriptions,
 }
 
@@ -154,7 +159,9 @@ impl Bridge {
         loop {
             let Ok(()) = self.hear_outcomes() else { return };
             let now = Instant::now();
-            self.hand_over(now);
+            let handed_over = self.backlog.hand_over(now);
+            handed_over.into_iter().for_each(|taken| self.note(taken));
+            self.ask_what_waits();
             self.poll(now);
             // A timeout of zero would be none.
             let patience = self.patience(now).max(Duration::from_millis(1));
@@ -170,8 +177,7 @@ impl Bridge {
 
     fn patience(&self, now: Instant) -> Duration {
         let look = if self.underway.is_empty() { IDLE } else { LOOK };
-        let scheduled = self.scheduled.iter().map(|(at, verb)| handed_over(*at, verb));
-        let next = scheduled.chain(self.subscriptions.next_poll()).min();
+        let next = self.backlog.next_due().into_iter().chain(self.subscriptions.next_poll()).min();
         next.map_or(look, |at| at.saturating_duration_since(now).min(look))
     }
 
@@ -201,19 +207,31 @@ impl Bridge {
                     }
                 }
                 Wish::Unsubscribe { address } => self.subscriptions.remove(from, &address),
-                Wish::Verb(verb) if ahead.is_zero() => self.ask(verb, None, None),
-                Wish::Verb(verb) if self.scheduled.len() < MAX_SCHEDULED => self.scheduled.push((now + ahead, verb)),
-                Wish::Verb(_) => self.counters.refuse("too many packets wait for their time".to_owned()),
+                Wish::Verb(verb) if ahead.is_zero() => {
+                    let taken = self.backlog.put(verb, None);
+                    self.note(taken);
+                }
+                Wish::Verb(verb) => {
+                    let taken = self.backlog.schedule(now + ahead, verb);
+                    self.note(taken);
+                }
             }
+        }
+        self.ask_what_waits();
+    }
+
+    /// Counts what found no room.
+    fn note(&self, taken: Result<(), NoRoom>) {
+        if let Err(no_room) = taken {
+            self.counters.refuse(no_room.to_string());
         }
     }
 
-    /// Asks for what is due, in the order of the times.
-    fn hand_over(&mut self, now: Instant) {
-        let mut due: Vec<_> = self.scheduled.extract_if(.., |(at, verb)| handed_over(*at, verb) <= now).collect();
-        due.sort_by_key(|(at, _)| *at);
-        for (at, verb) in due {
-            let at = has_tick(&verb).then_some(at);
+    /// Asks for as much as may be under way.
+    fn ask_what_waits(&mut self) {
+        while self.underway.len() < MAX_UNDERWAY
+            && let Some((verb, at)) = self.backlog.next()
+        {
             self.ask(verb, at, None);
         }
     }
@@ -228,9 +246,6 @@ impl Bridge {
     }
 
     fn ask(&mut self, verb: Verb, at: Option<Instant>, poll: Option<Poll>) {
-        if self.underway.len() >= MAX_UNDERWAY {
-            return self.counters.refuse("too many requests wait for their answer".to_owned());
-        }
         self.last_ticket += 1;
         let ticket = Ticket(self.last_ticket);
         self.underway.push((ticket, poll));

@@ -484,6 +484,7 @@ impl Policy {
         self.device = Device::Closed;
         self.tape_lost(actions);
         self.end_held_notes(None, actions);
+        self.clock_lost(actions);
         for program in &mut self.programs {
             program.is_lane_added = false;
             program.is_lane_mapped = false;

@@ -247,6 +247,7 @@ impl Policy {
             DeviceReply::MidiPort(change) => self.midi_port_changed(change, actions),
             DeviceReply::MidiUnavailable { reason } => self.midi_unavailable(reason, actions),
             DeviceReply::Tempo(tempo) => self.clock_said(tempo, actions),
+            DeviceReply::ClockLost => self.clock_lost(actions),
             DeviceReply::RecordingFailed { .. } => {
                 self.tape_said(reply, actions);
                 if self.goal == Goal::Bounce {

@@ -112,6 +112,8 @@ struct World {
     wired: BTreeMap<usize, u64>,
     /// Lives whose beginning is logged.
     logged: BTreeSet<usize>,
+    /// The device host plays: before that nobody has anything to compute for it.
+    is_rendering: bool,
     /// Musical time, which matters in some sessions only.
     music: Music,
 }
@@ -199,6 +201,7 @@ impl World {
             has_wires: seed % 4 == 3,
             wired: BTreeMap::new(),
             logged: BTreeSet::new(),
+            is_rendering: false,
             music: Music::new(seed),
         }
     }
@@ -244,6 +247,7 @@ impl World {
         }
         if matches!(&event, Event::Died { child, .. } if *child == self.policy.device()) {
             self.gains.clear();
+            self.is_rendering = false;
             self.music.device_is_gone();
         }
         let is_noteworthy = adoption::is_noteworthy(&event);
@@ -448,8 +452,9 @@ impl World {
                 self.device(DeviceReply::LaneStarted { runtime, block: 0 });
             }
             Action::BeginRendering if self.policy.goal == Goal::Bounce => self.device(DeviceReply::Stopped { frames: 1 }),
+            Action::BeginRendering => self.is_rendering = true,
             Action::SetTempo(tempo) => self.music.tell_device(tempo),
-            Action::BeginRendering | Action::Listen => {}
+            Action::Listen => {}
             Action::StopDevice => self.device(DeviceReply::Stopped { frames: 1 }),
             Action::StopRuntime(host) => self.host_says(host, HostReply::Stopped),
             Action::Close(child) => {
@@ -514,7 +519,7 @@ impl World {
     fn progress(&mut self) -> Vec<Progress> {
         let mut found = Vec::new();
         for runtime in (0..self.policy.programs.len()).map(RuntimeIndex) {
-            let done = if self.fails(3) { 1 } else { self.now_ms };
+            let done = if self.fails(3) || !self.is_rendering { 1 } else { self.now_ms };
             found.push(Progress { runtime, done, due: done + 1 });
         }
         found
@@ -545,6 +550,10 @@ impl World {
     fn listen(&mut self, report: &Report) {
         if let Report::Change(event) = report {
             self.listen_to_change(event);
+        }
+        if let Report::Stalled { runtime, .. } = report {
+            let plays = self.policy.programs[runtime.0].revision.as_ref().is_some_and(|revision| revision.plan.has_sound());
+            self.promise(self.is_rendering || !plays, "a host that waits for a device is told to stand still");
         }
         let settled = match report {
             Report::Failed { runtime, .. } | Report::Checked { runtime } => Some(*runtime),

@@ -61,6 +61,13 @@ impl Watch {
     }
 }
 
+impl Program {
+    /// Whether it delivers sound.
+    fn plays(&self) -> bool {
+        self.revision.as_ref().is_some_and(|revision| revision.plan.has_sound())
+    }
+}
+
 impl Policy {
     /// Asks for a look as often as is needed.
     pub(super) fn advance_looks(&mut self, now_ms: u64, actions: &mut Vec<Action>) {
@@ -88,11 +95,15 @@ impl Policy {
 
     fn look_at(&mut self, now_ms: u64, progress: Progress, seen_ms: u64, actions: &mut Vec<Action>) {
         let Progress { runtime, done, due } = progress;
+        let is_driven = self.is_rendering();
         let Some(program) = self.programs.get_mut(runtime.0) else { return };
         let underruns = program.underruns.total;
         let is_running = matches!(program.phase, Phase::Running | Phase::Held);
         let before = program.watch;
-        if !is_running || due <= done || done != before.done {
+        // What is wanted of a program with sound, and what it hears, comes from the device host: while that has no device yet,
+        // because a sound server does not answer or another one is opened, whoever waits for it is not to blame.
+        let waits_for_device = !is_driven && program.plays();
+        if !is_running || waits_for_device || due <= done || done != before.done {
             // While nobody computes, the gap grows: it began where the last one stopped.
             let underruns = if is_running { underruns } else { before.underruns };
             program.watch = Watch { done, stalled_ms: 0, underruns };
@@ -134,10 +145,15 @@ impl Policy {
         self.stuck(now_ms, self.device(), reason, actions);
     }
 
+    /// Whether the device host has a device, or the null device, and has been told to play.
+    pub(super) fn is_rendering(&self) -> bool {
+        self.device == Device::Open && self.begun_device == self.device_generation
+    }
+
     /// How long the device host has not asked for sound; `None` while it need not ask.
     fn look_at_demand(&mut self, found: &[Progress], seen_ms: u64) -> Option<u64> {
-        let is_playing = self.device == Device::Open && self.begun_device == self.device_generation;
-        let plays = |program: &Program| program.is_lane_mapped && program.revision.as_ref().is_some_and(|what| what.plan.has_sound());
+        let is_playing = self.is_rendering();
+        let plays = |program: &Program| program.is_lane_mapped && program.plays();
         let played = found.iter().filter(|progress| self.programs.get(progress.runtime.0).is_some_and(plays));
         let wanted: Vec<u64> = played.map(|progress| progress.due).collect();
         let blocks = wanted.iter().fold(0, |sum: u64, due| sum.wrapping_add(*due));

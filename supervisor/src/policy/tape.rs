@@ -215,7 +215,7 @@ impl Policy {
             DeviceReply::Opened { .. } | DeviceReply::Failed { .. } | DeviceReply::Moved { .. } | DeviceReply::LaneMapped { .. } => {}
             DeviceReply::LaneRefused { .. } | DeviceReply::LaneRemoved { .. } | DeviceReply::LaneStarted { .. } => {}
             DeviceReply::Status(_) | DeviceReply::Midi(_) | DeviceReply::MidiPort(_) => {}
-            DeviceReply::MidiUnavailable { .. } | DeviceReply::Tempo(_) => {}
+            DeviceReply::MidiUnavailable { .. } | DeviceReply::Tempo(_) | DeviceReply::ClockLost => {}
             DeviceReply::Devices(_) | DeviceReply::Stopped { .. } => {}
         }
     }

@@ -54,6 +54,8 @@ pub(super) struct MusicalTime {
     told: BTreeMap<usize, (RuntimeIndex, TempoItems)>,
     /// Which device host has been told, by its generation.
     told_device: u64,
+    /// The clock that is followed comes in. While it does not, anybody may set the tempo.
+    has_clock: bool,
     /// Programs of a bounce that have been told, and by which request.
     begun: BTreeMap<RuntimeIndex, Option<u64>>,
 }
@@ -130,7 +132,7 @@ impl Policy {
         if is_question {
             return Ok(self.tempo_now(now_ms));
         }
-        if self.musical.setup.follows_clock {
+        if self.musical.has_clock {
             let message = "this session follows the MIDI clock that comes in; set the tempo where that comes from";
             return Err(ErrorReply::new(ErrorCode::WrongState, message));
         }
@@ -155,7 +157,17 @@ impl Policy {
     /// The clock that comes in has said something.
     pub(super) fn clock_said(&mut self, tempo: Tempo, actions: &mut Vec<Action>) {
         if self.musical.setup.follows_clock && tempo.is_sound() && self.stage == Stage::Working {
+            if !std::mem::replace(&mut self.musical.has_clock, true) {
+                actions.push(Action::Tell(Report::MidiClock { is_there: true, bpm: tempo.bpm }));
+            }
             self.adopt_tempo(tempo, actions);
+        }
+    }
+
+    /// The clock that comes in has been silent for a while, or there is nobody who could hear it. The session goes on as it went.
+    pub(super) fn clock_lost(&mut self, actions: &mut Vec<Action>) {
+        if std::mem::take(&mut self.musical.has_clock) {
+            actions.push(Action::Tell(Report::MidiClock { is_there: false, bpm: self.musical.now.bpm }));
         }
     }
 
@@ -169,8 +181,8 @@ impl Policy {
         for runtime in 0..self.runtimes.len() {
             self.tell_tempo(runtime, tempo.block, tempo.clocks, actions);
         }
-        // Where a clock is followed, it is told to be where it is once a beat; that is no news to people.
-        if !self.musical.setup.follows_clock || (was.bpm, was.is_running) != (tempo.bpm, tempo.is_running) {
+        // A clock that is followed tells where it is once a beat; that is no news to people.
+        if !self.musical.has_clock || (was.bpm, was.is_running) != (tempo.bpm, tempo.is_running) {
             let TempoNow { bpm, is_running, beat, .. } = self.describe_tempo(tempo.clocks);
             actions.push(Action::Tell(Report::Control(Box::new(ControlEvent::Tempo { bpm, is_running, beat }))));
         }
@@ -263,7 +275,7 @@ impl Policy {
     fn describe_tempo(&self, clocks: f64) -> TempoNow {
         let TempoSetup { follows_clock, sends_clock, .. } = self.musical.setup;
         let Tempo { bpm, is_running, .. } = self.musical.now;
-        TempoNow { bpm, is_running, beat: clocks / CLOCKS_PER_BEAT, follows_clock, sends_clock }
+        TempoNow { bpm, is_running, beat: clocks / CLOCKS_PER_BEAT, follows_clock, has_clock: self.musical.has_clock, sends_clock }
     }
 }
 

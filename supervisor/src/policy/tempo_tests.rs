@@ -53,8 +53,10 @@ fn another_tempo_goes_on_where_the_first_one_is() {
 #[test]
 fn a_session_that_follows_a_clock_is_set_by_nobody_else() {
     let mut policy = session(TempoSetup { follows_clock: true, ..TempoSetup::default() });
-    assert_eq!(ask(&mut policy, 1_000, START).unwrap_err().name(), ErrorCode::WrongState);
     let mut actions = Vec::new();
+    policy.clock_said(Tempo { block: 300, bpm: 98.0, is_running: false, clocks: 0.0 }, &mut actions);
+    assert!(actions.contains(&Action::Tell(Report::MidiClock { is_there: true, bpm: 98.0 })), "{actions:?}");
+    assert_eq!(ask(&mut policy, 1_000, START).unwrap_err().name(), ErrorCode::WrongState);
     policy.clock_said(Tempo { block: 400, bpm: 99.0, is_running: true, clocks: 48.0 }, &mut actions);
     policy.clock_said(Tempo { block: 400, bpm: f64::NAN, is_running: true, clocks: 48.0 }, &mut actions);
     let (now, _) = ask(&mut policy, 400 * 128 / 48, NOTHING).unwrap();
@@ -63,4 +65,28 @@ fn a_session_that_follows_a_clock_is_set_by_nobody_else() {
     let mut other = session(TempoSetup::default());
     other.clock_said(Tempo { block: 400, bpm: 99.0, is_running: true, clocks: 48.0 }, &mut actions);
     assert_eq!(ask(&mut other, 1_000, NOTHING).unwrap().0.bpm, 120.0, "one that does not follow is not told");
+}
+
+#[test]
+fn a_clock_that_goes_silent_is_told_once_and_the_session_can_be_stopped_until_it_is_back() {
+    let mut policy = session(TempoSetup { follows_clock: true, ..TempoSetup::default() });
+    let said = |policy: &mut Policy, actions: &mut Vec<Action>| {
+        policy.clock_said(Tempo { block: 400, bpm: 99.0, is_running: true, clocks: 48.0 }, actions);
+    };
+    let mut actions = Vec::new();
+    policy.clock_lost(&mut actions);
+    assert_eq!(actions, [], "there has been none");
+    said(&mut policy, &mut actions);
+    actions.clear();
+    policy.clock_lost(&mut actions);
+    policy.clock_lost(&mut actions);
+    assert_eq!(actions, [Action::Tell(Report::MidiClock { is_there: false, bpm: 99.0 })]);
+    let (now, _) = ask(&mut policy, 2_000, NOTHING).unwrap();
+    assert_eq!((now.bpm, now.is_running, now.follows_clock, now.has_clock), (99.0, true, true, false), "it goes on");
+    let (now, _) = ask(&mut policy, 3_000, TempoParams { transport: Some(Transport::Stop), ..NOTHING }).unwrap();
+    assert!(!now.is_running, "{now:?}");
+    said(&mut policy, &mut actions);
+    let (now, _) = ask(&mut policy, 400 * 128 / 48, NOTHING).unwrap();
+    assert!(now.is_running && now.has_clock, "{now:?}");
+    assert!(ask(&mut policy, 4_000, START).is_err());
 }

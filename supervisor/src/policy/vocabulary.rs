@@ -723,6 +723,11 @@ pub enum Report {
     },
     /// A port that is played on or sent to has come or gone.
     MidiPort(PortChange),
+    /// The MIDI clock that the session follows is there, as fast as this, or has been silent for a while.
+    MidiClock {
+        is_there: bool,
+        bpm: f64,
+    },
     /// There is nothing that instruments could be heard and played through.
     MidiUnavailable {
         reason: String,

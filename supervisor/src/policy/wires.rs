@@ -188,7 +188,8 @@ impl Policy {
 
     /// Whether two names are of one item that there is.
     fn is_same(&self, one: &WireEnd, other: &WireEnd) -> bool {
-        let Some(manifest) = self.manifest_of(one.runtime.as_str()).filter(|_| one.runtime == other.runtime) else { return false };
+        let may_be_same = one.runtime == other.runtime && plain_name(one) == plain_name(other);
+        let Some(manifest) = self.manifest_of(one.runtime.as_str()).filter(|_| may_be_same) else { return false };
         match (place_of(manifest, one), place_of(manifest, other)) {
             (Ok(one), Ok(other)) => is_one(&one, &other),
             (Ok(_) | Err(_), _) => false,
@@ -217,7 +218,7 @@ impl Policy {
     }
 
     fn wire_status(&self, wire: &Wire) -> WireStatus {
-        let why = self.hindrance(&wire.from).or_else(|| self.hindrance(&wire.to));
+        let why = self.hindrance(&wire.from).or_else(|| self.hindrance(&wire.to)).or_else(|| self.overruled(wire));
         WireStatus { to: wire.to.clone(), from: wire.from.clone(), is_live: why.is_none(), waits_because: why }
     }
 
@@ -241,6 +242,17 @@ impl Policy {
             ItemError::NoModule { .. } | ItemError::NoItem { .. } => format!("`{name}` has no `{}`", end.item.as_str()),
             other => format!("`{name}`: {}", in_words(&other)),
         })
+    }
+
+    /// Why a wire has no effect although both ends are there. A client's `wire` is refused then, or takes the place of another one;
+    /// what a session file or an edit names in two ways is one item only once its program is there.
+    fn overruled(&self, wire: &Wire) -> Option<String> {
+        if self.is_same(&wire.to, &wire.from) {
+            return Some(format!("`{}` cannot follow itself", wire.to));
+        }
+        let is_newer = |other: &&Wire| other.id > wire.id && self.is_same(&wire.to, &other.to);
+        let newer = self.wires.wires.iter().rev().find(is_newer)?;
+        Some(format!("`{}` is the same item, and follows `{}`", newer.to, newer.from))
     }
 
     // ---------------------------------------------------------------------------------------------------------- hosts
@@ -276,14 +288,15 @@ impl Policy {
         let program = &self.programs[slot.0];
         let Board::There(board) = &program.board else { return Wiring::default() };
         let name = program.name.as_str();
-        let outlets = self.wires.wires.iter().filter(|wire| wire.from.runtime.as_str() == name);
+        let outlets = self.wires.wires.iter().filter(|wire| wire.from.runtime.as_str() == name && self.overruled(wire).is_none());
         let outlets = outlets.map(|wire| Outlet { wire: wire.id, socket: wire.socket, item: wire.from.item.as_str().to_owned() });
         let inlet = |wire: &Wire| {
             let source = find(&self.runtimes, wire.from.runtime.as_str())?;
             let Board::There(board) = &self.programs[self.runtimes[source].slot?.0].board else { return None };
             Some(Inlet { wire: wire.id, item: wire.to.item.as_str().to_owned(), board: board.clone(), socket: wire.socket })
         };
-        let inlets = self.wires.wires.iter().filter(|wire| wire.to.runtime.as_str() == name).filter_map(inlet);
+        let inlets = self.wires.wires.iter().filter(|wire| wire.to.runtime.as_str() == name && self.overruled(wire).is_none());
+        let inlets = inlets.filter_map(inlet);
         Wiring { board: Some(board.clone()), outlets: outlets.collect(), inlets: inlets.collect() }
     }
 
@@ -326,6 +339,13 @@ impl Policy {
             actions.push(Action::Log(LogEntry { life: slot.0, tick: to_tick, what: Logged::Wired { items, values: logged } }));
         }
     }
+}
+
+/// What an item is called without its module and its place in an array: two names of one item have that in common.
+fn plain_name(end: &WireEnd) -> &str {
+    let item = end.item.as_str();
+    let item = item.rsplit_once(':').map_or(item, |(_, item)| item);
+    item.split_once('[').map_or(item, |(item, _)| item)
 }
 
 /// The one element that an end is.

@@ -152,6 +152,7 @@ pub fn event(programs: &[ProgramText], report: &Report) -> Option<Value> {
         Report::Moved { device, reason } => json!({ "event": "moved", "device": device, "reason": reason }),
         Report::MidiPort(change) => json!({ "event": if change.is_there { "midiPortFound" } else { "midiPortLost" },
             "direction": change.direction, "port": change.port, "name": change.name }),
+        Report::MidiClock { is_there, bpm } => json!({ "event": if *is_there { "midiClockFound" } else { "midiClockLost" }, "bpm": bpm }),
         Report::MidiUnavailable { reason } => json!({ "event": "midiUnavailable", "reason": reason }),
         Report::RecordingFailed { reason, .. } => json!({ "event": "recordingFailed", "reason": reason }),
         Report::TapeBegun { files, part, block, missed_frames } => json!({ "event": "tapeStarted", "master": files.master,

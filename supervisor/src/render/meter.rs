@@ -40,10 +40,15 @@ impl LiveLine {
 
     /// Says something above the line.
     pub fn say(&self, message: &str) {
+        self.above(|| super::tell(message));
+    }
+
+    /// Does something that writes to standard error, above the line.
+    pub fn above(&self, write: impl FnOnce()) {
         if self.is_drawn {
-            self.bar.suspend(|| super::tell(message));
+            self.bar.suspend(write);
         } else {
-            super::tell(message);
+            write();
         }
     }
 

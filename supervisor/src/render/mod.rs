@@ -4,19 +4,15 @@
 pub mod excerpt;
 pub mod json;
 pub mod meter;
+mod outlet;
 mod output;
 pub mod sentences;
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
-pub use output::{is_closed, is_lost, note, print};
+pub use output::{finish, is_closed, is_lost, note, pass_on, print, show, speak_without_waiting, tell};
 
 /// Whether to use colours on standard error: it is a terminal, and the user has not declined (<https://no-color.org>).
 pub fn has_colour() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-}
-
-/// Writes a line for people. That nobody reads it any more is not a reason to stop what is playing.
-pub fn tell(line: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }

@@ -93,6 +93,10 @@ impl Sentences<'_> {
             // Told to whoever ended it, or with the end of the session.
             Report::TapeEnded { .. } => return None,
             Report::MidiPort(change) => midi_port(change),
+            Report::MidiClock { is_there: true, bpm } => format!("following the MIDI clock that comes in: {} beats a minute", beats(*bpm)),
+            Report::MidiClock { is_there: false, bpm } => {
+                format!("the MIDI clock is silent: going on at {} beats a minute; `tempo` sets it until the clock is back", beats(*bpm))
+            }
             Report::MidiUnavailable { reason } => format!("no instrument is heard or played over MIDI: {reason}"),
             Report::RecordingFailed { path: None, reason } => format!("error: recording: {reason}"),
             Report::RecordingFailed { path: Some(path), reason } => format!("error: recording into {}: {reason}", path.display()),
@@ -221,6 +225,11 @@ pub fn failure_text(failure: &Failure) -> String {
 }
 
 /// A MIDI port that has come or gone.
+/// Beats a minute as people read them: what a clock measures is no more exact.
+pub fn beats(bpm: f64) -> f64 {
+    (bpm * 100.0).round() / 100.0
+}
+
 fn midi_port(change: &PortChange) -> String {
     let PortChange { direction, port, name, is_there } = change;
     match (direction, is_there) {

@@ -21,7 +21,7 @@ pub fn topic(report: &Report) -> Option<Topic> {
         Report::ProcessStarted { .. } | Report::Died { .. } | Report::RuntimeStarted { .. } | Report::RuntimeStopped { .. } => {
             Some(Topic::Processes)
         }
-        Report::Moved { .. } | Report::MidiPort(_) | Report::MidiUnavailable { .. } => Some(Topic::Processes),
+        Report::Moved { .. } | Report::MidiPort(_) | Report::MidiClock { .. } | Report::MidiUnavailable { .. } => Some(Topic::Processes),
         Report::RecordingFailed { .. } | Report::Stopping => Some(Topic::Processes),
         Report::TapeBegun { .. } | Report::TapeEnded { .. } => Some(Topic::Processes),
         Report::HostReady { .. } | Report::Stalled { .. } | Report::Resumed { .. } => Some(Topic::Processes),
@@ -134,6 +134,8 @@ pub fn event(policy: &Policy, report: &Report) -> Option<Event> {
                 false => ProcessEvent::MidiPortLost { direction, port, name },
             })
         }
+        Report::MidiClock { is_there: true, bpm } => Event::Processes(ProcessEvent::MidiClockFound { bpm: *bpm }),
+        Report::MidiClock { is_there: false, bpm } => Event::Processes(ProcessEvent::MidiClockLost { bpm: *bpm }),
         Report::MidiUnavailable { reason } => Event::Processes(ProcessEvent::MidiUnavailable { why: reason.clone() }),
         Report::RecordingFailed { path, reason } => {
             let path = path.as_deref().or(policy.tape_name()).map(|path| path.display().to_string()).unwrap_or_default();

@@ -4,9 +4,11 @@
 //! the child's end is closed. The main thread reads what is kept, and never waits for the child.
 
 use std::collections::VecDeque;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::process::ChildStderr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::render;
 
 /// Bytes that are kept of each child: some hundred lines, with the beginning of a backtrace at worst cut off.
 pub const TAIL_BYTES: usize = 8 << 10;
@@ -49,7 +51,7 @@ impl Tail {
             let said = &chunk[..length];
             self.add(said);
             // Nobody may be reading what we say; that is no reason to stop listening.
-            let _ = std::io::stderr().write_all(said);
+            render::pass_on(said);
         }
     }
 

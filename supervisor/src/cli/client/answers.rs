@@ -6,6 +6,7 @@ use crate::control::protocol::{
     Cause, ChangeClass, ChangeReport, ChangeState, Channels, Diagnostic, ErrorReply, ItemValues, Mix, Number, Recording, RecordingInfo,
     RevisionList, RouteNow, Routing, RuntimeNow, RuntimeStatus, SessionStatus, TapeNow, TempoNow, Watching, WireStatus,
 };
+use crate::render::sentences::beats;
 
 /// Things named in one line; the rest are counted.
 const NAMED: usize = 8;
@@ -132,9 +133,13 @@ fn route(route: &RouteNow) -> String {
 
 pub fn tempo(now: &TempoNow) -> String {
     let runs = if now.is_running { "running" } else { "standing still" };
-    let follows = if now.follows_clock { ", following the MIDI clock that comes in" } else { "" };
+    let follows = match (now.follows_clock, now.has_clock) {
+        (true, true) => ", following the MIDI clock that comes in",
+        (true, false) => ", waiting for the MIDI clock that it is to follow",
+        (false, _) => "",
+    };
     let sends = if now.sends_clock { ", sending MIDI clock" } else { "" };
-    format!("{} beats a minute, {runs} at beat {:.2}{follows}{sends}", now.bpm, now.beat)
+    format!("{} beats a minute, {runs} at beat {:.2}{follows}{sends}", beats(now.bpm), now.beat)
 }
 
 pub fn status(status: &SessionStatus) -> String {

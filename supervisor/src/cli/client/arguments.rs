@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use ipc::tempo::MAX_SIXTEENTHS;
 
+use super::super::midi::beats;
 use super::{CommandError, item_name, number, revision, runtime, wire_end, wrong};
-use crate::control::protocol::{self, AnswerWhen, ChangeId, SetValue, Topic, Transport};
+use crate::control::protocol::{self, AnswerWhen, ChangeId, MAX_GAIN, SetValue, Topic, Transport};
 
 /// Which session is meant, and how to show its answer.
 #[derive(Args)]
@@ -124,6 +126,26 @@ pub enum Verb {
     /// Fade everything out and end the session.
     #[command(after_help = "Example:\n  continuo shutdown")]
     Shutdown(Talk),
+}
+
+impl Verb {
+    /// Which session is meant, and how it is to be answered.
+    pub fn talk(&self) -> &Talk {
+        match self {
+            Self::Push(Push { talk, .. }) | Self::Plan(Plan { talk, .. }) | Self::Confirm(Confirm { talk, .. }) => talk,
+            Self::Cancel(Cancel { talk, .. }) | Self::Rollback(Rollback { talk, .. }) => talk,
+            Self::Freeze(One { talk, .. }) | Self::Unfreeze(One { talk, .. }) | Self::Stop(One { talk, .. }) => talk,
+            Self::Unwatch(One { talk, .. }) | Self::Get(Get { talk, .. }) | Self::Set(Set { talk, .. }) => talk,
+            Self::Wire(Wire { talk, .. }) | Self::Unwire(Unwire { talk, .. }) | Self::Gain(Gain { talk, .. }) => talk,
+            Self::Mute(Switch { talk, .. }) | Self::Solo(Switch { talk, .. }) | Self::Output(Output { talk, .. }) => talk,
+            Self::Route(Route { talk, .. }) | Self::Unroute(Unroute { talk, .. }) | Self::Tempo(Tempo { talk, .. }) => talk,
+            Self::Restart(Restart { talk, .. }) | Self::Status(Status { talk, .. }) | Self::WhyDied(WhyDied { talk, .. }) => talk,
+            Self::List(List { talk, .. }) | Self::Watch(Watch { talk, .. }) | Self::Record(Record { talk, .. }) => talk,
+            Self::ReplayInfo(ReplayInfo { talk, .. }) | Self::Events(Events { talk, .. }) => talk,
+            Self::Tape(Tape { order: TapeOrder::Start(TapeStart { talk, .. }) | TapeOrder::Stop(TapeStop { talk, .. }) }) => talk,
+            Self::Wires(talk) | Self::Panic(talk) | Self::Ping(talk) | Self::Shutdown(talk) => talk,
+        }
+    }
 }
 
 /// Where a change takes effect.
@@ -370,6 +392,7 @@ pub struct Gain {
     /// The runtime, such as `drums`; `status` lists all.
     pub runtime: String,
     /// Linear, 0 to 8; 1 is unchanged.
+    #[arg(allow_negative_numbers = true, value_parser = gain)]
     pub gain: f64,
     /// Go there in so many milliseconds.
     #[arg(long = "ramp", value_name = "MS")]
@@ -608,7 +631,7 @@ Programs that name items by `; @config clock.tempoMemory`, `clock.runningMemory`
 follows the session's MIDI clock (`play --clock-out`). What is set takes effect a moment later, everywhere at once.")]
 pub struct Tempo {
     /// Beats (quarter notes) a minute.
-    #[arg(value_name = "BPM")]
+    #[arg(value_name = "BPM", allow_negative_numbers = true, value_parser = beats)]
     bpm: Option<f64>,
     /// Run, from the beginning.
     #[arg(long, group = "transport")]
@@ -620,7 +643,7 @@ pub struct Tempo {
     #[arg(long = "continue", group = "transport")]
     go_on: bool,
     /// Go there, in beats from the beginning.
-    #[arg(long, value_name = "BEAT")]
+    #[arg(long, value_name = "BEAT", allow_negative_numbers = true, value_parser = beat)]
     beat: Option<f64>,
     #[command(flatten)]
     pub talk: Talk,
@@ -648,6 +671,18 @@ pub struct Events {
     pub runtime: Option<String>,
     #[command(flatten)]
     pub talk: Talk,
+}
+
+/// The limits are those of the verbs. What is no number at all could not even be asked for.
+fn gain(text: &str) -> Result<f64, String> {
+    let gain = text.parse().ok().filter(|gain| (0.0..=MAX_GAIN).contains(gain));
+    gain.ok_or_else(|| format!("it must be a linear gain from 0 to {MAX_GAIN}; 1 is unchanged, 0.5 is 6 dB less"))
+}
+
+fn beat(text: &str) -> Result<f64, String> {
+    let last_beat = MAX_SIXTEENTHS / 4.0;
+    let beat = text.parse().ok().filter(|beat| (0.0..=last_beat).contains(beat));
+    beat.ok_or_else(|| format!("it must be 0 to {last_beat} beats from the beginning"))
 }
 
 fn topic(text: &str) -> Result<Topic, String> {

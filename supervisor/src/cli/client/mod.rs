@@ -22,8 +22,23 @@ use crate::render;
 /// Who we say we are.
 const CLIENT_NAME: &str = "continuo-cli";
 
-/// Carries a command out.
+/// Carries a command out. With `--json` whatever goes wrong is an object with the key `error`, also where there is nobody to ask.
 pub fn execute(verb: &Verb) -> Result<Verdict, CommandError> {
+    match carry_out(verb) {
+        Err(error) if verb.talk().json => {
+            let name = match &error {
+                CommandError::Client(ClientError::NoSession { .. }) => "no_session",
+                CommandError::Client(_) => "no_answer",
+                _ => ErrorCode::InvalidParams.name(),
+            };
+            render::print(&json!({ "error": { "code": null, "message": error.to_string(), "data": { "name": name } } }).to_string());
+            Ok(error.verdict())
+        }
+        outcome => outcome,
+    }
+}
+
+fn carry_out(verb: &Verb) -> Result<Verdict, CommandError> {
     match verb {
         Verb::Push(push) => ask(&push.talk, &push.params()?, answers::change),
         Verb::Plan(plan) => ask(&plan.talk, &plan.params()?, answers::change),

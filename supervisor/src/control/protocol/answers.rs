@@ -110,6 +110,8 @@ answers! {
         pub beat: f64,
         /// The tempo is that of the MIDI clock that comes in.
         pub follows_clock: bool,
+        /// That clock is there. While it is not, `tempo` sets how it goes on.
+        pub has_clock: bool,
         /// MIDI clock goes out.
         pub sends_clock: bool,
     }

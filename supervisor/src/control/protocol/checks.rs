@@ -15,7 +15,7 @@ const MAX_PATH_BYTES: usize = 4_096;
 const MAX_ITEMS: usize = 1_024;
 
 /// Largest linear gain: +18 dB. More than this is a slip of the finger.
-const MAX_GAIN: f64 = 8.0;
+pub const MAX_GAIN: f64 = 8.0;
 
 /// Longest ramp or crossfade in milliseconds.
 const MAX_RAMP_MS: u32 = 60_000;

@@ -130,7 +130,7 @@ pub struct FaultEvent {
 }
 
 /// Something happened to a process or to the device.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum ProcessEvent {
@@ -176,6 +176,10 @@ pub enum ProcessEvent {
     MidiPortFound { direction: MidiDirection, port: u8, name: String },
     /// It has gone. What it held is ended; when it comes back it is connected again.
     MidiPortLost { direction: MidiDirection, port: u8, name: String },
+    /// The MIDI clock that the session follows comes in, so fast.
+    MidiClockFound { bpm: f64 },
+    /// It has been silent for two seconds. The session goes on as fast as it went, and `tempo` sets it until the clock is back.
+    MidiClockLost { bpm: f64 },
     /// There is nothing that instruments could be heard and played through. It is looked for all the time, and told once.
     MidiUnavailable { why: String },
     /// A recording ended by itself.
@@ -202,6 +206,8 @@ impl ProcessEvent {
             | Self::TapeStopped { .. }
             | Self::MidiPortFound { .. }
             | Self::MidiPortLost { .. }
+            | Self::MidiClockFound { .. }
+            | Self::MidiClockLost { .. }
             | Self::MidiUnavailable { .. }
             | Self::RecordingStopped { .. }
             | Self::ShuttingDown {} => None,

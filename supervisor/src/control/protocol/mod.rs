@@ -21,7 +21,7 @@ mod verbs;
 
 pub use self::answers::*;
 pub use self::change::*;
-pub use self::checks::Unfit;
+pub use self::checks::{MAX_GAIN, Unfit};
 pub use self::deaths::*;
 pub use self::diagnostic::*;
 pub use self::error::*;

@@ -67,6 +67,9 @@ pub struct OscStatus {
     pub malformed: u64,
     /// Messages that could not be carried out.
     pub refused: u64,
+    /// Packets that the kernel had no room for: they came faster than they could be read.
+    #[serde(default)]
+    pub lost: u64,
     /// Why the last of them could not.
     pub last_error: Option<String>,
 }

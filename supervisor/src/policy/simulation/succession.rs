@@ -48,6 +48,8 @@ impl World {
         let next = Policy::take_back(&notes, Found { texts, plans, hosts, given_up: BTreeSet::new(), device });
         self.renumber(&notes);
         self.policy = next;
+        // What is noted counts as done.
+        self.is_rendering = self.policy.is_rendering();
         (self.requests, self.starts, self.settled) = Default::default();
         // It begins a journal of its own.
         self.wired.clear();

@@ -116,6 +116,10 @@ impl World {
             let (bpm, clocks) = if self.music.dice.one_in(8) { (f64::NAN, -1.0) } else { (bpm, self.music.dice.below(1_000) as f64) };
             let tempo = Tempo { block, bpm, is_running, clocks };
             let Child::Device(generation) = self.policy.device() else { return };
+            if self.music.dice.one_in(4) {
+                self.step(Event::DeviceSaid { generation, reply: DeviceReply::ClockLost });
+                self.promise(self.policy.noted_tempo().1 == before, "a clock that is lost changes how the session goes");
+            }
             self.step(Event::DeviceSaid { generation, reply: DeviceReply::Tempo(tempo) });
             let is_followed = self.music.setup.is_some_and(|setup| setup.follows_clock);
             let now = self.policy.noted_tempo().1;

@@ -170,6 +170,16 @@ fn what_a_dead_host_says_late_counts_for_nothing() {
     assert_eq!(scene.policy.stale, before + 3);
 }
 
+/// Two programs whose lanes a device host plays.
+fn played() -> Scene {
+    let mut scene = playing();
+    for runtime in ["a", "b"] {
+        scene.step(device(DeviceReply::LaneMapped { runtime: runtime.to_owned() }));
+    }
+    assert!(scene.has(&Action::BeginRendering));
+    scene
+}
+
 /// Lets the supervisor look so many times, every 50 ms, while the first program stands still.
 fn stand_still(scene: &mut Scene, looks: u32, step_ms: u64) -> Vec<Action> {
     let mut all = Vec::new();
@@ -184,7 +194,7 @@ fn stand_still(scene: &mut Scene, looks: u32, step_ms: u64) -> Vec<Action> {
 
 #[test]
 fn a_host_that_stands_still_is_told_then_killed_and_replaced_when_it_is_dead() {
-    let mut scene = playing();
+    let mut scene = played();
     stand_still(&mut scene, 1, 50);
     let told = stand_still(&mut scene, 2, 50);
     assert!(told.iter().any(|action| matches!(action, Action::Tell(Report::Stalled { runtime: FIRST, .. }))));
@@ -197,8 +207,36 @@ fn a_host_that_stands_still_is_told_then_killed_and_replaced_when_it_is_dead() {
 }
 
 #[test]
+fn hosts_that_wait_for_a_device_are_not_stuck_however_long_it_takes_to_open_one() {
+    let mut scene = Scene::new(Goal::Play { seconds: None }, &["a", "b"]);
+    scene.join_all();
+    for runtime in [FIRST, SECOND] {
+        scene.play(runtime, 48_000);
+        scene.step(state(runtime));
+    }
+    let waiting = [FIRST, SECOND].map(|runtime| Progress { runtime, done: 0, due: 4 }).to_vec();
+    let wait = |scene: &mut Scene| {
+        for _ in 0..40 {
+            scene.now_ms += 50;
+            let actions = scene.step(Event::Looked { found: waiting.clone() });
+            let is_blamed = |action: &Action| matches!(action, Action::Kill(Child::Host(_)) | Action::Tell(Report::Stalled { .. }));
+            assert!(!actions.iter().any(is_blamed), "{actions:?}");
+        }
+    };
+    wait(&mut scene);
+    // The device is there, but not every lane is known to it.
+    scene.step(opened());
+    wait(&mut scene);
+    for runtime in ["a", "b"] {
+        scene.step(device(DeviceReply::LaneMapped { runtime: runtime.to_owned() }));
+    }
+    let killing = stand_still(&mut scene, 14, 50);
+    assert!(killing.contains(&Action::Kill(HOST_1)), "from here on it has something to do");
+}
+
+#[test]
 fn a_host_that_goes_on_in_time_is_left_alone() {
-    let mut scene = playing();
+    let mut scene = played();
     stand_still(&mut scene, 5, 50);
     scene.now_ms += 50;
     let actions = scene.step(Event::Looked { found: vec![Progress { runtime: FIRST, done: 8, due: 20 }] });
@@ -212,7 +250,7 @@ fn a_host_that_goes_on_in_time_is_left_alone() {
 
 #[test]
 fn a_supervisor_that_is_late_itself_kills_nobody() {
-    let mut scene = playing();
+    let mut scene = played();
     stand_still(&mut scene, 20, 400);
     assert!(!scene.has(&Action::Kill(HOST_1)));
 }
@@ -670,7 +708,7 @@ fn a_host_that_died_without_a_supervisor_is_counted_and_the_state_says_why() {
 
 #[test]
 fn a_runtime_that_stands_still_or_has_no_host_says_why() {
-    let mut scene = playing();
+    let mut scene = played();
     stand_still(&mut scene, 3, 50);
     let cause = status_of_first(&scene).cause.expect("it is stuck");
     assert!(cause.message.contains("no progress for"), "{cause:?}");

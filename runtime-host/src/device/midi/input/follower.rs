@@ -15,6 +15,8 @@ const REMEMBERED: usize = 4 * BEAT + 1;
 const FEWEST: usize = BEAT / 4 + 1;
 /// A longer pause between two clocks is an end, in nanoseconds: at the slowest tempo there are 250 ms between them.
 const SILENCE_NS: u64 = 500_000_000;
+/// After so long a pause the clock is given up, in nanoseconds: the cable is out, or whoever sent it has ended.
+const LOSS_NS: u64 = 2_000_000_000;
 /// By how much the last beat may differ from those before it.
 const SAME_TEMPO: f64 = 0.02;
 /// A tempo is told again when it differs by more.
@@ -44,6 +46,8 @@ pub struct Follower {
     told_bpm: Option<f64>,
     /// Clocks since the tempo was told last.
     since: usize,
+    /// It has been told that the clock is lost.
+    is_given_up: bool,
 }
 
 impl Follower {
@@ -71,6 +75,12 @@ impl Follower {
         Some(self.told(at_ns))
     }
 
+    /// Whether the clock has been silent for so long that it counts as lost; once for each time.
+    pub fn is_newly_lost(&mut self, now_ns: u64) -> bool {
+        let is_lost = self.times.last().is_some_and(|last| now_ns.saturating_sub(*last) > LOSS_NS);
+        is_lost && !std::mem::replace(&mut self.is_given_up, true)
+    }
+
     fn is_silent(&self, at_ns: u64) -> bool {
         self.times.last().is_none_or(|last| at_ns.saturating_sub(*last) > SILENCE_NS)
     }
@@ -81,6 +91,7 @@ impl Follower {
         }
         self.times.push(at_ns.max(self.times.last().copied().unwrap_or(0)));
         self.since += 1;
+        self.is_given_up = false;
         let is_beat = if self.is_running { self.clocks.is_multiple_of(BEAT as u64) } else { self.since >= BEAT };
         let bpm = self.bpm();
         let is_other = match (bpm, self.told_bpm) {
@@ -135,6 +146,21 @@ mod tests {
 
     fn is_near(bpm: Option<f64>, expected: f64) -> bool {
         bpm.is_some_and(|bpm| (bpm - expected).abs() < 0.05)
+    }
+
+    #[test]
+    fn a_clock_that_is_silent_for_two_seconds_is_lost_once_until_it_is_back() {
+        let mut follower = Follower::default();
+        assert!(!follower.is_newly_lost(10 * LOSS_NS), "there has been none");
+        let (_, end) = clocks(&mut follower, 24, 10.0, LOSS_NS);
+        let lost = |follower: &mut Follower, from: u64| {
+            (from..from + 3 * LOSS_NS).step_by(1_000_000).filter(|now| follower.is_newly_lost(*now)).count()
+        };
+        assert!(!follower.is_newly_lost(end + LOSS_NS / 2), "the slowest one is not");
+        assert_eq!((lost(&mut follower, end), lost(&mut follower, end)), (1, 0));
+        let (told, end) = clocks(&mut follower, 24, 120.0, end + 4 * LOSS_NS);
+        assert!(is_near(told.last().and_then(|followed| followed.bpm), 120.0), "{told:?}");
+        assert_eq!(lost(&mut follower, end), 1);
     }
 
     #[test]

@@ -98,6 +98,8 @@ pub enum News {
     Port(PortChange),
     /// What the clock that comes in says.
     Tempo(Tempo),
+    /// It says nothing any more.
+    ClockLost,
     /// There is nothing that instruments could be heard and played through, and why.
     Unavailable(String),
 }
@@ -241,13 +243,17 @@ impl Listening {
         while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(LOOK_INTERVAL) {
             // What a port has played before it went is told before that.
             changes.extend(self.changes.try_iter());
-            let arrived = self.look(self.setup.counters.frames.load(Relaxed), monotonic_ns_rt());
+            let now_ns = monotonic_ns_rt();
+            let arrived = self.look(self.setup.counters.frames.load(Relaxed), now_ns);
             let is_all = arrived.len() < MESSAGES_AT_A_TIME;
             if !arrived.is_empty() {
                 self.setup.input_counters.received.fetch_add(arrived.len() as u64, Relaxed);
                 hand_on(News::Arrived(arrived));
             }
             self.tempos.drain(..).for_each(|tempo| hand_on(News::Tempo(tempo)));
+            if self.follower.as_mut().is_some_and(|follower| follower.is_newly_lost(now_ns)) {
+                hand_on(News::ClockLost);
+            }
             if is_all {
                 changes.drain(..).for_each(hand_on);
             }
