@@ -334,9 +334,10 @@ pub fn is_noteworthy(event: &Event) -> bool {
     )
 }
 
-/// Whether what is to be done must be noted, whatever brought it about: no number of a process is given twice.
+/// Whether what is to be done must be noted, whatever brought it about: no number of a process is given twice, and no change that
+/// is told to be cancelled because the session ends is told of by the next supervisor once more.
 pub fn is_consequential(actions: &[Action]) -> bool {
-    actions.iter().any(|action| matches!(action, Action::Spawn(_)))
+    actions.iter().any(|action| matches!(action, Action::Spawn(_) | Action::Tell(Report::Stopping)))
 }
 
 /// Takes notes; knows the hashes of texts.

@@ -59,8 +59,9 @@ impl Policy {
         self.log_start(slot, &revision, actions);
         self.committed(now_ms, runtime, flight.what, 0, None, None, actions);
         self.begin_probation(runtime, change, &revision, 0);
+        // Also where the old host has come to its end meanwhile: the new lane was added silent while that one still played.
+        self.crossfade(old_slot, slot, crossfade_ms, actions);
         if let (Some(old_slot), Some(old)) = (old_slot, old) {
-            self.crossfade(old_slot, slot, crossfade_ms, actions);
             let freeze_at_ms = Some(now_ms + u64::from(crossfade_ms) + AHEAD_MS);
             let standby = Standby { slot: old_slot, revision: old, change, freeze_at_ms, trial };
             match self.runtimes[runtime].standby {
@@ -82,12 +83,15 @@ impl Policy {
         self.release_questions(runtime, "the runtime has got a new host meanwhile; ask again", actions);
     }
 
-    fn crossfade(&mut self, from: RuntimeIndex, to: RuntimeIndex, time_ms: u32, actions: &mut Vec<Action>) {
+    /// Brings a lane in, while the one before it, if there still is one, fades out.
+    fn crossfade(&mut self, from: Option<RuntimeIndex>, to: RuntimeIndex, time_ms: u32, actions: &mut Vec<Action>) {
         let rate = self.sample_rate.as_ref().map_or(ipc::limits::DEFAULT_SAMPLE_RATE_HZ, |(rate, _)| *rate);
         let ramp_frames = u64::from(time_ms) * u64::from(rate) / 1_000;
         let ramp_frames = u32::try_from(ramp_frames).unwrap_or(u32::MAX).max(BLOCK_FRAMES as u32);
         self.set_gain(to, ramp_frames, actions);
-        self.set_gain(from, ramp_frames, actions);
+        if let Some(from) = from {
+            self.set_gain(from, ramp_frames, actions);
+        }
     }
 
     /// Freezes the hosts that have faded out.
@@ -194,7 +198,7 @@ impl Policy {
         if standby.freeze_at_ms.is_none() {
             self.tell_unasked(runtime, standby.slot, LiveChange::Run, Logged::Run {}, actions);
         }
-        self.crossfade(slot, standby.slot, CROSSFADE_MS, actions);
+        self.crossfade(Some(slot), standby.slot, CROSSFADE_MS, actions);
         if let Some(last) = last {
             let failed: Vec<_> = failed.into_iter().map(|change| (change, Arc::clone(&last))).collect();
             // The new host was heard, and then it was not.

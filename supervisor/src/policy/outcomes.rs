@@ -309,7 +309,11 @@ impl Policy {
     pub(super) fn slot_started(&mut self, now_ms: u64, slot: RuntimeIndex, actions: &mut Vec<Action>) {
         let Some(runtime) = self.programs[slot.0].runtime else { return };
         if self.runtimes[runtime].slot == Some(slot) {
-            return self.first_started(now_ms, runtime, slot, actions);
+            // The device host may have told before that it is heard: then it has taken over, and has been logged.
+            if self.runtimes[runtime].current.is_none() {
+                self.first_started(now_ms, runtime, slot, actions);
+            }
+            return;
         }
         let replaces = self.live_slot(runtime).is_some();
         // The old host is heard until the new one is.

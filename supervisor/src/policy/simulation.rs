@@ -110,6 +110,8 @@ struct World {
     has_wires: bool,
     /// The last tick of each life of which it is logged what control wires brought.
     wired: BTreeMap<usize, u64>,
+    /// Lives whose beginning is logged.
+    logged: BTreeSet<usize>,
     /// The device host plays: before that nobody has anything to compute for it.
     is_rendering: bool,
     /// Musical time, which matters in some sessions only.
@@ -198,6 +200,7 @@ impl World {
             wire_dice: Random(!seed),
             has_wires: seed % 4 == 3,
             wired: BTreeMap::new(),
+            logged: BTreeSet::new(),
             is_rendering: false,
             music: Music::new(seed),
         }
@@ -764,6 +767,11 @@ impl World {
     }
 }
 
+/// A number that a run of the simulation is given.
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|value| value.parse().ok())
+}
+
 /// What a line holds of something that is long.
 fn shorten(text: &str) -> String {
     text.chars().take(600).collect()
@@ -771,7 +779,6 @@ fn shorten(text: &str) -> String {
 
 #[test]
 fn whatever_happens_each_request_is_answered_once_no_lane_has_two_writers_and_it_ends() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     let (first, wanted) = (number("CONTINUO_SEED"), number("CONTINUO_SIMULATION"));
     if let (Some(seed), None) = (first, wanted) {
         return World::new(seed).run();
@@ -791,14 +798,18 @@ fn whatever_happens_each_request_is_answered_once_no_lane_has_two_writers_and_it
 
 #[test]
 fn whatever_happens_each_request_for_a_recording_is_answered_once_and_it_ends() {
-    let (mut events, mut seed, mut tapes) = (0, 0, 0);
-    while events < TAPE_EVENTS {
-        let mut world = World::new(seed);
+    let (first, wanted) = (number("CONTINUO_SEED"), number("CONTINUO_SIMULATION"));
+    let (mut events, mut sessions, mut tapes) = (0, 0, 0);
+    while events < wanted.unwrap_or(TAPE_EVENTS) {
+        let mut world = World::new(first.unwrap_or(0) + sessions);
         world.has_tapes = true;
         world.run();
-        (events, seed, tapes) = (events + world.events, seed + 1, tapes + world.tapes);
+        (events, sessions, tapes) = (events + world.events, sessions + 1, tapes + world.tapes);
+        if first.is_some() && wanted.is_none() {
+            return;
+        }
     }
-    println!("{events} events in {seed} sessions, {tapes} recordings");
+    println!("{events} events in {sessions} sessions, {tapes} recordings");
     assert!(tapes > events / 1_000, "recordings are seldom: {tapes}");
 }
 

@@ -447,8 +447,9 @@ fn a_play_of_some_seconds_counts_them_from_the_first_sound() {
     scene.step(device(DeviceReply::LaneStarted { runtime: "a".to_owned(), block: 1_000 }));
     scene.step(at_frame(128_000 + 47_999));
     assert!(!scene.has(&Action::StopDevice));
-    scene.step(at_frame(128_000 + 48_000));
+    let actions = scene.step(at_frame(128_000 + 48_000));
     assert!(scene.has(&Action::StopDevice));
+    assert!(adoption::is_consequential(&actions), "a supervisor that takes this one's place is to know what has been cancelled by it");
 }
 
 #[test]

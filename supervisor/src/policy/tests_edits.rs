@@ -821,6 +821,53 @@ fn a_new_host_that_is_killed_from_outside_is_gone_on_with_in_another_one() {
     assert!(!stage.policy.programs[new.0].phase.is_over());
 }
 
+/// A worker program, known to be good, and an audio program in another host that is to relieve it, with its lane at the device host.
+fn coming_into_sound() -> (Stage, RuntimeIndex, RuntimeIndex) {
+    let (mut stage, _, old) = handed_over();
+    stage.ticks(50);
+    stage.edit(Shape { default: 1, ..FIRST });
+    stage.confirm(ChangeId(stage.policy.last_change), None);
+    let new = RuntimeIndex(stage.policy.programs.len() - 1);
+    stage.step(Event::LaneCreated { runtime: new, lane: stage.segment(SegmentKind::Lane) });
+    stage.join_all();
+    assert_eq!(gains(&stage, new), [0.0], "the old one plays");
+    (stage, old, new)
+}
+
+/// The levels that the device host was told of a lane.
+fn gains(stage: &Stage, slot: RuntimeIndex) -> Vec<f32> {
+    let told = stage.all.iter().filter_map(|action| match action {
+        Action::SetGain { runtime, gain, .. } if *runtime == slot => Some(*gain),
+        _ => None,
+    });
+    told.collect()
+}
+
+#[test]
+fn a_new_host_whose_predecessor_ends_before_it_is_heard_is_not_left_silent() {
+    let (mut stage, old, new) = coming_into_sound();
+    stage.host(old, HostReply::RunFailed { fault: fault(60) });
+    assert!(stage.policy.programs[old.0].phase.is_over());
+    stage.host(new, HostReply::Started { runtime: "a".to_owned() });
+    assert_eq!((stage.slot(), gains(&stage, new)), (new, vec![0.0, 1.0]));
+}
+
+#[test]
+fn a_new_host_that_is_heard_before_it_has_said_that_it_runs_begins_once() {
+    let (mut stage, _, new) = coming_into_sound();
+    let change = ChangeId(stage.policy.last_change);
+    // The two come over channels of their own, in any order.
+    let runtime = stage.policy.lane_name(new);
+    stage.device(DeviceReply::LaneStarted { runtime, block: 20 });
+    stage.host(new, HostReply::Started { runtime: "a".to_owned() });
+    assert_eq!((stage.slot(), gains(&stage, new)), (new, vec![0.0, 1.0]));
+    let starts =
+        |action: &&Action| matches!(action, Action::Log(entry) if entry.life == new.0 && matches!(entry.what, log::Logged::Start { .. }));
+    assert_eq!(stage.all.iter().filter(starts).count(), 1, "a replay begins it once");
+    assert_eq!(stage.policy.last_change, change.0, "nobody is told of a change that nobody made");
+    assert!(matches!(stage.policy.programs[new.0].phase, Phase::Running));
+}
+
 #[test]
 fn a_new_host_that_cannot_start_its_program_leaves_everything_as_it_was() {
     let mut stage = Stage::proven();

@@ -311,8 +311,12 @@ impl World {
         self.pending.push_back(Event::HostSaid { host, reply: HostReply::Wired { first, values, to_tick } });
     }
 
-    /// What wires bring is logged once.
+    /// A life begins once, and what wires bring is logged once.
     pub fn check_log(&mut self, entry: &log::LogEntry) {
+        if matches!(entry.what, log::Logged::Start { .. }) {
+            let is_first = self.logged.insert(entry.life);
+            self.promise(is_first, "a life is logged to begin twice");
+        }
         let log::Logged::Wired { values, .. } = &entry.what else { return };
         for (tick, _, _) in values {
             let before = self.wired.insert(entry.life, *tick);

@@ -53,6 +53,7 @@ impl World {
         (self.requests, self.starts, self.settled) = Default::default();
         // It begins a journal of its own.
         self.wired.clear();
+        self.logged.clear();
         self.successions += 1;
         self.step(Event::Begin);
         self.check_what_plays();

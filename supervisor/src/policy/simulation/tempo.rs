@@ -190,7 +190,6 @@ impl World {
 
 #[test]
 fn whatever_happens_every_program_and_the_clock_that_goes_out_know_the_newest_tempo() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     let (first, wanted) = (number("CONTINUO_SEED"), number("CONTINUO_SIMULATION").unwrap_or(TEMPO_EVENTS));
     let (mut events, mut sessions, mut changes, mut looks, mut successions) = (0, 0, 0, 0, 0);
     while events < wanted {
