@@ -13,6 +13,7 @@ pub mod engine;
 pub mod fault;
 pub mod futex;
 pub mod hash;
+pub mod held_notes;
 pub mod input;
 pub mod lane;
 pub mod limits;

@@ -10,7 +10,7 @@ use crate::fault::Fault;
 use crate::hash::ContentHash;
 use crate::live::{LiveReply, LiveRequest};
 use crate::manifest::Manifest;
-use crate::midi::{Arrived, MidiCounters, PortChange, Ports};
+use crate::midi::{Arrived, MidiCounters, PortChange, Ports, Received};
 use crate::recovery::{Prepare, Presence, TakeOver, TookOver};
 use crate::segment::SegmentRef;
 use crate::tempo::Tempo;
@@ -294,7 +294,11 @@ pub enum DeviceRequest {
     Connect(Buses),
     /// Listen to MIDI from now on, tell what comes in (`DeviceReply::Midi`), and connect what goes out. The ports are those of
     /// the first time.
-    Listen(Ports),
+    Listen {
+        ports: Ports,
+        /// The frame of the session at which files begin, where a device host has told that before.
+        files_from: Option<u64>,
+    },
     /// Record from its block on, or from the next one. Answered by `TapeBegun` or `TapeRefused`.
     StartTape(Tape),
     /// Record neither this block nor any after it; where it has passed, no further one. Answered by `TapeEnded`, when the files
@@ -423,6 +427,13 @@ pub enum DeviceReply {
     Status(DeviceStatus),
     /// Messages that have come in, in order.
     Midi(Vec<Arrived>),
+    /// To a supervisor that has taken over: the ends of the notes that its predecessor was told to be held. Those that have ended
+    /// since follow.
+    MidiHeld(Vec<Received>),
+    /// MIDI files that are played begin at this frame of the session.
+    MidiFilesBegin {
+        frame: u64,
+    },
     /// A port that is played on or sent to has come or gone.
     MidiPort(PortChange),
     /// There is nothing that instruments could be heard and played through. Looked for all the time, told once.

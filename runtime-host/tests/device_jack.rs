@@ -181,7 +181,7 @@ fn the_end_of_a_device_host_leaves_no_client_at_the_server() {
             host.open(named_jack(), None);
             host.wait_for_opened("jack");
             // Notes come in, clocks go out, and somebody listens to the device: four clients in all.
-            host.send(DeviceRequest::Listen(Ports::default()));
+            host.send(DeviceRequest::Listen { ports: Ports::default(), files_from: None });
             host.send(DeviceRequest::Tempo(Tempo::default()));
             let _ramp = host.add_ramp("a");
             let list = vec![Bus { from: None, to: "a".into() }];

@@ -211,6 +211,41 @@ fn panic_mute_stop_and_another_program_end_what_sounds_at_once() {
     assert_eq!(listener.hear_rest(Duration::from_millis(300)), [], "nothing more is begun or ended");
 }
 
+#[test]
+fn a_note_that_is_released_while_no_supervisor_is_there_ends_with_the_next_one() {
+    let Some(server) = JackServer::start_with_patience(1_000) else { return };
+    let folder = Folder::new();
+    folder.file("synth.8f4e", synth());
+    let content = "device = \"jack\"\nmidi_in = [\"keys\"]\ngrace = 30\n[[runtime]]\nname = \"synth\"\nfile = \"synth.8f4e\"\n";
+    let file = folder.file("gig.toml", content);
+    let environment = [("JACK_DEFAULT_SERVER", server.name())];
+    let mut playing = Playing::up(&folder, &[text(&file)], &environment);
+    playing.wait_for("sounding");
+    let mut sender = Sender::start(&server, "Keys");
+    playing.wait_until("of a found port", port_event("midiPortFound", "in", "Keys:out"));
+    sound_note(&folder, &mut sender, 64);
+    playing.signal(Signal::KILL);
+    assert_eq!(playing.wait(), None, "a signal is no exit code");
+    sender.send(&[(0, vec![0x80, 64, 0])]);
+    sender.hear("sent");
+    let mut next = Playing::up(&folder, &[text(&file)], &environment);
+    next.wait_for("takenBack");
+    await_that("the note ends", || number(&folder, "synth", "m:level") == 0.0);
+    // What is held under one supervisor is known to the next.
+    sound_note(&folder, &mut sender, 32);
+    next.signal(Signal::KILL);
+    assert_eq!(next.wait(), None);
+    let mut last = Playing::up(&folder, &[text(&file)], &environment);
+    last.wait_for("takenBack");
+    assert_eq!(number(&folder, "synth", "m:level"), 0.25, "it is held still");
+    drop(sender);
+    await_that("the note ends with its instrument", || number(&folder, "synth", "m:level") == 0.0);
+    succeed(&folder, &["shutdown"]);
+    assert_eq!(last.wait(), Some(0));
+    playing.leave();
+    next.leave();
+}
+
 /// A session that plays a program to a listener, once they are connected.
 fn listen_to(server: &JackServer, folder: &Folder, program: &str) -> (Listener, Playing) {
     let listener = Listener::start(server, None);

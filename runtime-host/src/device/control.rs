@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
+use ipc::held_notes::HeldNotes;
 use ipc::message::{DeviceDescription, DeviceReply, DeviceRequest, OpenDevice, Tape};
+use ipc::midi::{Arrived, Direction, PortChange};
 use ipc::segment::SessionId;
 
 use super::clients::Clients;
@@ -84,6 +86,9 @@ pub struct Control {
     session_id: SessionId,
     session: Option<Session>,
     clients: Clients,
+    /// Notes that instruments hold, and those of them that a supervisor has been told of.
+    held: HeldNotes,
+    told: HeldNotes,
 }
 
 impl Control {
@@ -95,7 +100,17 @@ impl Control {
         clients: Clients,
     ) -> std::io::Result<Self> {
         let supervisor = Supervisor::Present(Link::open(connection, 1, &events_in)?);
-        Ok(Self { supervisor, links: 1, grace, events_in, session_id, session: None, clients })
+        Ok(Self {
+            supervisor,
+            links: 1,
+            grace,
+            events_in,
+            session_id,
+            session: None,
+            clients,
+            held: HeldNotes::default(),
+            told: HeldNotes::default(),
+        })
     }
 
     /// Runs until the supervisor says stop, or is gone for good.
@@ -123,11 +138,16 @@ impl Control {
             Event::Rendered => self.session.as_mut().map(Session::on_rendered),
             Event::Tape { number, news } => self.session.as_mut().map(|session| session.on_tape_news(number, news)),
             Event::Listed(devices) => Some(vec![DeviceReply::Devices(devices)]),
-            Event::Midi(midi::input::News::Arrived(arrived)) => Some(vec![DeviceReply::Midi(arrived)]),
+            Event::Midi(midi::input::News::Arrived(arrived)) => {
+                self.follow_notes(&arrived);
+                Some(vec![DeviceReply::Midi(arrived)])
+            }
             Event::Midi(midi::input::News::Port(change)) => {
                 self.session.iter_mut().for_each(|session| session.on_midi_port(&change));
+                self.follow_port(&change);
                 Some(vec![DeviceReply::MidiPort(change)])
             }
+            Event::Midi(midi::input::News::FilesBegin { frame }) => Some(vec![DeviceReply::MidiFilesBegin { frame }]),
             Event::Midi(midi::input::News::Unavailable(reason)) => Some(vec![DeviceReply::MidiUnavailable { reason }]),
             Event::Midi(midi::input::News::Tempo(tempo)) => Some(vec![DeviceReply::Tempo(tempo)]),
             Event::Midi(midi::input::News::ClockLost) => Some(vec![DeviceReply::ClockLost]),
@@ -168,7 +188,37 @@ impl Control {
         self.links += 1;
         self.supervisor = Supervisor::Present(link);
         let replies = self.session.as_ref().map(Session::describe).unwrap_or_default();
-        self.send_all(replies)
+        self.send_all(replies);
+        self.tell_held_notes()
+    }
+
+    /// Tells which notes are held, and ends those whose end nobody was told. What began meanwhile comes too late.
+    fn tell_held_notes(&mut self) -> Flow {
+        let Some(session) = &self.session else { return Flow::Continue };
+        let (block, held) = (session.block(), self.told.ends());
+        let ended = self.told.release_all_but(&self.held).into_iter().map(|received| Arrived { block, received });
+        self.send_all(vec![DeviceReply::MidiHeld(held), DeviceReply::Midi(ended.collect())])
+    }
+
+    /// Messages have come in.
+    fn follow_notes(&mut self, arrived: &[Arrived]) {
+        let is_told = matches!(self.supervisor, Supervisor::Present(_));
+        for message in arrived {
+            self.held.take(message.received);
+            if is_told {
+                self.told.take(message.received);
+            }
+        }
+    }
+
+    /// Who hears that an input port has gone ends the notes that were held there.
+    fn follow_port(&mut self, change: &PortChange) {
+        if change.direction == Direction::In && !change.is_there {
+            self.held.release(Some(change.port));
+            if matches!(self.supervisor, Supervisor::Present(_)) {
+                self.told.release(Some(change.port));
+            }
+        }
     }
 
     /// Nobody needs to be waited for any longer.
@@ -206,11 +256,11 @@ impl Control {
                 None
             }
             (DeviceRequest::Connect(_), None) => None,
-            (DeviceRequest::Listen(ports), Some(session)) => {
-                session.listen(ports);
+            (DeviceRequest::Listen { ports, files_from }, Some(session)) => {
+                session.listen(ports, files_from);
                 None
             }
-            (DeviceRequest::Listen(_), None) => None,
+            (DeviceRequest::Listen { .. }, None) => None,
             (DeviceRequest::StartTape(tape), Some(session)) => session.start_tape(&tape),
             (DeviceRequest::StartTape(Tape { number, .. }) | DeviceRequest::StopTape { number, .. }, None) => {
                 Some(DeviceReply::TapeRefused { number, reason: "no output is open".into() })

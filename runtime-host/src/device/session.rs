@@ -228,13 +228,14 @@ impl Session {
     }
 
     /// Listens to MIDI from now on. What a session without a clock is to hear, its hosts are told otherwise.
-    pub fn listen(&mut self, ports: Ports) {
+    pub fn listen(&mut self, ports: Ports, files_from: Option<u64>) {
         let Playback::Clocked(_) = self.playback else { return };
         if self.midi_in.is_some() {
             return;
         }
         let setup = Setup {
             ports,
+            files_from,
             drivers: self.midi_to.drivers.clone(),
             sample_rate_hz: self.sample_rate_hz,
             ahead_blocks: ahead_blocks(self.lead_blocks, 1),
@@ -382,7 +383,7 @@ impl Session {
     }
 
     /// The block of the session that is played now.
-    fn block(&self) -> u64 {
+    pub fn block(&self) -> u64 {
         self.counters.frames.load(Relaxed) / BLOCK_FRAMES as u64
     }
 

@@ -76,6 +76,7 @@ pub struct SessionNote {
     last_change: u64,
     begun_device: u64,
     first_frame: Option<u64>,
+    midi_files_from: Option<u64>,
     device_name: Option<(String, u32, u32)>,
     /// The number of the last tape, and the one that is written.
     tape: (u64, Option<TapeNote>),
@@ -330,7 +331,10 @@ pub fn is_noteworthy(event: &Event) -> bool {
                 reply: HostReply::Status(_) | HostReply::Log { .. } | HostReply::Prepared { .. } | HostReply::Wired { .. },
                 ..
             }
-            | Event::DeviceSaid { reply: DeviceReply::Status(_) | DeviceReply::Midi(_) | DeviceReply::MidiPort(_), .. }
+            | Event::DeviceSaid {
+                reply: DeviceReply::Status(_) | DeviceReply::Midi(_) | DeviceReply::MidiHeld(_) | DeviceReply::MidiPort(_),
+                ..
+            }
     )
 }
 
@@ -476,6 +480,7 @@ impl Policy {
                 last_change: self.last_change,
                 begun_device: self.begun_device,
                 first_frame: self.first_frame,
+                midi_files_from: self.midi.files_from,
                 device_name: self.device_name.clone(),
                 tape: self.tape_note(),
                 routes: self.routes.list.clone(),
@@ -607,6 +612,7 @@ impl Policy {
         policy.device_generation = notes.session.device_generation;
         policy.last_change = notes.session.last_change;
         policy.first_frame = notes.session.first_frame;
+        policy.midi.files_from = notes.session.midi_files_from;
         policy.begun_device = notes.session.begun_device;
         policy.device_name.clone_from(&notes.session.device_name);
         policy.take_tape_back(notes.session.tape.clone());

@@ -8,13 +8,14 @@
 //! [`MAX_WAITING`] messages only the ends of notes are kept, the others are counted and left out.
 //!
 //! Notes that are held by an instrument which is unplugged, or by any when the device host dies, are ended here: whoever
-//! could have said so is gone.
+//! could have said so is gone. The next supervisor is told by the device host what is held, and what has ended meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use ipc::held_notes::HeldNotes;
 use ipc::limits::MAX_RECEIVED;
 use ipc::live::{LiveChange, LiveRequest};
-use ipc::midi::{Arrived, Direction, MidiCounters, NOTE_OFF, PortChange, Received, is_note_off, is_note_on, note_off};
+use ipc::midi::{Arrived, Direction, MidiCounters, NOTE_OFF, PortChange, Received, is_note_off};
 use runtime_host::registry::midi::inputs;
 
 use super::log::Logged;
@@ -29,9 +30,6 @@ const MAX_UNANSWERED: usize = 32;
 /// Messages that wait for a host: some seconds of a player, or a moment of a flood.
 const MAX_WAITING: usize = 4_096;
 
-/// Notes that are known to be held; as many as four ports have.
-const MAX_HELD: usize = 4 * 16 * 128;
-
 /// What is known of MIDI.
 #[derive(Debug, Default)]
 pub(super) struct Midi {
@@ -41,8 +39,10 @@ pub(super) struct Midi {
     origins: BTreeMap<RuntimeIndex, (u64, u64)>,
     /// What hosts have had no room for.
     waiting: BTreeMap<RuntimeIndex, Waiting>,
-    /// The ends of the notes that are held.
-    held: BTreeSet<Received>,
+    /// The notes that instruments hold.
+    held: HeldNotes,
+    /// Frame of the session at which files begin, as the first device host that plays them has told.
+    pub(super) files_from: Option<u64>,
     /// The last block of the session that a message was for.
     last_block: u64,
     /// Messages that were known later than they were to be.
@@ -92,25 +92,6 @@ impl Waiting {
     }
 }
 
-impl Midi {
-    /// Follows which notes are held.
-    fn hold(&mut self, received: Received) {
-        let end = Received { message: note_off(received.message), ..received };
-        if is_note_off(received.message) {
-            self.held.remove(&end);
-        } else if is_note_on(received.message) && self.held.len() < MAX_HELD {
-            self.held.insert(end);
-        }
-    }
-
-    /// The ends of the notes that are held, of one port or of all; they are not held any more.
-    fn release(&mut self, port: Option<u8>) -> Vec<Received> {
-        let (ends, kept) = std::mem::take(&mut self.held).into_iter().partition(|end| port.is_none_or(|port| end.port == port));
-        self.held = kept;
-        Vec::from_iter::<BTreeSet<Received>>(ends)
-    }
-}
-
 impl Policy {
     /// Tells the device host to listen, once there is anything to be done with MIDI.
     pub(super) fn advance_midi(&mut self, actions: &mut Vec<Action>) {
@@ -123,7 +104,7 @@ impl Policy {
         let has_notes = |slot: RuntimeIndex| self.programs[slot.0].revision.as_ref().is_some_and(|revision| revision.plan.has_notes());
         if self.plays_clock() || live.any(|slot| has_notes(slot) || self.takes_midi(slot)) {
             self.midi.listening = self.device_generation;
-            actions.push(Action::Listen);
+            actions.push(Action::Listen { files_from: self.midi.files_from });
         }
     }
 
@@ -142,10 +123,20 @@ impl Policy {
             return;
         }
         for message in arrived {
-            self.midi.hold(message.received);
+            self.midi.held.take(message.received);
             self.midi.last_block = self.midi.last_block.max(message.block);
         }
         self.tell_all_midi(arrived, actions);
+    }
+
+    /// Files begin.
+    pub(super) fn midi_files_begin(&mut self, frame: u64) {
+        self.midi.files_from.get_or_insert(frame);
+    }
+
+    /// Notes that the last supervisor was told to be held. Those that have ended since are told next.
+    pub(super) fn midi_held(&mut self, ends: Vec<Received>) {
+        ends.into_iter().for_each(|end| self.midi.held.insert(end));
     }
 
     /// A port that is played on or sent to has come or gone.
@@ -166,7 +157,7 @@ impl Policy {
     /// Ends what is held, at one port or at all of them, after everything that has been played on them.
     pub(super) fn end_held_notes(&mut self, port: Option<u8>, actions: &mut Vec<Action>) {
         let block = self.midi.last_block;
-        let ends: Vec<Arrived> = self.midi.release(port).into_iter().map(|received| Arrived { block, received }).collect();
+        let ends: Vec<Arrived> = self.midi.held.release(port).into_iter().map(|received| Arrived { block, received }).collect();
         if self.stage == Stage::Working {
             self.tell_all_midi(&ends, actions);
         }
@@ -262,19 +253,6 @@ impl Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_held_when_a_port_goes_ends_and_nothing_else() {
-        let received = |port, message| Received { port, message };
-        let mut midi = Midi::default();
-        for message in [[0x90, 60, 9], [0x92, 61, 9], [0x90, 62, 9], [0x90, 62, 0], [0x91, 63, 9], [0x81, 63, 5], [0xb0, 64, 1]] {
-            midi.hold(received(1, message));
-        }
-        midi.hold(received(2, [0x90, 60, 9]));
-        assert_eq!(midi.release(Some(1)), [received(1, [0x80, 60, 0]), received(1, [0x82, 61, 0])]);
-        assert_eq!(midi.release(Some(1)), []);
-        assert_eq!(midi.release(None), [received(2, [0x80, 60, 0])]);
-    }
 
     #[test]
     fn what_a_host_has_no_room_for_waits_in_order_and_every_note_ends() {

@@ -244,6 +244,8 @@ impl Policy {
             }
             DeviceReply::Status(status) => self.device_status(now_ms, status, actions),
             DeviceReply::Midi(arrived) => self.midi_arrived(&arrived, actions),
+            DeviceReply::MidiFilesBegin { frame } => self.midi_files_begin(frame),
+            DeviceReply::MidiHeld(ends) => self.midi_held(ends),
             DeviceReply::MidiPort(change) => self.midi_port_changed(change, actions),
             DeviceReply::MidiUnavailable { reason } => self.midi_unavailable(reason, actions),
             DeviceReply::Tempo(tempo) => self.clock_said(tempo, actions),

@@ -454,7 +454,7 @@ impl World {
             Action::BeginRendering if self.policy.goal == Goal::Bounce => self.device(DeviceReply::Stopped { frames: 1 }),
             Action::BeginRendering => self.is_rendering = true,
             Action::SetTempo(tempo) => self.music.tell_device(tempo),
-            Action::Listen => {}
+            Action::Listen { .. } => {}
             Action::StopDevice => self.device(DeviceReply::Stopped { frames: 1 }),
             Action::StopRuntime(host) => self.host_says(host, HostReply::Stopped),
             Action::Close(child) => {

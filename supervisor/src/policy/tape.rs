@@ -214,7 +214,8 @@ impl Policy {
             }
             DeviceReply::Opened { .. } | DeviceReply::Failed { .. } | DeviceReply::Moved { .. } | DeviceReply::LaneMapped { .. } => {}
             DeviceReply::LaneRefused { .. } | DeviceReply::LaneRemoved { .. } | DeviceReply::LaneStarted { .. } => {}
-            DeviceReply::Status(_) | DeviceReply::Midi(_) | DeviceReply::MidiPort(_) => {}
+            DeviceReply::Status(_) | DeviceReply::Midi(_) | DeviceReply::MidiHeld(_) | DeviceReply::MidiPort(_) => {}
+            DeviceReply::MidiFilesBegin { .. } => {}
             DeviceReply::MidiUnavailable { .. } | DeviceReply::Tempo(_) | DeviceReply::ClockLost => {}
             DeviceReply::Devices(_) | DeviceReply::Stopped { .. } => {}
         }

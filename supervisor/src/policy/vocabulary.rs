@@ -528,8 +528,10 @@ pub enum Action {
     RemoveLane(RuntimeIndex),
     /// From now on lanes listen to each other like this.
     Connect(Buses),
-    /// Listen to MIDI, and tell what comes in.
-    Listen,
+    /// Listen to MIDI, and tell what comes in. Files began at this frame of the session, if they have.
+    Listen {
+        files_from: Option<u64>,
+    },
     /// Send MIDI clock at this tempo, from its block on.
     SetTempo(Tempo),
     /// All lanes have been added: start rendering.

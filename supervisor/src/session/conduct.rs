@@ -532,7 +532,7 @@ impl<'a> Shell<'a> {
                 self.heard.connect(&buses);
                 self.tell_device(DeviceRequest::Connect(buses));
             }
-            Action::Listen => self.tell_device(DeviceRequest::Listen(self.job.midi.clone())),
+            Action::Listen { files_from } => self.tell_device(DeviceRequest::Listen { ports: self.job.midi.clone(), files_from }),
             Action::SetTempo(tempo) => self.tell_device(DeviceRequest::Tempo(tempo)),
             Action::BeginRendering => self.tell_device(DeviceRequest::Begin),
             Action::StopDevice => self.tell_device(DeviceRequest::Stop),

@@ -6,7 +6,7 @@
 //!
 //! - [`ear`]: the thread that looks into the rings, some dozens of times before they come round.
 //! - [`writer`]: the thread that writes what it brings, into a nameless file from the session's start on, and into the recording's own.
-//! - [`file`]: that file, `RECORDING.heard`: pieces with their ticks, each with its hash.
+//! - [`mod@file`]: that file, `RECORDING.heard`: pieces with their ticks, each with its hash.
 //! - [`player`]: the thread that decides in a replay what is heard: the same.
 //!
 //! The main thread has [`Heard`], and never waits for a disk but at the session's end, with a limit.

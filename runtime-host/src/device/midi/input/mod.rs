@@ -94,6 +94,8 @@ pub struct InputCounters {
 pub enum News {
     /// Messages, in order.
     Arrived(Vec<Arrived>),
+    /// Files begin at this frame of the session.
+    FilesBegin { frame: u64 },
     /// A port has come or gone. All that it has played has been told.
     Port(PortChange),
     /// What the clock that comes in says.
@@ -115,6 +117,8 @@ pub struct Heard {
 /// What a session's input is made with.
 pub struct Setup {
     pub ports: Ports,
+    /// Frame of the session at which files have begun, where this process goes on for another one.
+    pub files_from: Option<u64>,
     /// What to listen to.
     pub drivers: Drivers,
     pub sample_rate_hz: u32,
@@ -218,6 +222,8 @@ struct Listening {
     files: Vec<Playing>,
     /// Frame of the session at which files begin.
     origin: Option<u64>,
+    /// The same, while it has not been told.
+    has_begun: Option<u64>,
 }
 
 impl Listening {
@@ -234,7 +240,7 @@ impl Listening {
         let (changes_in, changes) = channel();
         let (jack, sequencer) = listen(&setup, &changes_in);
         let follower = setup.ports.follows_clock.then(Follower::default);
-        Self { setup, clock, jack, sequencer, changes, follower, tempos: Vec::new(), files, origin: None }
+        Self { setup, clock, jack, sequencer, changes, follower, tempos: Vec::new(), files, origin: None, has_begun: None }
     }
 
     fn run(&mut self, ended: &Receiver<()>, hand_on: &impl Fn(News)) {
@@ -245,6 +251,7 @@ impl Listening {
             changes.extend(self.changes.try_iter());
             let now_ns = monotonic_ns_rt();
             let arrived = self.look(self.setup.counters.frames.load(Relaxed), now_ns);
+            self.has_begun.take().into_iter().for_each(|frame| hand_on(News::FilesBegin { frame }));
             let is_all = arrived.len() < MESSAGES_AT_A_TIME;
             if !arrived.is_empty() {
                 self.setup.input_counters.received.fetch_add(arrived.len() as u64, Relaxed);
@@ -268,10 +275,12 @@ impl Listening {
         if frames > 0 {
             // The ticks of this very moment are under way: what begins now is heard by those that come after them.
             let now = self.clock.count_at(now_ns);
-            let origin = *self.origin.get_or_insert(now + latency + FILE_AHEAD_FRAMES);
-            for playing in &mut self.files {
-                playing.take(origin, now + latency + FILE_AHEAD_FRAMES, &mut arrived);
-            }
+            let until = now + latency + FILE_AHEAD_FRAMES;
+            let origin = match self.origin {
+                Some(origin) => origin,
+                None => self.begin_files(now + latency, until),
+            };
+            self.files.iter_mut().for_each(|playing| playing.take(origin, until, &mut arrived));
         }
         while arrived.len() < MESSAGES_AT_A_TIME
             && let Some(heard) = self.hear()
@@ -289,6 +298,19 @@ impl Listening {
             }
         }
         arrived
+    }
+
+    /// Settles where files begin: at the frame `at`, or where they have begun under another device host. Then they go on with what
+    /// can be on time, from the frame `now` on.
+    fn begin_files(&mut self, now: u64, at: u64) -> u64 {
+        let frame = self.setup.files_from.unwrap_or(at);
+        self.origin = Some(frame);
+        if self.setup.files_from.is_some() {
+            self.files.iter_mut().for_each(|playing| playing.pass_over(now.saturating_sub(frame)));
+        } else if !self.files.is_empty() {
+            self.has_begun = Some(frame);
+        }
+        frame
     }
 
     /// The next message of any source but files.
@@ -309,6 +331,11 @@ impl Listening {
 }
 
 impl Playing {
+    /// Goes on with what is due at this frame of the file or later.
+    fn pass_over(&mut self, frame: u64) {
+        self.next = self.messages.partition_point(|(due, _)| *due < frame);
+    }
+
     /// What is to be heard before the frame `until` of the session, of a file that begins at `origin`.
     fn take(&mut self, origin: u64, until: u64, arrived: &mut Vec<Arrived>) {
         while let Some((frame, message)) = self.messages.get(self.next).filter(|(frame, _)| origin.saturating_add(*frame) < until) {
@@ -329,6 +356,7 @@ mod tests {
     fn listening(files: Vec<Playing>) -> Listening {
         let setup = Setup {
             ports: Ports::default(),
+            files_from: None,
             drivers: Drivers::default(),
             sample_rate_hz: 48_000,
             ahead_blocks: 5,
@@ -354,6 +382,22 @@ mod tests {
         let origin = listening.origin.unwrap() % 128;
         let expected: Vec<u64> = [0, 127, 128, 12_800, 48_000].map(|frame| first + (origin + frame) / 128).into();
         assert_eq!(blocks, expected);
+    }
+
+    #[test]
+    fn a_device_host_that_goes_on_for_another_one_goes_on_in_the_file() {
+        let on = |frame: u64| (frame, [0x90, 60, 100]);
+        let file = || vec![Playing { messages: vec![on(0), on(40_000), on(90_000)], port: 1, next: 0 }];
+        let second = 1_000_000_000;
+        let mut first = listening(file());
+        assert_eq!(first.look(128, second), []);
+        let begun = first.has_begun.expect("it is told");
+        let mut next = listening(file());
+        next.setup.files_from = Some(begun);
+        assert_eq!(next.look(60_000, second), []);
+        assert_eq!(next.has_begun, None, "that is known");
+        let heard = next.look(begun + 90_000, 2 * second);
+        assert_eq!(heard.iter().map(|arrived| arrived.block).collect::<Vec<_>>(), [(begun + 90_000) / 128]);
     }
 
     #[test]
