@@ -8,7 +8,7 @@ use crate::midi::{Received, is_note_off, is_note_on, note_off};
 /// Notes that are known to be held; as many as four ports have.
 const MAX_HELD: usize = 4 * 16 * 128;
 
-/// Notes that instruments hold: begun and not ended, each by what ends it. No more than [`MAX_HELD`].
+/// Notes that instruments hold: begun and not ended, each by what ends it. No more than four ports have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeldNotes(BTreeSet<Received>);
 

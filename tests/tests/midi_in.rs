@@ -15,8 +15,12 @@ use tests::jack_server::JackServer;
 use tests::live::steps;
 use tests::playing::{Folder, Playing, answer, await_that, number, run, succeed, text};
 use tests::programs::synth;
+use tests::takes::missed_so_far;
 
 const BLOCK_FRAMES: u64 = 128;
+
+/// Plays in which the machine may be late, so that what was heard proves nothing.
+const TAKES: usize = 8;
 
 fn level(note: u8) -> f32 {
     f32::from(note) / 128.0
@@ -118,7 +122,9 @@ fn a_recorded_performance_is_replayed_to_the_same_samples_although_the_host_was_
     let heard = sounding(&steps(&wav));
     // A gap in what was heard is a takeover that came too late; the program has played the same all the same.
     let gaps = playing.seen().iter().filter(|event| event["event"] == "hostReady").any(|event| event["gapBlocks"] != 0);
-    assert!(gaps || heard == replayed, "{heard:?}\n{replayed:?}");
+    // So is what was not there in time, on a machine that is late.
+    let missed = missed_so_far(&playing).values().any(|missed| *missed > 0);
+    assert!(gaps || missed || heard == replayed, "{heard:?}\n{replayed:?}");
     std::fs::remove_file(&again).expect("it was written");
     assert_eq!(succeed(&folder, &["replay", text(&log), "-o", text(&again)]), first, "the same recording gives the same bytes");
 }
@@ -243,9 +249,21 @@ fn count(folder: &Folder) -> f64 {
 #[test]
 fn notes_of_an_independent_client_are_heard_in_the_right_blocks() {
     let Some(server) = JackServer::start() else { return };
+    for take in 0..TAKES {
+        match hear_notes_of_a_client(&server) {
+            Ok(()) => return,
+            Err(late) => println!("take {take}: {late}"),
+        }
+    }
+    panic!("in {TAKES} takes the machine was late");
+}
+
+/// Plays a hundred notes, and demands that each is in its block, but for those that are told to be late. Fails where the machine
+/// has made many of them late.
+fn hear_notes_of_a_client(server: &JackServer) -> Result<(), String> {
     let folder = Folder::new();
     let (program, wav) = (folder.file("synth.8f4e", synth()), folder.path().join("take.wav"));
-    let mut sender = Sender::start(&server, "Keystation 49");
+    let mut sender = Sender::start(server, "Keystation 49");
     let arguments = ["--device", "jack", "--midi-in", "keystation", "--wav", text(&wav), text(&program)];
     let mut playing = Playing::start(&folder, &arguments, &[("JACK_DEFAULT_SERVER", server.name())]);
     playing.wait_for("sounding");
@@ -272,9 +290,9 @@ fn notes_of_an_independent_client_are_heard_in_the_right_blocks() {
     let begin = begins.iter().max_by_key(|begin| begins.iter().filter(|other| other == begin).count()).expect("notes are heard");
     let is_displaced = |(n, frame): &(u64, &Option<u64>)| frame.is_none_or(|frame| frame.abs_diff(begin + n * spacing) > BLOCK_FRAMES);
     let displaced = (0..).zip(&frames).filter(is_displaced).count();
-    // Only what a busy machine has made late, or a device that stalled, may be elsewhere.
-    assert!(displaced == 0 || late > Some(0) || xruns > Some(0), "{displaced} of 100 notes are not in their blocks: {steps:?}");
-    assert!(displaced < 50, "{displaced} of 100 notes are not in their blocks: {steps:?}");
+    let said = format!("{displaced} of 100 notes are not in their blocks: {steps:?}");
+    assert!(displaced == 0 || late > Some(0) || xruns > Some(0), "{said}");
+    if displaced < 10 { Ok(()) } else { Err(said) }
 }
 
 #[test]
