@@ -176,9 +176,10 @@ pub struct Mixer {
 
 impl Mixer {
     pub fn new(settings: MixerSettings) -> (Self, MixerControl) {
-        // A slot is used again only after its `Removed` has been taken, so each has at most three commands and two notices
-        // in flight. There is one tape at a time, with three commands and two notices; one more command begins the session and one ends it, and
-        // one brings the device's input, of which there is one at a time. Gains, channels and buses use what is beside that.
+        // A slot is used again only after its `Removed` has been taken, so each has at most three commands and two notices in
+        // flight. There is one tape at a time, with three commands and two notices; one more command begins the session and one
+        // ends it, and one brings the device's input, of which there is one at a time. Gains, channels and buses use what is
+        // beside that.
         let (commands_in, commands) = RingBuffer::new(VITAL_COMMANDS + 2 * MAX_LANES);
         let (notices, notices_out) = RingBuffer::new(2 * MAX_LANES + 6);
         let lead_blocks = u64::from(settings.lead_blocks);

@@ -2,8 +2,8 @@
 //! parent module.
 //!
 //! There is one tape at a time. It begins and ends at a boundary: with the next block, or with that of the next beat of the
-//! session, of its tempo when that is asked for. The device host writes it; this remembers that it is to be written, so that the next device host
-//! goes on with it, in files of their own, and so does the next supervisor.
+//! session, of its tempo when that is asked for. The device host writes it; this remembers that it is to be written, so that
+//! the next device host goes on with it, in files of their own, and so does the next supervisor.
 
 use std::path::{Path, PathBuf};
 

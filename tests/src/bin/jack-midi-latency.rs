@@ -1,5 +1,5 @@
-//! An independent JACK client that measures how long a note takes until it is heard: `jack-midi-latency PREFIX NOTES`, or plays what is measured against:
-//! `jack-midi-latency synth`.
+//! An independent JACK client that measures how long a note takes until it is heard: `jack-midi-latency PREFIX NOTES`, or plays
+//! what is measured against: `jack-midi-latency synth`.
 //!
 //! The measuring client registers `Latency:out`, to be connected by whoever is measured, and `Latency:in`, which it connects
 //! to the first output port whose name begins with PREFIX. It sends notes, each at another frame of its period, and expects

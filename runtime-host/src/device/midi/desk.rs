@@ -1,8 +1,9 @@
 //! What the MIDI thread knows: the lanes, and the notes that sound in each of them.
 //!
-//! Everything goes to every sink. The end of a note is passed on only where the note sounds, so that there are never more
-//! ends than beginnings. What is much too late (the machine was suspended, a host was stopped and goes on) does not begin;
-//! it is counted. Of a controller that is too late only the last value is sent: a pedal must not stay down. A lane that is muted ends what it holds, and begins it again when it is heard again, if it still holds it.
+//! Everything goes to every sink. The end of a note is passed on only where the note sounds, so that there are never more ends
+//! than beginnings. What is much too late (the machine was suspended, a host was stopped and goes on) does not begin; it is
+//! counted. Of a controller that is too late only the last value is sent: a pedal must not stay down. A lane that is muted ends
+//! what it holds, and begins it again when it is heard again, if it still holds it.
 
 use std::collections::BTreeMap;
 

@@ -2,9 +2,9 @@
 //!
 //! One track, one file tick for each frame at 48 kHz. Beside a recording it begins where that does: an event stands where what
 //! sounds with it is recorded, to a period of the device, and from one event to the next exactly. A file of its own begins with
-//! its first event. The file is replaced as a
-//! whole, about once a second while there is something new, and at the end: whatever kills the process, the file is readable
-//! and at most that much behind. Ports other than the first are told by the port event of the format.
+//! its first event. The file is replaced as a whole, about once a second while there is something new, and at the end: whatever
+//! kills the process, the file is readable and at most that much behind. Ports other than the first are told by the port event
+//! of the format.
 //!
 //! A file that nobody has asked for by name takes the place of no other one.
 
